@@ -1,0 +1,232 @@
+"""From a movie to the pixels the statistics see: scan patterns, gathered arrays, padding."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxmicro.data.movie import Movie
+from jaxmicro.errors import DataError, UsageError
+
+PATTERNS = ("random", "stratified", "lines")
+MIN_PIXELS = 50  # fewer visited pixels a frame than this cannot carry a mixture
+
+
+class Pixels(eqx.Module):
+    """The visited pixels of a movie, gathered: a 1 % sample costs 1 % of the work.
+
+    Leading batch axes are (frames,) or (frames, replicates). Where every frame was visited at the
+    same places, `rows`, `cols` and `weight` have the one axis n and are shared.
+
+    Attributes:
+      values: grey values.
+      rows, cols: integer pixel coordinates within the frame.
+      weight: 1 for a visited pixel, 0 for padding.
+      n_domain: number of pixels of the frame that the sample stands for, per frame.
+      shape: (rows, columns) of the frame.
+      pattern: how the places were chosen, which decides the standard error of an area.
+    """
+
+    values: Float[Array, "*batch n"]
+    rows: Int[Array, "*#batch n"]
+    cols: Int[Array, "*#batch n"]
+    weight: Float[Array, "*#batch n"]
+    n_domain: Float[Array, "*frames"]
+    shape: tuple[int, int] = eqx.field(static=True)
+    pattern: str = eqx.field(static=True, default="random")
+
+    @property
+    def n_frames(self) -> int:
+        return self.values.shape[0]
+
+    @property
+    def n_pixels(self) -> Float[Array, "*batch"]:
+        """Visited pixels per frame (and replicate), padding not counted."""
+        count = jnp.sum(self.weight, axis=-1)
+        return jnp.broadcast_to(count, self.values.shape[:-1])
+
+    def frames(self, start: int, stop: int) -> Pixels:
+        """The pixels of frames start:stop."""
+        shared = self.rows.ndim < self.values.ndim
+
+        def cut(a: Array) -> Array:
+            return a if shared else a[start:stop]
+
+        return Pixels(
+            self.values[start:stop],
+            cut(self.rows),
+            cut(self.cols),
+            cut(self.weight),
+            self.n_domain[start:stop],
+            self.shape,
+            self.pattern,
+        )
+
+    def __repr__(self) -> str:
+        batch = " x ".join(str(s) for s in self.values.shape[:-1])
+        return (
+            f"Pixels({batch} frames of {self.shape[0]} x {self.shape[1]}, "
+            f"{self.values.shape[-1]} visited each, {self.pattern})"
+        )
+
+
+def sample(
+    key: jax.Array | None,
+    movie: Movie,
+    rate: float | None = None,
+    pattern: str = "random",
+    replicates: int | None = None,
+) -> Pixels:
+    """Visit a share of each frame's usable pixels.
+
+    Args:
+      key: JAX PRNG key; may be None where nothing is drawn (rate None or 1).
+      movie: pixels that are excluded, not visited or not finite are never drawn.
+      rate: share of a frame's usable pixels to visit; None or 1 takes them all.
+      pattern: "random" visits exactly round(rate * n) distinct pixels; "stratified" one pixel in
+        each of round(rate * n) compact blocks of equal size; "lines" hops along scan lines, one
+        line in each band of about 1/rate rows, every column once (line-hop, Kovarik et al. 2016).
+      replicates: number of independent samplings; adds a second batch axis.
+
+    Returns:
+      `Pixels` with batch axes (frames,) or (frames, replicates).
+
+    Raises:
+      UsageError: rate outside (0, 1], unknown pattern, fewer than 50 pixels a frame.
+      DataError: the movie itself has a frame with fewer than 50 usable pixels.
+    """
+    if pattern not in PATTERNS:
+        raise UsageError(f"pattern {pattern!r} is not known; use one of {', '.join(PATTERNS)}")
+    if rate is not None and not 0.0 < rate <= 1.0:
+        raise UsageError(
+            f"rate {rate:g} is not allowed; it is the share of pixels visited: "
+            "use a number above 0 and up to 1"
+        )
+    if replicates is not None and replicates < 1:
+        raise UsageError(f"replicates {replicates} is not allowed; use a whole number from 1")
+    everything = rate is None or rate == 1.0
+    if not everything and key is None:
+        raise UsageError("sampling below rate 1 draws pixels: give a PRNG key")
+
+    rng = None if key is None else np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    n_rep = 1 if replicates is None else replicates
+    picks: list[list[np.ndarray]] = []
+    values: list[list[np.ndarray]] = []
+    domain = np.zeros(movie.n_frames)
+    shared = everything
+    for t in range(movie.n_frames):
+        frame = movie.frame(t)
+        usable = movie.usable(t, frame)
+        domain[t] = np.count_nonzero(movie.domain(t))
+        spots = np.flatnonzero(usable)
+        if spots.size < MIN_PIXELS:
+            raise DataError(
+                f"frame {t} has {spots.size} usable pixels (finite, visited, not excluded) and "
+                f"at least {MIN_PIXELS} are needed; leave the frame out with --frames or check "
+                "the mask and the missing value"
+            )
+        if everything:
+            frame_picks = [spots] * n_rep
+        else:
+            assert rate is not None and rng is not None
+            if round(rate * spots.size) < MIN_PIXELS:
+                raise UsageError(
+                    f"rate {rate:g} leaves {round(rate * spots.size)} of {spots.size} pixels in "
+                    f"frame {t} and at least {MIN_PIXELS} are needed; use --rate "
+                    f"{MIN_PIXELS / spots.size:.2g} or more"
+                )
+            frame_picks = [_draw(rng, usable, spots, rate, pattern) for _ in range(n_rep)]
+        shared = shared and (t == 0 or np.array_equal(spots, picks[0][0]))
+        picks.append([picks[0][0]] * n_rep if shared and t else frame_picks)
+        flat = frame.ravel()
+        values.append([flat[p] for p in frame_picks])
+    pixels = _gathered(picks, values, domain, movie.shape[1:], pattern, shared)
+    return pixels if replicates is not None else _drop_replicates(pixels)
+
+
+def _draw(
+    rng: np.random.Generator, usable: np.ndarray, spots: np.ndarray, rate: float, pattern: str
+) -> np.ndarray:
+    """Flat indices of the visited pixels of one frame, sorted."""
+    count = round(rate * spots.size)
+    width = usable.shape[1]
+    if pattern == "random":
+        return np.sort(spots[rng.choice(spots.size, count, replace=False, shuffle=False)])
+    if pattern == "stratified":
+        # Blocks are runs of equal length along bands of about sqrt(1/rate) rows, taken column by
+        # column: compact, of equal size whatever the frame's size, and defined for any mask.
+        band = max(1, round(rate**-0.5))
+        rows, cols = np.divmod(spots, width)
+        order = np.lexsort((rows, cols, rows // band))
+        step = spots.size / count
+        place = np.floor((np.arange(count) + rng.random(count)) * step).astype(np.int64)
+        place = np.minimum(place, spots.size - 1)
+        clash = np.flatnonzero(np.diff(place) == 0)
+        # Two blocks share a boundary pixel when step is not whole: the first then steps back.
+        place[clash] -= 1
+        return np.sort(spots[order[np.unique(np.maximum(place, 0))]])
+    n_lines = max(1, round(rate * usable.shape[0]))
+    edges = np.round(np.linspace(0, usable.shape[0], n_lines + 1)).astype(np.int64)
+    heights = np.diff(edges)[:, None]
+    # A random walk folded back at the band's edges keeps every row of the band equally likely.
+    walk = rng.integers(0, 2 * heights, (n_lines, 1)) + np.cumsum(
+        rng.integers(-1, 2, (n_lines, width)), axis=1
+    )
+    walk %= 2 * heights
+    row = edges[:-1, None] + np.where(walk < heights, walk, 2 * heights - 1 - walk)
+    flat = (row * width + np.arange(width)[None, :]).ravel()
+    return flat[usable.ravel()[flat]]
+
+
+def _gathered(
+    picks: list[list[np.ndarray]],
+    values: list[list[np.ndarray]],
+    domain: np.ndarray,
+    shape: tuple[int, int],
+    pattern: str,
+    shared: bool,
+) -> Pixels:
+    """Stack ragged picks into padded arrays (frames, replicates, n)."""
+    width = max(p.size for frame in picks for p in frame)
+    n_rep = len(picks[0])
+    z = np.zeros((len(picks), n_rep, width), np.float32)
+    for t, frame_values in enumerate(values):
+        for b, v in enumerate(frame_values):
+            z[t, b, : v.size] = v
+    if shared:
+        where, weight = picks[0][0].astype(np.int32), np.ones(width, np.float32)
+    else:
+        where = np.zeros(z.shape, np.int32)
+        weight = np.zeros(z.shape, np.float32)
+        for t, frame in enumerate(picks):
+            for b, p in enumerate(frame):
+                where[t, b, : p.size] = p
+                weight[t, b, : p.size] = 1
+    rows, cols = np.divmod(where, np.int32(shape[1]))
+    return Pixels(
+        jnp.asarray(z),
+        jnp.asarray(rows),
+        jnp.asarray(cols),
+        jnp.asarray(weight),
+        jnp.asarray(domain.astype(np.float32)),
+        (int(shape[0]), int(shape[1])),
+        pattern,
+    )
+
+
+def _drop_replicates(pixels: Pixels) -> Pixels:
+    def first(a: Array) -> Array:
+        return a[:, 0] if a.ndim == 3 else a
+
+    return Pixels(
+        pixels.values[:, 0],
+        first(pixels.rows),
+        first(pixels.cols),
+        first(pixels.weight),
+        pixels.n_domain,
+        pixels.shape,
+        pixels.pattern,
+    )

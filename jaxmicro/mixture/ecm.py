@@ -1,0 +1,439 @@
+"""Fitting a GMRM by ECM: deterministic start, safeguarded SQUAREM, a certificate of the optimum.
+
+Batch items ("lanes") are independent fits: one frame each, or a whole movie where class means or
+sds are shared. A lane that goes wrong says so in its own result and leaves the others alone.
+
+Sources: ECM, Meng and Rubin (1993), Biometrika 80:267. SQUAREM, Varadhan and Roland (2008),
+Scand. J. Statist. 35:335, scheme S3.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxmicro.data.sampling import Pixels
+from jaxmicro.mixture.gmrm import GMRM, Params, Stats, e_step
+from jaxmicro.mixture.maximise import m_step
+
+TIED_STEPS = 20  # steps with one sd for all classes: long enough to place the means
+THIN = 4096  # pixels a frame in the first stage of a large fit
+MIN_PIXELS_PER_PARAMETER = 2
+
+
+class Result(enum.IntEnum):
+    """How a fit ended; `sentence` says what to do about it."""
+
+    converged = 0
+    max_steps = 1
+    empty_class = 2
+    degenerate_class = 3
+    nonfinite = 4
+    too_few_pixels = 5
+
+    @property
+    def sentence(self) -> str:
+        return _SENTENCES[self]
+
+
+_SENTENCES = {
+    Result.converged: "The fit reached the optimum to within the tolerance.",
+    Result.max_steps: "The fit ran out of steps; raise max_steps or loosen the tolerance.",
+    Result.empty_class: "A class holds fewer than 5 pixels; use fewer classes or share the class "
+    "means and sds over the movie.",
+    Result.degenerate_class: "A class is as narrow as the grey-level step (a spike such as a "
+    "saturated level); use fewer classes or exclude those pixels.",
+    Result.nonfinite: "The pixels or the fit held NaN or infinity; exclude those pixels.",
+    Result.too_few_pixels: "Too few pixels were visited for this many parameters; raise the rate, "
+    "use fewer classes or trend terms, or share more over the movie.",
+}
+
+
+class Fit(eqx.Module):
+    """A fitted model.
+
+    Attributes:
+      params: parameters with the batch axes of the pixels: (frames,) or (frames, replicates).
+      log_likelihood: nats, summed over the visited pixels of each frame.
+      trace: mean log-likelihood in nats per pixel after each accepted step of the lane, NaN after
+        the last; never falls.
+      steps: passes over the pixels.
+      result: a `Result` per frame (frames that share parameters share it).
+      optimum_gap: extrapolated distance to the optimum of the likelihood, nats per pixel.
+    """
+
+    params: Params
+    log_likelihood: Float[Array, "*batch"]
+    trace: Float[Array, "*batch steps"]
+    steps: Int[Array, "*batch"]
+    result: Int[Array, "*batch"]
+    optimum_gap: Float[Array, "*batch"]
+
+    def __getitem__(self, index) -> Fit:
+        return jax.tree.map(lambda a: a[index], self)
+
+    @property
+    def results(self) -> dict[str, int]:
+        """How many batch items ended how."""
+        codes, counts = np.unique(np.asarray(self.result), return_counts=True)
+        return {Result(int(c)).name: int(n) for c, n in zip(codes, counts, strict=True)}
+
+    def __repr__(self) -> str:
+        k = self.params.means.shape[-1]
+        batch = self.log_likelihood.shape
+
+        def middle(a: Array) -> str:
+            rows = np.asarray(a).reshape(-1, a.shape[-1])
+            return "[" + ", ".join(f"{v:.4g}" for v in np.nanmedian(rows, axis=0)) + "]"
+
+        p = self.params
+        ended = ", ".join(f"{n} {name}" for name, n in self.results.items())
+        return (
+            f"Fit of {k} classes to {' x '.join(map(str, batch)) or 1} frame(s): {ended}\n"
+            f"  weights {middle(p.weights)}\n  means   {middle(p.means)}\n"
+            f"  sds     {middle(p.sds)}\n  trend   {middle(p.trend)}   (medians over frames)\n"
+            f"  log-likelihood {float(np.sum(np.asarray(self.log_likelihood))):.1f} nats, "
+            f"at most {int(np.max(np.asarray(self.steps)))} steps, optimum within "
+            f"{float(np.nanmax(np.asarray(self.optimum_gap))):.1g} nats per pixel"
+        )
+
+
+class Lane(eqx.Module):
+    """The pixels of one independent fit; `design` and `weight` may be shared by its frames."""
+
+    values: Float[Array, "T n"]
+    design: Float[Array, "P S n"]
+    weight: Float[Array, "S n"]
+
+
+def fit(
+    model: GMRM,
+    pixels: Pixels,
+    *,
+    init: Params | None = None,
+    tolerance: float = 1e-6,
+    max_steps: int = 500,
+    quantum: float | None = None,
+) -> Fit:
+    """Fit `model` to the pixels by ECM, every frame and replicate at once.
+
+    Args:
+      model: which GMRM.
+      pixels: batch axes (frames,) or (frames, replicates).
+      init: parameters to start from, with the same batch axes or one frame's; default is a
+        deterministic start: means spread over the grey values, one sd for all classes at first.
+      tolerance: stop where the extrapolated gap to the optimum is below this, nats per pixel.
+      max_steps: passes over the pixels allowed.
+      quantum: grey-level step of the data; sds stay above quantum / sqrt(12), the sd of rounding.
+        Default: read off the values.
+
+    Returns:
+      `Fit`. Never raises for numerical trouble; see `Fit.result`.
+    """
+    if quantum is None:
+        quantum = grey_step(np.asarray(pixels.values))
+    return _fit_all(model, pixels, init, tolerance, quantum / 12**0.5, max_steps)
+
+
+def grey_step(values: np.ndarray) -> float:
+    """The step between grey levels in use: 1 for 8-bit data, 0 for continuous data."""
+    flat = values.ravel()
+    some = flat[:: max(1, flat.size // 200_000)]
+    levels = np.unique(some[np.isfinite(some)])
+    if levels.size < 2 or levels.size > some.size // 4:
+        return 0.0
+    if np.all(levels == np.round(levels)) and levels.size > 32:
+        return 1.0
+    return float((levels[-1] - levels[0]) / (levels.size - 1))
+
+
+@eqx.filter_jit
+def _fit_all(model, pixels, init, tolerance, sd_floor, max_steps: int) -> Fit:
+    """Split the batch into lanes, fit each, and put the batch axes back."""
+    values = pixels.values
+    batch, n = values.shape[:-1], values.shape[-1]
+    n_frames, n_rep = batch[0], int(np.prod(batch[1:]))
+    shared = pixels.rows.ndim < values.ndim
+    design = model.design(pixels)
+    n_terms = design.shape[0]
+    weight = pixels.weight.astype(values.dtype)
+    per_movie = bool(model.share)
+
+    def lanes(a: Array, tail: int) -> Array:
+        """(frames, replicates, ...) -> (lanes, frames of the lane, ...)."""
+        a = a.reshape(n_frames, n_rep, *a.shape[a.ndim - tail :])
+        return jnp.moveaxis(a, 1, 0) if per_movie else a.reshape(-1, 1, *a.shape[2:])
+
+    if shared:
+        fixed = design.reshape(n_terms, 1, n), weight.reshape(1, n)
+        moving = ()
+    else:
+        fixed = None
+        moving = (jnp.moveaxis(lanes(jnp.moveaxis(design, 0, -2), 2), 2, 1), lanes(weight, 1))
+    start = None
+    if init is not None:
+        full = jax.tree.map(lambda a: jnp.broadcast_to(a, (*batch, a.shape[-1])), init)
+        start = jax.tree.map(lambda a: lanes(a.astype(values.dtype), 1), full)
+
+    def one(args) -> Fit:
+        z, place, lane_start = args
+        lane_design, lane_weight = fixed if shared else place
+        return _fit_lane(
+            model,
+            Lane(z, lane_design, lane_weight),
+            lane_start,
+            jnp.asarray(tolerance, values.dtype),
+            jnp.asarray(sd_floor, values.dtype),
+            max_steps,
+        )
+
+    z = lanes(values, 1)
+    batch_size = max(1, min(z.shape[0], _CHUNK // (z.shape[1] * n)))
+    out = jax.lax.map(one, (z, moving, start), batch_size=batch_size)
+
+    def back(a: Array) -> Array:
+        if per_movie:
+            a = jnp.moveaxis(a, 0, 1)
+        return a.reshape(*batch, *a.shape[2:])
+
+    return jax.tree.map(back, out)
+
+
+_CHUNK = 32_768  # pixels worked on together: a few rows of this many floats stay in cache
+
+
+def _fit_lane(
+    model: GMRM,
+    lane: Lane,
+    start: Params | None,
+    tolerance: Float[Array, ""],
+    sd_floor: Float[Array, ""],
+    max_steps: int,
+) -> Fit:
+    n_frames, n = lane.values.shape
+    weight = jnp.broadcast_to(lane.weight, lane.values.shape)
+    used = weight > 0
+    bad = jnp.any(used & ~jnp.isfinite(lane.values))
+    z = jnp.where(used & jnp.isfinite(lane.values), lane.values, 0)
+    count = jnp.sum(weight)
+    centre = jnp.sum(weight * z) / jnp.maximum(count, 1)
+    spread = jnp.sqrt(jnp.sum(weight * (z - centre) ** 2) / jnp.maximum(count, 1))
+    # Continuous data have no grey step: a thousandth of the spread stands in for it.
+    scale = jnp.where(spread > 0, spread, jnp.maximum(sd_floor, 1))
+    floor = jnp.maximum(sd_floor / scale, 1e-3)
+    lane = Lane(jnp.where(used, (z - centre) / scale, 0), lane.design, lane.weight)
+
+    tied_steps = 0
+    if start is None:
+        params, tied_steps = _start(model, lane), TIED_STEPS
+    else:
+        params = Params(
+            start.weights,
+            (start.means - centre) / scale,
+            jnp.maximum(start.sds / scale, floor),
+            start.trend / scale,
+            start.gain,
+        )
+    steps = jnp.zeros((), jnp.int32)
+    if start is None and n >= 4 * THIN:
+        # A thin sample finds the optimum; the full frame then needs only a few steps.
+        pick = np.random.default_rng(0).permutation(n)[:THIN]
+        thin = Lane(lane.values[:, pick], lane.design[:, :, pick], lane.weight[:, pick])
+        loose = jnp.maximum(tolerance, 1e-5)
+        state = _run(model, thin, params, loose, floor, max_steps, tied_steps)
+        params, tied_steps = state.best, 0
+    state = _run(model, lane, params, tolerance, floor, max_steps, tied_steps)
+    params = state.best
+    log_likelihood, stats = _e_lane(params, lane)
+    steps = steps + state.step + 1
+
+    held = jnp.sum(stats.s0, axis=0)
+    per_frame = lane_count = jnp.sum(weight, axis=-1)
+    need = MIN_PIXELS_PER_PARAMETER * model.n_parameters(n_frames)
+    finite = jnp.all(jnp.isfinite(log_likelihood)) & ~bad
+    result = jnp.where(state.gap <= tolerance, Result.converged, Result.max_steps)
+    narrow = jnp.any(params.sds <= floor * 1.0001)
+    result = jnp.where(narrow, Result.degenerate_class, result)
+    result = jnp.where(jnp.any(held < 5), Result.empty_class, result)
+    result = jnp.where(jnp.sum(lane_count) < need, Result.too_few_pixels, result)
+    result = jnp.where(finite, result, Result.nonfinite).astype(jnp.int32)
+
+    order = jnp.argsort(jnp.mean(params.means, axis=0))
+    nan = jnp.where(finite, 1.0, jnp.nan).astype(lane.values.dtype)
+    params = Params(
+        params.weights[:, order] * nan,
+        (params.means[:, order] * scale + centre) * nan,
+        params.sds[:, order] * scale * nan,
+        params.trend * scale * nan,
+        params.gain[:, order] * nan,
+    )
+
+    def every(a: Array) -> Array:
+        return jnp.broadcast_to(a, (n_frames, *a.shape))
+
+    return Fit(
+        params,
+        (log_likelihood - per_frame * jnp.log(scale)) * nan,
+        every(state.trace - jnp.log(scale)),
+        every(steps),
+        every(result),
+        every(state.gap),
+    )
+
+
+def _start(model: GMRM, lane: Lane) -> Params:
+    """Means spread evenly over the grey values, equal weights, no trend."""
+    k, n_frames = model.n_classes, lane.values.shape[0]
+    z = jnp.where(lane.weight > 0, lane.values, jnp.nan)
+    thin = z[:, :: max(1, z.shape[1] // THIN)]
+    low, high = jnp.nanquantile(thin, 0.005), jnp.nanquantile(thin, 0.995)
+    place = (jnp.arange(k, dtype=z.dtype) + 0.5) / k
+    means = low + (high - low) * place
+    like = jnp.ones((n_frames, k), z.dtype)
+    sd = jnp.maximum((high - low) / (2 * k), 1e-3)
+    trend = jnp.zeros((n_frames, lane.design.shape[0]), z.dtype)
+    return Params(like / k, like * means[None, :], like * sd, trend, like)
+
+
+def _e_lane(params: Params, lane: Lane) -> tuple[Float[Array, " T"], Stats]:
+    """E-step of every frame of a lane, a cache-sized chunk of pixels at a time."""
+    n_frames, n = lane.values.shape
+    shared = lane.weight.shape[0] == 1
+
+    def one(args):
+        frame_params, z, design, weight = args
+        if shared:
+            design, weight = lane.design[:, 0], lane.weight[0]
+        return e_step(frame_params, z, design, weight)
+
+    place = (None, None) if shared else (jnp.moveaxis(lane.design, 1, 0), lane.weight)
+    if n_frames == 1:
+        out = one(jax.tree.map(lambda a: a[0], (params, lane.values, *place)))
+        return jax.tree.map(lambda a: a[None], out)
+    batch_size = max(1, min(n_frames, _CHUNK // n))
+    return jax.lax.map(one, (params, lane.values, *place), batch_size=batch_size)
+
+
+class _State(eqx.Module):
+    """Where a SQUAREM run stands: `at` is the next point to evaluate."""
+
+    at: Params
+    base: Params
+    first: Params
+    best: Params
+    fallback: Params
+    reference: Float[Array, ""]
+    phase: Int[Array, ""]
+    step: Int[Array, ""]
+    kept: Int[Array, ""]
+    gap: Float[Array, ""]
+    ratio: Float[Array, ""]
+    trace: Float[Array, " steps"]
+
+
+def _run(model, lane, params, tolerance, sd_floor, max_steps: int, tied_steps: int) -> _State:
+    """ECM with safeguarded SQUAREM until the extrapolated gap falls below the tolerance."""
+    dtype = lane.values.dtype
+    count = jnp.maximum(jnp.sum(jnp.broadcast_to(lane.weight, lane.values.shape)), 1)
+    slack = 4 * jnp.finfo(dtype).eps
+
+    def body(s: _State) -> _State:
+        log_likelihood, stats = _e_lane(s.at, lane)
+        level = jnp.sum(log_likelihood) / count
+        tied = s.step < tied_steps
+        mapped = m_step(model, s.at, stats, tied=tied, sd_floor=sd_floor)
+        # Phase 0 judges an extrapolated (or first) point, phase 1 the plain step after it.
+        worse = ~(level >= s.reference - slack * jnp.abs(s.reference))
+        rejected = (s.phase == 0) & worse & (s.step > 0)
+        second = s.phase == 1
+
+        jump, gap, ratio = _extrapolate(s.base, s.first, mapped, stats, count, s.ratio)
+        plain = tied | (s.step + 1 < tied_steps)
+        go_plain = plain | ~second
+        next_at = _choose(rejected, s.fallback, _choose(go_plain, mapped, jump))
+        trace = s.trace.at[s.kept].set(jnp.where(rejected, s.trace[s.kept], level))
+        return _State(
+            at=next_at,
+            base=_choose(second, s.base, s.at),
+            first=_choose(second, s.first, mapped),
+            best=_choose(rejected, s.best, mapped),
+            fallback=_choose(second, mapped, s.fallback),
+            reference=jnp.where(rejected, s.reference, level),
+            phase=jnp.where(rejected | second | plain, 0, 1),
+            step=s.step + 1,
+            kept=s.kept + jnp.where(rejected, 0, 1),
+            gap=jnp.where(second & ~plain, gap, s.gap),
+            ratio=jnp.where(second & ~plain, ratio, s.ratio),
+            trace=trace,
+        )
+
+    def going(s: _State) -> Bool[Array, ""]:
+        return (s.step < max_steps) & (s.gap > tolerance)
+
+    zero = jnp.zeros((), jnp.int32)
+    inf = jnp.asarray(jnp.inf, dtype)
+    return jax.lax.while_loop(
+        going,
+        body,
+        _State(
+            params, params, params, params, params, -inf, zero, zero, zero, inf,
+            jnp.asarray(0.5, dtype), jnp.full(max_steps, jnp.nan, dtype),
+        ),
+    )  # fmt: skip
+
+
+def _choose(condition: Bool[Array, ""], yes: Params, no: Params) -> Params:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+
+
+def _free(p: Params) -> tuple[Array, ...]:
+    """Coordinates in which any extrapolation gives legal parameters."""
+    tiny = jnp.finfo(p.weights.dtype).tiny
+    return (jnp.log(jnp.maximum(p.weights, tiny)), p.means, jnp.log(p.sds), p.trend, p.gain)
+
+
+def _extrapolate(
+    t0: Params,
+    t1: Params,
+    t2: Params,
+    stats: Stats,
+    count: Float[Array, ""],
+    old_ratio: Float[Array, ""],
+) -> tuple[Params, Float[Array, ""], Float[Array, ""]]:
+    """SQUAREM point after two steps, and the gap to the optimum they foretell.
+
+    Lengths are measured in the complete-data information I_c, so they are in nats. With
+    contraction ratio rho, the likelihood still to gain after a step d is at most
+    d' I_c d / (2 (1 - rho)): Aitken's extrapolation without differences of log-likelihoods,
+    which float32 could not resolve.
+    """
+    u0, u1, u2 = _free(t0), _free(t1), _free(t2)
+    d0 = [b - a for a, b in zip(u0, u1, strict=True)]
+    d1 = [b - a for a, b in zip(u1, u2, strict=True)]
+    v = [b - a for a, b in zip(d0, d1, strict=True)]
+    q0, q1, qv = (_information(d, t1, stats) / count for d in (d0, d1, v))
+    tiny = jnp.finfo(q0.dtype).tiny
+    now = jnp.sqrt(q1 / jnp.maximum(q0, tiny))
+    # A jump mixes fast and slow directions: the slowest ratio seen lately is the honest one.
+    ratio = jnp.clip(jnp.maximum(now, 0.9 * old_ratio), 0, 0.999)
+    gap = 0.5 * q1 / (1 - ratio)
+    alpha = -jnp.clip(jnp.sqrt(q0 / jnp.maximum(qv, tiny)), 1, 64)
+    jump = [a - 2 * alpha * b + alpha**2 * c for a, b, c in zip(u0, d0, v, strict=True)]
+    weights = jax.nn.softmax(jump[0], axis=-1)
+    log_sd = jnp.clip(jump[2], u2[2] - 2, u2[2] + 2)
+    return Params(weights, jump[1], jnp.exp(log_sd), jump[3], jump[4]), gap, ratio
+
+
+def _information(d: list[Array], at: Params, stats: Stats) -> Float[Array, ""]:
+    """d' I_c d with the complete-data information at `at`, summed over frames."""
+    d_weight, d_mean, d_sd, d_trend, d_gain = d
+    slope = at.gain[..., None] * d_trend[..., None, :] + d_gain[..., None] * at.trend[..., None, :]
+    sff = jnp.einsum("tkpq,tkp,tkq->tk", stats.sff, slope, slope)
+    cross = 2 * d_mean * jnp.sum(stats.sf * slope, axis=-1)
+    location = (stats.s0 * d_mean**2 + cross + sff) / at.sds**2
+    return jnp.sum(location + stats.s0 * (2 * d_sd**2 + d_weight**2))

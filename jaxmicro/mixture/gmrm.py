@@ -1,0 +1,183 @@
+"""The Gaussian mixture regression model: its parameters, density and E-step.
+
+Pixel i of frame t belongs to class k with probability p_tk and then
+z_i ~ N(delta_k + g_k f(x_i, y_i) . beta_t, sigma_k^2), with g_k = 1 unless `gain` is asked for.
+
+Arrays are class-major: K unrolled rows of n pixels each, which XLA turns into straight vector
+loops. Everything the M-step needs is a responsibility-weighted sum of fixed functions of the
+residual and the design, so one pass over the pixels a step is enough.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxmicro.data.sampling import Pixels
+from jaxmicro.errors import UsageError
+from jaxmicro.mixture.trend import Trend
+
+SHAREABLE = ("means", "sds", "gain")
+_LOG_2PI = float(np.log(2 * np.pi))
+
+
+class Params(eqx.Module):
+    """Parameters of the model, with the batch axes of the pixels they belong to.
+
+    Values are in the movie's grey units; `trend` per unit of the scaled coordinate. Classes are in
+    order of increasing mean. `gain` averages 1 over the classes.
+    """
+
+    weights: Float[Array, "*batch K"]
+    means: Float[Array, "*batch K"]
+    sds: Float[Array, "*batch K"]
+    trend: Float[Array, "*batch P"]
+    gain: Float[Array, "*batch K"]
+
+    def __getitem__(self, index: Any) -> Params:
+        return jax.tree.map(lambda a: a[index], self)
+
+
+class Stats(eqx.Module):
+    """Responsibility-weighted sums about the current parameters (u = z - class mean at pixel)."""
+
+    s0: Float[Array, "*batch K"]
+    su: Float[Array, "*batch K"]
+    suu: Float[Array, "*batch K"]
+    sf: Float[Array, "*batch K P"]
+    suf: Float[Array, "*batch K P"]
+    sff: Float[Array, "*batch K P P"]
+
+
+class GMRM(eqx.Module):
+    """Which model: number of classes, trend, and what is shared by all frames of a movie.
+
+    `share` holds any of "means", "sds" and "gain"; weights and trend are always per frame. With
+    `share = ()` each frame is fitted alone, as in the paper. With `gain` the trend of class k is
+    multiplied by a factor g_k.
+
+    Raises:
+      UsageError: fewer than 1 class, or an unknown name in `share`.
+    """
+
+    n_classes: int = eqx.field(static=True)
+    trend: Trend = eqx.field(static=True, default=Trend())  # noqa: RUF009
+    share: tuple[str, ...] = eqx.field(static=True, default=())
+    gain: bool = eqx.field(static=True, default=False)
+
+    def __check_init__(self) -> None:
+        if not 1 <= self.n_classes <= 32:
+            raise UsageError(f"classes = {self.n_classes} is not allowed; use 1 to 32")
+        for name in self.share:
+            if name not in SHAREABLE:
+                raise UsageError(f"share = {name!r} is not known; use any of {SHAREABLE}")
+        if self.gain and not self.trend.n_terms:
+            raise UsageError("gain = true needs a trend to act on; give one or set gain = false")
+
+    def design(self, pixels: Pixels) -> Float[Array, "P *batch n"]:
+        return self.trend.design(pixels.rows, pixels.cols, pixels.shape, pixels.values.dtype)
+
+    def n_parameters(self, n_frames: int = 1) -> int:
+        """Free parameters: K-1 weights and P trend terms a frame, K means, sds (and K-1 gains)."""
+        k = self.n_classes
+        total = n_frames * (k - 1 + self.trend.n_terms)
+        for name, count in (("means", k), ("sds", k), ("gain", k - 1 if self.gain else 0)):
+            total += count * (1 if name in self.share else n_frames)
+        return total
+
+    def log_joint(
+        self, params: Params, values: Float[Array, "*batch n"], design: Float[Array, "P *#batch n"]
+    ) -> list[Float[Array, "*batch n"]]:
+        """log p_k + log N(z | class k) at each pixel, one array per class."""
+        return _log_joint(params, values, design)[0]
+
+    def responsibilities(self, params: Params, pixels: Pixels) -> Float[Array, "*batch K n"]:
+        """C_ik, the posterior class probabilities at each pixel."""
+        log_joint = self.log_joint(params, pixels.values, _spread(self.design(pixels), pixels))
+        return jax.nn.softmax(jnp.stack(log_joint, axis=-2), axis=-2)
+
+    def classify(self, params: Params, pixels: Pixels) -> Int[Array, "*batch n"]:
+        """The most probable class of each pixel (0 is the darkest)."""
+        log_joint = self.log_joint(params, pixels.values, _spread(self.design(pixels), pixels))
+        best, label = log_joint[0], jnp.zeros(pixels.values.shape, jnp.int32)
+        for k in range(1, self.n_classes):
+            label = jnp.where(log_joint[k] > best, k, label)
+            best = jnp.maximum(best, log_joint[k])
+        return label
+
+
+def _spread(design: Float[Array, "P *b n"], pixels: Pixels) -> Float[Array, "P *c n"]:
+    """Give a design shared by all frames the batch axes of the values."""
+    missing = pixels.values.ndim - (design.ndim - 1)
+    return design.reshape(design.shape[0], *([1] * missing), *design.shape[1:])
+
+
+def _log_joint(
+    params: Params, values: Float[Array, "*batch n"], design: Float[Array, "P *#batch n"]
+) -> tuple[list[Float[Array, "*batch n"]], list[Float[Array, "*batch n"]]]:
+    """Log joint densities and standardised-by-nothing residuals u_k, one array per class."""
+    slope = jnp.zeros_like(values)
+    for j in range(design.shape[0]):
+        slope = slope + params.trend[..., j, None] * design[j]
+    plain = values - slope
+    tiny = jnp.finfo(values.dtype).tiny
+    log_joint, residuals = [], []
+    for k in range(params.means.shape[-1]):
+        gain = params.gain[..., k, None]
+        u = plain + (1 - gain) * slope - params.means[..., k, None]
+        sd = params.sds[..., k, None]
+        constant = jnp.log(jnp.maximum(params.weights[..., k, None], tiny)) - jnp.log(sd)
+        log_joint.append(constant - 0.5 * _LOG_2PI - 0.5 * (u / sd) ** 2)
+        residuals.append(u)
+    return log_joint, residuals
+
+
+def e_step(
+    params: Params,
+    values: Float[Array, " n"],
+    design: Float[Array, "P n"],
+    weight: Float[Array, " n"],
+) -> tuple[Float[Array, ""], Stats]:
+    """One pass over the pixels of one frame: log-likelihood and sufficient statistics.
+
+    The sums are taken about the current class means, so that float32 keeps the digits that the
+    variances need.
+    """
+    log_joint, residuals = _log_joint(params, values, design)
+    top = log_joint[0]
+    for lj in log_joint[1:]:
+        top = jnp.maximum(top, lj)
+    density = [jnp.exp(lj - top) for lj in log_joint]
+    total = sum(density[1:], density[0])
+    log_likelihood = _pairwise_sum(weight * (top + jnp.log(total)))
+    share = weight / total
+    resp = [d * share for d in density]
+    first = jnp.stack(resp)
+    moment = jnp.stack([r * u for r, u in zip(resp, residuals, strict=True)])
+    suu = jnp.stack([jnp.sum(m * u) for m, u in zip(moment, residuals, strict=True)])
+    k, p = first.shape[0], design.shape[0]
+    pairs = [design[i] * design[j] for i in range(p) for j in range(i + 1)]
+    table = jnp.stack([jnp.ones_like(values), *design, *pairs])
+    sums = jnp.dot(first, table.T, precision=jax.lax.Precision.HIGHEST)
+    sums_u = jnp.dot(moment, table[: p + 1].T, precision=jax.lax.Precision.HIGHEST)
+    sff = jnp.zeros((k, p, p), values.dtype)
+    for i in range(p):
+        for j in range(i + 1):
+            entry = sums[:, 1 + p + i * (i + 1) // 2 + j]
+            sff = sff.at[:, i, j].set(entry).at[:, j, i].set(entry)
+    return log_likelihood, Stats(
+        sums[:, 0], sums_u[:, 0], suu, sums[:, 1 : p + 1], sums_u[:, 1:], sff
+    )
+
+
+def _pairwise_sum(terms: Float[Array, " n"]) -> Float[Array, ""]:
+    """Sum in two levels: float32 error grows with the length of a run, so keep the runs short."""
+    n = terms.shape[0]
+    width = max(1, int(n**0.5))
+    head = terms[: n - n % width].reshape(-1, width)
+    return jnp.sum(jnp.sum(head, axis=1)) + jnp.sum(terms[n - n % width :])
