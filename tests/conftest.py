@@ -17,7 +17,7 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Annotated shapes are enforced in the whole library while tests run.
-install_import_hook("jaxmicro", "beartype.beartype").install()
+install_import_hook("jaxmicro", "beartype.beartype")
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
