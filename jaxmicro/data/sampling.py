@@ -131,7 +131,8 @@ def sample(
         if everything:
             frame_picks = [spots] * n_rep
         else:
-            assert rate is not None and rng is not None
+            assert rate is not None
+            assert rng is not None
             if round(rate * spots.size) < MIN_PIXELS:
                 raise UsageError(
                     f"rate {rate:g} leaves {round(rate * spots.size)} of {spots.size} pixels in "
@@ -167,7 +168,7 @@ def _draw(
         clash = np.flatnonzero(np.diff(place) == 0)
         # Two blocks share a boundary pixel when step is not whole: the first then steps back.
         place[clash] -= 1
-        return np.sort(spots[order[np.unique(np.maximum(place, 0))]])
+        return spots[order[np.unique(np.maximum(place, 0))]]  # in block order
     n_lines = max(1, round(rate * usable.shape[0]))
     edges = np.round(np.linspace(0, usable.shape[0], n_lines + 1)).astype(np.int64)
     heights = np.diff(edges)[:, None]

@@ -15,11 +15,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from jaxmicro.data.sampling import Pixels
-from jaxmicro.mixture.gmrm import GMRM, Params, Stats, e_step
-from jaxmicro.mixture.maximise import m_step
+from jaxmicro.mixture.gmrm import GMRM, Params
+from jaxmicro.mixture.lanes import CHUNK, Lane, batched_map, e_lane
+from jaxmicro.mixture.squarem import run
 
 TIED_STEPS = 20  # steps with one sd for all classes: long enough to place the means
 THIN = 4096  # pixels a frame in the first stage of a large fit
@@ -88,7 +89,7 @@ class Fit(eqx.Module):
         batch = self.log_likelihood.shape
 
         def middle(a: Array) -> str:
-            rows = np.asarray(a).reshape(-1, a.shape[-1])
+            rows = np.asarray(a).reshape(int(np.prod(batch)), a.shape[-1])
             return "[" + ", ".join(f"{v:.4g}" for v in np.nanmedian(rows, axis=0)) + "]"
 
         p = self.params
@@ -101,14 +102,6 @@ class Fit(eqx.Module):
             f"at most {int(np.max(np.asarray(self.steps)))} steps, optimum within "
             f"{float(np.nanmax(np.asarray(self.optimum_gap))):.1g} nats per pixel"
         )
-
-
-class Lane(eqx.Module):
-    """The pixels of one independent fit; `design` and `weight` may be shared by its frames."""
-
-    values: Float[Array, "T n"]
-    design: Float[Array, "P S n"]
-    weight: Float[Array, "S n"]
 
 
 def fit(
@@ -193,8 +186,8 @@ def _fit_all(model, pixels, init, tolerance, sd_floor, max_steps: int) -> Fit:
         )
 
     z = lanes(values, 1)
-    batch_size = max(1, min(z.shape[0], _CHUNK // (z.shape[1] * n)))
-    out = jax.lax.map(one, (z, moving, start), batch_size=batch_size)
+    batch_size = max(1, min(z.shape[0], CHUNK // (z.shape[1] * n)))
+    out = batched_map(one, (z, moving, start), batch_size)
 
     def back(a: Array) -> Array:
         if per_movie:
@@ -202,9 +195,6 @@ def _fit_all(model, pixels, init, tolerance, sd_floor, max_steps: int) -> Fit:
         return a.reshape(*batch, *a.shape[2:])
 
     return jax.tree.map(back, out)
-
-
-_CHUNK = 32_768  # pixels worked on together: a few rows of this many floats stay in cache
 
 
 def _fit_lane(
@@ -245,11 +235,11 @@ def _fit_lane(
         pick = np.random.default_rng(0).permutation(n)[:THIN]
         thin = Lane(lane.values[:, pick], lane.design[:, :, pick], lane.weight[:, pick])
         loose = jnp.maximum(tolerance, 1e-5)
-        state = _run(model, thin, params, loose, floor, max_steps, tied_steps)
+        state = run(model, thin, params, loose, floor, max_steps, tied_steps)
         params, tied_steps = state.best, 0
-    state = _run(model, lane, params, tolerance, floor, max_steps, tied_steps)
+    state = run(model, lane, params, tolerance, floor, max_steps, tied_steps)
     params = state.best
-    log_likelihood, stats = _e_lane(params, lane)
+    log_likelihood, stats = e_lane(params, lane)
     steps = steps + state.step + 1
 
     held = jnp.sum(stats.s0, axis=0)
@@ -298,142 +288,3 @@ def _start(model: GMRM, lane: Lane) -> Params:
     sd = jnp.maximum((high - low) / (2 * k), 1e-3)
     trend = jnp.zeros((n_frames, lane.design.shape[0]), z.dtype)
     return Params(like / k, like * means[None, :], like * sd, trend, like)
-
-
-def _e_lane(params: Params, lane: Lane) -> tuple[Float[Array, " T"], Stats]:
-    """E-step of every frame of a lane, a cache-sized chunk of pixels at a time."""
-    n_frames, n = lane.values.shape
-    shared = lane.weight.shape[0] == 1
-
-    def one(args):
-        frame_params, z, design, weight = args
-        if shared:
-            design, weight = lane.design[:, 0], lane.weight[0]
-        return e_step(frame_params, z, design, weight)
-
-    place = (None, None) if shared else (jnp.moveaxis(lane.design, 1, 0), lane.weight)
-    if n_frames == 1:
-        out = one(jax.tree.map(lambda a: a[0], (params, lane.values, *place)))
-        return jax.tree.map(lambda a: a[None], out)
-    batch_size = max(1, min(n_frames, _CHUNK // n))
-    return jax.lax.map(one, (params, lane.values, *place), batch_size=batch_size)
-
-
-class _State(eqx.Module):
-    """Where a SQUAREM run stands: `at` is the next point to evaluate."""
-
-    at: Params
-    base: Params
-    first: Params
-    best: Params
-    fallback: Params
-    reference: Float[Array, ""]
-    phase: Int[Array, ""]
-    step: Int[Array, ""]
-    kept: Int[Array, ""]
-    gap: Float[Array, ""]
-    ratio: Float[Array, ""]
-    trace: Float[Array, " steps"]
-
-
-def _run(model, lane, params, tolerance, sd_floor, max_steps: int, tied_steps: int) -> _State:
-    """ECM with safeguarded SQUAREM until the extrapolated gap falls below the tolerance."""
-    dtype = lane.values.dtype
-    count = jnp.maximum(jnp.sum(jnp.broadcast_to(lane.weight, lane.values.shape)), 1)
-    slack = 4 * jnp.finfo(dtype).eps
-
-    def body(s: _State) -> _State:
-        log_likelihood, stats = _e_lane(s.at, lane)
-        level = jnp.sum(log_likelihood) / count
-        tied = s.step < tied_steps
-        mapped = m_step(model, s.at, stats, tied=tied, sd_floor=sd_floor)
-        # Phase 0 judges an extrapolated (or first) point, phase 1 the plain step after it.
-        worse = ~(level >= s.reference - slack * jnp.abs(s.reference))
-        rejected = (s.phase == 0) & worse & (s.step > 0)
-        second = s.phase == 1
-
-        jump, gap, ratio = _extrapolate(s.base, s.first, mapped, stats, count, s.ratio)
-        plain = tied | (s.step + 1 < tied_steps)
-        go_plain = plain | ~second
-        next_at = _choose(rejected, s.fallback, _choose(go_plain, mapped, jump))
-        trace = s.trace.at[s.kept].set(jnp.where(rejected, s.trace[s.kept], level))
-        return _State(
-            at=next_at,
-            base=_choose(second, s.base, s.at),
-            first=_choose(second, s.first, mapped),
-            best=_choose(rejected, s.best, mapped),
-            fallback=_choose(second, mapped, s.fallback),
-            reference=jnp.where(rejected, s.reference, level),
-            phase=jnp.where(rejected | second | plain, 0, 1),
-            step=s.step + 1,
-            kept=s.kept + jnp.where(rejected, 0, 1),
-            gap=jnp.where(second & ~plain, gap, s.gap),
-            ratio=jnp.where(second & ~plain, ratio, s.ratio),
-            trace=trace,
-        )
-
-    def going(s: _State) -> Bool[Array, ""]:
-        return (s.step < max_steps) & (s.gap > tolerance)
-
-    zero = jnp.zeros((), jnp.int32)
-    inf = jnp.asarray(jnp.inf, dtype)
-    return jax.lax.while_loop(
-        going,
-        body,
-        _State(
-            params, params, params, params, params, -inf, zero, zero, zero, inf,
-            jnp.asarray(0.5, dtype), jnp.full(max_steps, jnp.nan, dtype),
-        ),
-    )  # fmt: skip
-
-
-def _choose(condition: Bool[Array, ""], yes: Params, no: Params) -> Params:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
-
-
-def _free(p: Params) -> tuple[Array, ...]:
-    """Coordinates in which any extrapolation gives legal parameters."""
-    tiny = jnp.finfo(p.weights.dtype).tiny
-    return (jnp.log(jnp.maximum(p.weights, tiny)), p.means, jnp.log(p.sds), p.trend, p.gain)
-
-
-def _extrapolate(
-    t0: Params,
-    t1: Params,
-    t2: Params,
-    stats: Stats,
-    count: Float[Array, ""],
-    old_ratio: Float[Array, ""],
-) -> tuple[Params, Float[Array, ""], Float[Array, ""]]:
-    """SQUAREM point after two steps, and the gap to the optimum they foretell.
-
-    Lengths are measured in the complete-data information I_c, so they are in nats. With
-    contraction ratio rho, the likelihood still to gain after a step d is at most
-    d' I_c d / (2 (1 - rho)): Aitken's extrapolation without differences of log-likelihoods,
-    which float32 could not resolve.
-    """
-    u0, u1, u2 = _free(t0), _free(t1), _free(t2)
-    d0 = [b - a for a, b in zip(u0, u1, strict=True)]
-    d1 = [b - a for a, b in zip(u1, u2, strict=True)]
-    v = [b - a for a, b in zip(d0, d1, strict=True)]
-    q0, q1, qv = (_information(d, t1, stats) / count for d in (d0, d1, v))
-    tiny = jnp.finfo(q0.dtype).tiny
-    now = jnp.sqrt(q1 / jnp.maximum(q0, tiny))
-    # A jump mixes fast and slow directions: the slowest ratio seen lately is the honest one.
-    ratio = jnp.clip(jnp.maximum(now, 0.9 * old_ratio), 0, 0.999)
-    gap = 0.5 * q1 / (1 - ratio)
-    alpha = -jnp.clip(jnp.sqrt(q0 / jnp.maximum(qv, tiny)), 1, 64)
-    jump = [a - 2 * alpha * b + alpha**2 * c for a, b, c in zip(u0, d0, v, strict=True)]
-    weights = jax.nn.softmax(jump[0], axis=-1)
-    log_sd = jnp.clip(jump[2], u2[2] - 2, u2[2] + 2)
-    return Params(weights, jump[1], jnp.exp(log_sd), jump[3], jump[4]), gap, ratio
-
-
-def _information(d: list[Array], at: Params, stats: Stats) -> Float[Array, ""]:
-    """d' I_c d with the complete-data information at `at`, summed over frames."""
-    d_weight, d_mean, d_sd, d_trend, d_gain = d
-    slope = at.gain[..., None] * d_trend[..., None, :] + d_gain[..., None] * at.trend[..., None, :]
-    sff = jnp.einsum("tkpq,tkp,tkq->tk", stats.sff, slope, slope)
-    cross = 2 * d_mean * jnp.sum(stats.sf * slope, axis=-1)
-    location = (stats.s0 * d_mean**2 + cross + sff) / at.sds**2
-    return jnp.sum(location + stats.s0 * (2 * d_sd**2 + d_weight**2))

@@ -66,7 +66,7 @@ class GMRM(eqx.Module):
     """
 
     n_classes: int = eqx.field(static=True)
-    trend: Trend = eqx.field(static=True, default=Trend())  # noqa: RUF009
+    trend: Trend = eqx.field(static=True, default=Trend())
     share: tuple[str, ...] = eqx.field(static=True, default=())
     gain: bool = eqx.field(static=True, default=False)
 

@@ -1,0 +1,159 @@
+"""Areas and volumes with standard errors, from foreground counts among the visited pixels."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxmicro.data.sampling import Pixels
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    "frame",
+    "time_s",
+    "area_px",
+    "area_px_se",
+    "area_um2",
+    "area_um2_se",
+    "volume_um3",
+    "volume_um3_se",
+    "result",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Growth:
+    """A growth curve: foreground area of every frame with its standard error.
+
+    Arrays are (frames,) or (frames, replicates), float64. `area_um2`, `volume_um3` and `time_s`
+    are None where the calibration (pixel size, thickness, frame interval) is not known.
+    """
+
+    frame: np.ndarray
+    area_px: np.ndarray
+    area_px_se: np.ndarray
+    pixel_area_um2: float | None = None
+    thickness_um: float | None = None
+    time_s: np.ndarray | None = None
+    result: np.ndarray | None = None
+
+    @property
+    def area_um2(self) -> np.ndarray | None:
+        return _scaled(self.area_px, self.pixel_area_um2)
+
+    @property
+    def area_um2_se(self) -> np.ndarray | None:
+        return _scaled(self.area_px_se, self.pixel_area_um2)
+
+    @property
+    def volume_um3(self) -> np.ndarray | None:
+        return _scaled(self.area_um2, self.thickness_um)
+
+    @property
+    def volume_um3_se(self) -> np.ndarray | None:
+        return _scaled(self.area_um2_se, self.thickness_um)
+
+    def minus_first(self) -> Growth:
+        """Growth since the first frame; the errors of both frames add in quadrature."""
+        se = np.hypot(self.area_px_se, self.area_px_se[:1])
+        se[0] = 0.0
+        return dataclasses.replace(self, area_px=self.area_px - self.area_px[:1], area_px_se=se)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a frame, columns as in growth.csv; what is not known is missing."""
+        import pandas as pd
+
+        if self.area_px.ndim > 1:
+            raise ValueError("a table needs one replicate: index the replicates first")
+        return pd.DataFrame({name: getattr(self, name) for name in COLUMNS}, columns=list(COLUMNS))
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the curve with a band of two standard errors; returns the matplotlib axes."""
+        from matplotlib import pyplot as plt  # only where a figure is asked for
+
+        ax = plt.subplots()[1] if ax is None else ax
+        known = self.area_um2 is not None
+        y = self.area_um2 if self.area_um2 is not None else self.area_px
+        se = self.area_um2_se if self.area_um2_se is not None else self.area_px_se
+        x = self.frame if self.time_s is None else self.time_s
+        ax.fill_between(x, y - 2 * se, y + 2 * se, alpha=0.25, linewidth=0)
+        ax.plot(x, y, marker="o", markersize=3)
+        ax.set_xlabel("frame" if self.time_s is None else "time (s)")
+        ax.set_ylabel("area (um$^2$)" if known else "area (pixels)")
+        return ax
+
+
+def _scaled(values: np.ndarray | None, factor: float | None) -> np.ndarray | None:
+    return None if values is None or factor is None else values * factor
+
+
+def estimate(
+    foreground: np.ndarray,
+    pixels: Pixels,
+    *,
+    pixel_area_um2: float | None = None,
+    thickness_um: float | None = None,
+    times_s: np.ndarray | None = None,
+    result: np.ndarray | None = None,
+) -> Growth:
+    """Foreground area of each frame: the share among visited pixels times the frame's pixels.
+
+    Args:
+      foreground: bool, (frames, n) or (frames, replicates, n), one entry per visited pixel.
+      pixels: the pixels those labels belong to.
+      pixel_area_um2: area of one pixel; without it areas stay in pixels.
+      thickness_um: thickness of the deposit along the beam; without it there is no volume.
+
+    The standard error is that of the sampling design and 0 where every pixel was visited: simple
+    random sampling without replacement (Cochran 1977, eq. 3.8), or successive differences of
+    neighbouring blocks or scan lines for the stratified and line patterns (Wolter 2007, ch. 8).
+    A count of 0 among n still has an error: the variance takes the share as (count + 1/2)/(n + 1).
+    """
+    weight = np.broadcast_to(np.asarray(pixels.weight, float), foreground.shape)
+    n = weight.sum(axis=-1)
+    count = np.sum(weight * foreground, axis=-1)
+    domain = np.asarray(pixels.n_domain, float).reshape(-1, *([1] * (n.ndim - 1)))
+    share = count / n
+    unseen = np.clip(1 - n / domain, 0, 1)
+    jeffreys = (count + 0.5) / (n + 1)
+    variance = unseen * jeffreys * (1 - jeffreys) / np.maximum(n - 1, 1)
+    if pixels.pattern == "stratified":
+        # One pixel a block: the spread within a block is not seen, that between neighbours is.
+        steps = np.diff(foreground.astype(float), axis=-1) ** 2 * weight[..., 1:]
+        between = steps.sum(axis=-1) / (2 * np.maximum(n - 1, 1))
+        floor = 0.5 / (n + 1)  # no change seen is not no variance
+        variance = unseen * np.maximum(between, floor) / n
+    elif pixels.pattern == "lines":
+        variance = np.maximum(unseen * _line_variance(foreground, pixels, weight), variance)
+    return Growth(
+        frame=np.arange(share.shape[0]),
+        area_px=share * domain,
+        area_px_se=np.sqrt(variance) * domain,
+        pixel_area_um2=pixel_area_um2,
+        thickness_um=thickness_um,
+        time_s=times_s,
+        result=result,
+    )
+
+
+def _line_variance(foreground: np.ndarray, pixels: Pixels, weight: np.ndarray) -> np.ndarray:
+    """Variance of the foreground share from differences between neighbouring scan lines."""
+    cols = np.broadcast_to(np.asarray(pixels.cols), foreground.shape)
+    flat = [a.reshape(-1, a.shape[-1]) for a in (foreground, cols, weight)]
+    out = np.empty(flat[0].shape[0])
+    for i, (y, col, w) in enumerate(zip(*flat, strict=True)):
+        seen = w > 0
+        y, col = y[seen].astype(float), col[seen]
+        line = np.concatenate([[0], np.cumsum(np.diff(col) <= 0)])  # columns rise along a line
+        size, total = np.bincount(line), np.bincount(line, weights=y)
+        residual = total - size * (total.sum() / size.sum())
+        if size.size < 2:
+            out[i] = np.nan  # one line tells nothing about the spread between lines
+            continue
+        steps = np.sum(np.diff(residual) ** 2) / (2 * (size.size - 1))
+        out[i] = size.size * steps / size.sum() ** 2
+    return out.reshape(foreground.shape[:-1])

@@ -1,0 +1,141 @@
+"""From K classes to foreground (what is measured) and background.
+
+Classes come in order of increasing mean; a rule names the foreground by rank, by how components
+overlap, or by what grows over the movie.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from jaxmicro.errors import UsageError
+from jaxmicro.mixture.gmrm import Params
+
+RULES = ("auto", "brightest", "darkest", "ranks", "merge", "grows")
+DEFAULT_OVERLAP = 0.1
+_RISE = 0.25  # a growing class starts below this share of its peak
+
+
+@dataclasses.dataclass(frozen=True)
+class Partition:
+    """Which classes are foreground, and why, in words for the report."""
+
+    foreground: tuple[int, ...]
+    n_classes: int
+    reason: str
+
+    def is_foreground(self, labels: Int[np.ndarray, "*batch"]) -> np.ndarray:
+        """Bool array: the label is a foreground class."""
+        return np.isin(np.asarray(labels), self.foreground)
+
+
+def partition(
+    params: Params,
+    rule: str = "auto",
+    ranks: tuple[int, ...] = (),
+    overlap: float = DEFAULT_OVERLAP,
+) -> Partition:
+    """Split the classes of a fitted movie.
+
+    Args:
+      params: batch axes (frames,) or (frames, replicates); class distributions are pooled.
+      rule: "brightest" or "darkest": that one class. "ranks": the given ranks, 0 the darkest,
+        negative from the brightest. "merge": neighbouring components are merged while their
+        Bhattacharyya coefficient exceeds `overlap` (Hennig 2010, Adv. Data Anal. Classif. 4:3);
+        the brightest merged group is foreground. "grows": all classes whose share of the frame
+        starts below a quarter of its peak. "auto": "grows", or "merge" where nothing grows.
+
+    Raises:
+      UsageError: unknown rule, rank outside the classes, everything or nothing foreground.
+    """
+    k = params.means.shape[-1]
+    if rule not in RULES:
+        raise UsageError(f"foreground rule {rule!r} is not known; use one of {', '.join(RULES)}")
+    if rule == "ranks":
+        return Partition(_checked_ranks(ranks, k), k, f"classes {list(ranks)}, as asked for")
+    if k == 1:
+        raise UsageError("one class cannot be split into foreground and background; use 2 or more")
+    if rule == "brightest":
+        return Partition((k - 1,), k, "the brightest class")
+    if rule == "darkest":
+        return Partition((0,), k, "the darkest class")
+    if rule in ("grows", "auto"):
+        rising = _rising(np.asarray(params.weights))
+        if rising:
+            return Partition(rising, k, "the classes whose share of the frame grows from near 0")
+        if rule == "grows":
+            raise UsageError(
+                "foreground rule 'grows': no class starts near 0 and then grows; "
+                "use 'brightest', 'darkest' or 'ranks'"
+            )
+    groups = merged_groups(params, overlap)
+    if len(groups) == 1:
+        return Partition((k - 1,), k, "the brightest class (all components overlap)")
+    return Partition(groups[-1], k, "the brightest group of overlapping components")
+
+
+def merged_groups(params: Params, overlap: float) -> list[tuple[int, ...]]:
+    """Runs of neighbouring classes, merged while some pair overlaps by more than `overlap`."""
+    weights, means, sds = _pooled(params)
+    parts = [
+        ((i,), w, m, s**2) for i, (w, m, s) in enumerate(zip(weights, means, sds, strict=True))
+    ]
+    while len(parts) > 1:
+        pairs = [
+            bhattacharyya(a[2], a[3] ** 0.5, b[2], b[3] ** 0.5)
+            for a, b in zip(parts, parts[1:], strict=False)
+        ]
+        i = int(np.argmax(pairs))
+        if pairs[i] <= overlap:
+            break
+        (ca, wa, ma, va), (cb, wb, mb, vb) = parts[i], parts[i + 1]
+        w = wa + wb
+        share = wa / w if w > 0 else 0.5
+        mean = share * ma + (1 - share) * mb
+        var = share * (va + (ma - mean) ** 2) + (1 - share) * (vb + (mb - mean) ** 2)
+        parts[i : i + 2] = [(ca + cb, w, mean, var)]
+    return [p[0] for p in parts]
+
+
+def bhattacharyya(mean_a: float, sd_a: float, mean_b: float, sd_b: float) -> float:
+    """Bhattacharyya coefficient of two normals: 1 if equal, 0 if they do not overlap."""
+    var = sd_a**2 + sd_b**2
+    return float(np.sqrt(2 * sd_a * sd_b / var) * np.exp(-0.25 * (mean_a - mean_b) ** 2 / var))
+
+
+def _pooled(
+    params: Params,
+) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"], Float[np.ndarray, " K"]]:
+    """Class weights, means and sds pooled over the batch; medians shrug off a bad frame."""
+    k = params.means.shape[-1]
+    flat = [np.asarray(a, float).reshape(-1, k) for a in (params.weights, params.means, params.sds)]
+    return np.nanmean(flat[0], axis=0), np.nanmedian(flat[1], axis=0), np.nanmedian(flat[2], axis=0)
+
+
+def _rising(weights: Float[np.ndarray, "frames *replicates K"]) -> tuple[int, ...]:
+    share = np.nanmean(weights.reshape(weights.shape[0], -1, weights.shape[-1]), axis=1)
+    if share.shape[0] < 3:
+        return ()
+    # Ends are means over a few frames, so that one noisy frame decides nothing.
+    few = max(1, share.shape[0] // 10)
+    start = share[:few].mean(axis=0)
+    kernel = np.ones(few) / few
+    peak = np.max([np.convolve(s, kernel, mode="valid") for s in share.T], axis=1)
+    rising = np.flatnonzero((start < _RISE * peak) & (peak > 1e-3))
+    return tuple(int(i) for i in rising) if rising.size < share.shape[1] else ()
+
+
+def _checked_ranks(ranks: tuple[int, ...], k: int) -> tuple[int, ...]:
+    bad = [r for r in ranks if not -k <= r < k]
+    if bad or not ranks:
+        raise UsageError(
+            f"foreground ranks {list(ranks)} are not allowed with {k} classes; "
+            f"use ranks from 0 (darkest) to {k - 1} (brightest)"
+        )
+    chosen = tuple(sorted({r % k for r in ranks}))
+    if len(chosen) == k:
+        raise UsageError("foreground ranks name every class; leave at least one as background")
+    return chosen

@@ -1,0 +1,65 @@
+"""Lanes: independent fits side by side, and one E-step over the frames of a lane."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxmicro.mixture.gmrm import Params, Stats, e_step
+
+CHUNK = 32_768  # pixels worked on together: a few rows of this many floats stay in cache
+
+
+class Lane(eqx.Module):
+    """The pixels of one independent fit; `design` and `weight` may be shared by its frames."""
+
+    values: Float[Array, "T n"]
+    design: Float[Array, "P S n"]
+    weight: Float[Array, "S n"]
+
+
+def batched_map(function: Callable[[Any], Any], args: Any, batch_size: int) -> Any:
+    """`jax.lax.map` over the leading axis, `batch_size` items at a time by `vmap`.
+
+    Unlike `lax.map` it takes arrays with an empty axis (a model without a trend has one).
+    """
+    size = jax.tree.leaves(args)[0].shape[0]
+    batch_size = max(1, min(size, batch_size))
+    if batch_size == size:
+        return jax.vmap(function)(args)
+    blocks = -(-size // batch_size)
+    pick = jnp.minimum(jnp.arange(blocks * batch_size), size - 1).reshape(blocks, batch_size)
+    body = function if batch_size == 1 else jax.vmap(function)
+
+    def step(_: None, index: Array) -> tuple[None, Any]:
+        index = index[0] if batch_size == 1 else index
+        return None, body(jax.tree.map(lambda a: a[index], args))
+
+    _, out = jax.lax.scan(step, None, pick)
+    if batch_size == 1:
+        return out
+    return jax.tree.map(lambda a: a.reshape(blocks * batch_size, *a.shape[2:])[:size], out)
+
+
+def e_lane(params: Params, lane: Lane) -> tuple[Float[Array, " T"], Stats]:
+    """E-step of every frame of a lane, a cache-sized chunk of pixels at a time."""
+    n_frames, n = lane.values.shape
+    shared = lane.weight.shape[0] == 1
+
+    def one(args):
+        frame_params, z, design, weight = args
+        if shared:
+            design, weight = lane.design[:, 0], lane.weight[0]
+        return e_step(frame_params, z, design, weight)
+
+    place = (None, None) if shared else (jnp.moveaxis(lane.design, 1, 0), lane.weight)
+    if n_frames == 1:
+        out = one(jax.tree.map(lambda a: a[0], (params, lane.values, *place)))
+        return jax.tree.map(lambda a: a[None], out)
+    batch_size = max(1, min(n_frames, CHUNK // n))
+    return batched_map(one, (params, lane.values, *place), batch_size)

@@ -1,0 +1,143 @@
+"""Safeguarded SQUAREM around ECM, and the extrapolated gap that stops it.
+
+Source: Varadhan and Roland (2008), Scand. J. Statist. 35:335, scheme S3.
+"""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxmicro.mixture.gmrm import GMRM, Params, Stats
+from jaxmicro.mixture.lanes import Lane, e_lane
+from jaxmicro.mixture.maximise import m_step
+
+
+class State(eqx.Module):
+    """Where a SQUAREM run stands: `at` is the next point to evaluate."""
+
+    at: Params
+    base: Params
+    first: Params
+    best: Params
+    fallback: Params
+    reference: Float[Array, ""]
+    phase: Int[Array, ""]
+    step: Int[Array, ""]
+    kept: Int[Array, ""]
+    gap: Float[Array, ""]
+    ratio: Float[Array, ""]
+    trace: Float[Array, " steps"]
+
+
+def run(
+    model: GMRM,
+    lane: Lane,
+    params: Params,
+    tolerance: Float[Array, ""],
+    sd_floor: Float[Array, ""],
+    max_steps: int,
+    tied_steps: int,
+) -> State:
+    """ECM with safeguarded SQUAREM until the extrapolated gap falls below the tolerance."""
+    dtype = lane.values.dtype
+    count = jnp.maximum(jnp.sum(jnp.broadcast_to(lane.weight, lane.values.shape)), 1)
+    slack = 4 * jnp.finfo(dtype).eps
+
+    def body(s: State) -> State:
+        log_likelihood, stats = e_lane(s.at, lane)
+        level = jnp.sum(log_likelihood) / count
+        tied = s.step < tied_steps
+        mapped = m_step(model, s.at, stats, tied=tied, sd_floor=sd_floor)
+        # Phase 0 judges an extrapolated (or first) point, phase 1 the plain step after it.
+        worse = ~(level >= s.reference - slack * jnp.abs(s.reference))
+        rejected = (s.phase == 0) & worse & (s.step > 0)
+        second = s.phase == 1
+
+        jump, gap, ratio = _extrapolate(s.base, s.first, mapped, stats, count, s.ratio)
+        plain = tied | (s.step + 1 < tied_steps)
+        go_plain = plain | ~second
+        next_at = _choose(rejected, s.fallback, _choose(go_plain, mapped, jump))
+        trace = s.trace.at[s.kept].set(jnp.where(rejected, s.trace[s.kept], level))
+        return State(
+            at=next_at,
+            base=_choose(second, s.base, s.at),
+            first=_choose(second, s.first, mapped),
+            best=_choose(rejected, s.best, mapped),
+            fallback=_choose(second, mapped, s.fallback),
+            reference=jnp.where(rejected, s.reference, level),
+            phase=jnp.where(rejected | second | plain, 0, 1),
+            step=s.step + 1,
+            kept=s.kept + jnp.where(rejected, 0, 1),
+            gap=jnp.where(second & ~plain, gap, s.gap),
+            ratio=jnp.where(second & ~plain, ratio, s.ratio),
+            trace=trace,
+        )
+
+    def going(s: State) -> Bool[Array, ""]:
+        return (s.step < max_steps) & (s.gap > tolerance)
+
+    zero = jnp.zeros((), jnp.int32)
+    inf = jnp.asarray(jnp.inf, dtype)
+    return jax.lax.while_loop(
+        going,
+        body,
+        State(
+            params, params, params, params, params, -inf, zero, zero, zero, inf,
+            jnp.asarray(0.5, dtype), jnp.full(max_steps, jnp.nan, dtype),
+        ),
+    )  # fmt: skip
+
+
+def _choose(condition: Bool[Array, ""], yes: Params, no: Params) -> Params:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+
+
+def _free(p: Params) -> tuple[Array, ...]:
+    """Coordinates in which any extrapolation gives legal parameters."""
+    tiny = jnp.finfo(p.weights.dtype).tiny
+    return (jnp.log(jnp.maximum(p.weights, tiny)), p.means, jnp.log(p.sds), p.trend, p.gain)
+
+
+def _extrapolate(
+    t0: Params,
+    t1: Params,
+    t2: Params,
+    stats: Stats,
+    count: Float[Array, ""],
+    old_ratio: Float[Array, ""],
+) -> tuple[Params, Float[Array, ""], Float[Array, ""]]:
+    """SQUAREM point after two steps, and the gap to the optimum they foretell.
+
+    Lengths are measured in the complete-data information I_c, so they are in nats. With
+    contraction ratio rho, the likelihood still to gain after a step d is at most
+    d' I_c d / (2 (1 - rho)): Aitken's extrapolation without differences of log-likelihoods,
+    which float32 could not resolve.
+    """
+    u0, u1, u2 = _free(t0), _free(t1), _free(t2)
+    d0 = [b - a for a, b in zip(u0, u1, strict=True)]
+    d1 = [b - a for a, b in zip(u1, u2, strict=True)]
+    v = [b - a for a, b in zip(d0, d1, strict=True)]
+    q0, q1, qv = (_information(d, t1, stats) / count for d in (d0, d1, v))
+    tiny = jnp.finfo(q0.dtype).tiny
+    now = jnp.sqrt(q1 / jnp.maximum(q0, tiny))
+    # A jump mixes fast and slow directions: the slowest ratio seen lately is the honest one.
+    ratio = jnp.clip(jnp.maximum(now, 0.9 * old_ratio), 0, 0.999)
+    gap = 0.5 * q1 / (1 - ratio)
+    alpha = -jnp.clip(jnp.sqrt(q0 / jnp.maximum(qv, tiny)), 1, 64)
+    jump = [a - 2 * alpha * b + alpha**2 * c for a, b, c in zip(u0, d0, v, strict=True)]
+    weights = jax.nn.softmax(jump[0], axis=-1)
+    log_sd = jnp.clip(jump[2], u2[2] - 2, u2[2] + 2)
+    return Params(weights, jump[1], jnp.exp(log_sd), jump[3], jump[4]), gap, ratio
+
+
+def _information(d: list[Array], at: Params, stats: Stats) -> Float[Array, ""]:
+    """d' I_c d with the complete-data information at `at`, summed over frames."""
+    d_weight, d_mean, d_sd, d_trend, d_gain = d
+    slope = at.gain[..., None] * d_trend[..., None, :] + d_gain[..., None] * at.trend[..., None, :]
+    sff = jnp.einsum("tkpq,tkp,tkq->tk", stats.sff, slope, slope)
+    cross = 2 * d_mean * jnp.sum(stats.sf * slope, axis=-1)
+    location = (stats.s0 * d_mean**2 + cross + sff) / at.sds**2
+    return jnp.sum(location + stats.s0 * (2 * d_sd**2 + d_weight**2))
