@@ -1,0 +1,188 @@
+"""Model variants as data: a TOML file, checked key by key, becomes the objects of a run."""
+
+from __future__ import annotations
+
+import pathlib
+import tomllib
+from typing import Annotated, Any, Literal, TypeVar
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field
+
+from jaxmicro.errors import UsageError
+from jaxmicro.growth.partition import DEFAULT_OVERLAP, RULES
+from jaxmicro.mixture.gmrm import SHAREABLE, GMRM
+from jaxmicro.mixture.trend import Trend
+from jaxmicro.spacetime.neighbourhood import Neighbourhood
+
+
+class Table(BaseModel):
+    """A table of a TOML file: unknown keys and wrong types are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Mixture(Table):
+    """[mixture]: classes, trend, and what all frames share."""
+
+    classes: Annotated[int, Field(ge=1, le=32, description="a whole number from 1 to 32")]
+    trend: Annotated[
+        str, Field(description="a formula in x and y, for example 'x + y + x:y', or '' for none")
+    ] = ""
+    share: Annotated[
+        list[Literal["means", "sds", "gain"]], Field(description=f"any of {list(SHAREABLE)}")
+    ] = []
+    gain: Annotated[bool, Field(description="true or false")] = False
+
+    @pydantic.model_validator(mode="after")
+    def _buildable(self) -> Mixture:
+        self.model()
+        return self
+
+    def model(self) -> GMRM:
+        return GMRM(self.classes, Trend(self.trend), tuple(self.share), self.gain)
+
+
+class FitOptions(Table):
+    """[fit]: when to stop."""
+
+    tolerance: Annotated[
+        float, Field(gt=0, le=0.1, description="nats per pixel, above 0 and at most 0.1")
+    ] = 1e-6
+    max_steps: Annotated[
+        int, Field(ge=5, le=100_000, description="a whole number from 5 to 100000")
+    ] = 500
+
+
+class Foreground(Table):
+    """[foreground]: which classes are measured."""
+
+    rule: Annotated[
+        Literal["auto", "brightest", "darkest", "ranks", "merge", "grows"],
+        Field(description=f"one of {list(RULES)}"),
+    ] = "auto"
+    ranks: Annotated[
+        list[int], Field(description="class ranks, 0 the darkest; only with rule = 'ranks'")
+    ] = []
+    overlap: Annotated[
+        float, Field(gt=0, lt=1, description="a Bhattacharyya coefficient between 0 and 1")
+    ] = DEFAULT_OVERLAP
+
+    @pydantic.model_validator(mode="after")
+    def _ranks_go_with_rule(self) -> Foreground:
+        if (self.rule == "ranks") != bool(self.ranks):
+            raise ValueError("rule = 'ranks' and a list of ranks go together")
+        return self
+
+
+class Correction(Table):
+    """[correction]: the vote of the neighbours; leave the table out for none."""
+
+    radius: Annotated[int, Field(ge=1, le=64, description="a whole number from 1 to 64")]
+    threshold: Annotated[float, Field(ge=0, le=1, description="a share between 0 and 1")]
+    metric: Annotated[Literal["l1", "l2"], Field(description="'l1' or 'l2'")] = "l2"
+    causal: Annotated[bool, Field(description="true (past and present frames only) or false")] = (
+        True
+    )
+
+    def neighbourhood(self) -> Neighbourhood:
+        return Neighbourhood(radius=self.radius, metric=self.metric, causal=self.causal)
+
+
+class Variant(Table):
+    """A whole model file for `quantify`, `compare`, `study` and `posterior`."""
+
+    description: Annotated[str, Field(description="a text")] = ""
+    mixture: Mixture
+    fit: FitOptions = FitOptions()
+    foreground: Foreground = Foreground()
+    correction: Correction | None = None
+
+    def to_toml(self) -> str:
+        """The variant as a TOML file, defaults written out."""
+        out = [f'description = "{self.description}"'] if self.description else []
+        for name in type(self).model_fields:
+            table = getattr(self, name)
+            if isinstance(table, Table):
+                out += ["", f"[{name}]"]
+                out += [f"{k} = {_toml_value(v)}" for k, v in table.model_dump().items()]
+        return "\n".join(out).lstrip("\n") + "\n"
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
+    return repr(value)
+
+
+Schema = TypeVar("Schema", bound=Table)
+
+
+def load(path: str | pathlib.Path, schema: type[Schema] = Variant) -> Schema:  # type: ignore[assignment]
+    """Read and check a model file.
+
+    Raises:
+      UsageError: the file is missing, is not TOML, or holds an unknown key, a wrong type or an
+        impossible value; the message names file, line, key, value and what is allowed.
+    """
+    path = pathlib.Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as err:
+        raise UsageError(f"model {path}: cannot be read ({err}); give a TOML file") from err
+    try:
+        return schema.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as err:
+        raise UsageError(f"model {path}: not valid TOML: {err}") from err
+    except pydantic.ValidationError as err:
+        first = err.errors()[0]
+        raise UsageError(_sentence(path, text, schema, dict(first))) from err
+
+
+def _sentence(path: pathlib.Path, text: str, schema: type[Table], error: dict[str, Any]) -> str:
+    where = [p for p in error["loc"] if isinstance(p, str)]
+    line = _line_of(text, where)
+    name = ".".join(where) or "the file"
+    at = f"model {path}, line {line}: " if line else f"model {path}: "
+    owner = _table(schema, where[:-1])
+    if error["type"] == "extra_forbidden":
+        return f"{at}{name} is not a known key; allowed are {', '.join(owner.model_fields)}"
+    if error["type"] == "missing":
+        field = owner.model_fields[where[-1]]
+        return f"{at}{name} is missing; give {field.description or f'a table [{name}]'}"
+    if error["type"] in ("value_error", "assertion_error"):
+        return f"{at}{name}: {str(error['msg']).removeprefix('Value error, ')}"
+    field = owner.model_fields.get(where[-1]) if where else None
+    allowed = field.description if field is not None else None
+    return f"{at}{name} = {error['input']!r} is not allowed; use {allowed or error['msg']}"
+
+
+def _table(schema: type[Table], where: list[str]) -> type[Table]:
+    for name in where:
+        field = schema.model_fields.get(name)
+        options = [field.annotation, *getattr(field.annotation, "__args__", ())] if field else []
+        schema = next(
+            (o for o in options if isinstance(o, type) and issubclass(o, Table)), schema
+        )
+    return schema
+
+
+def _line_of(text: str, where: list[str]) -> int | None:
+    """Line (from 1) that sets the key, or opens the table it would be in."""
+    table, found = "", None
+    for number, line in enumerate(text.splitlines(), start=1):
+        stripped = line.strip()
+        if stripped.startswith("["):
+            table = stripped.strip("[]").strip()
+            if table == ".".join(where):
+                return number
+            if table == ".".join(where[:-1]):
+                found = number
+        elif table == ".".join(where[:-1]) and where:
+            if stripped.partition("=")[0].strip() == where[-1]:
+                return number
+    return found
