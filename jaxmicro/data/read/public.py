@@ -185,5 +185,7 @@ def _size(pixel_size_nm: PixelSize) -> tuple[float, float] | None:
 
 def _positive(value: float | int, what: str, unit: str) -> float:
     if not (math.isfinite(value) and value > 0):
-        raise UsageError(f"the {what} {value} {unit} is not a positive number; give e.g. 1.5 {unit}")
+        raise UsageError(
+            f"the {what} {value} {unit} is not a positive number; give e.g. 1.5 {unit}"
+        )
     return float(value)

@@ -87,7 +87,7 @@ FORMATS = (
     ),
     Format("MRC", (".mrc", ".ali", ".rec", ".st"), (), _ROSETTA, "open_mrc"),
     Format("SER", (".ser",), ((0, b"II\x97\x01"),), _ROSETTA, "open_ser"),
-    Format("EMI", (".emi",), ((0, b"JJ"),), _ROSETTA, "open_emi"),
+    Format("EMI", (".emi",), ((0, b"JK"),), _ROSETTA, "open_emi"),
     Format("BLO", (".blo",), ((0, b"IMGBLO"),), _ROSETTA, "open_blo"),
     Format("TXRM", (".txrm", ".xrm"), ((0, b"\xd0\xcf\x11\xe0"),), "xradia", "open_xradia"),
 )

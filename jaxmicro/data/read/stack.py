@@ -163,9 +163,7 @@ def as_grey(frame: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if frame.dtype.names:
         frame = np.stack([frame[c] for c in "RGB"], axis=-1)
     if frame.ndim == 3:
-        if frame.shape[-1] < 3:
-            frame = frame[..., 0]
-        elif is_grey(frame):
+        if is_grey(frame):
             frame = frame[..., 0]
         else:
             frame = frame[..., :3].astype(np.float32) @ REC601
@@ -251,7 +249,11 @@ def stack_of_array(
     shape = (frame_axis.size, axes[y].size, axes[x].size)
     return Stack(
         LazyFrames(read, shape, dtype, guard),
-        (frame_axis, dataclasses.replace(axes[y], name="y"), dataclasses.replace(axes[x], name="x")),
+        (
+            frame_axis,
+            dataclasses.replace(axes[y], name="y"),
+            dataclasses.replace(axes[x], name="x"),
+        ),
         format,
         saturation_of(pixel_dtype(np.dtype(array.dtype), name)),
         warnings,

@@ -141,9 +141,7 @@ def _refuse_cut_short(tif: Any, series: Any, path: Path) -> None:
 Scales = dict[str, tuple[float | None, str, np.ndarray | None]]
 
 
-def _calibration(
-    tif: Any, series: Any, name: str
-) -> tuple[str, Scales, float | None, list[str]]:
+def _calibration(tif: Any, series: Any, name: str) -> tuple[str, Scales, float | None, list[str]]:
     """Format name, (scale, unit, values) of each axis label, saturation and warnings."""
     page = series.keyframe
     warnings: list[str] = []

@@ -9,13 +9,13 @@ import functools
 import math
 import re
 import tokenize
+import unicodedata
 from typing import Any
 
 # Spellings of microscope software that pint lacks or reads as something else ("A" is ampere).
 _SPELLINGS = {
     "A": "angstrom",
     "Å": "angstrom",
-    "Å": "angstrom",  # the angstrom sign, U+212B, folded by editors: keep both
     "ang": "angstrom",
     "angstroms": "angstrom",
     "u": "micrometer",
@@ -29,9 +29,9 @@ _SPELLINGS = {
     "deg": "degree",
     "°": "degree",
 }
-_UNCALIBRATED = {"", "[]", "px", "pixel", "pixels", "none", "n/a", "<undefined>", "undefined"}
-# What a unit can look like: letters with powers and quotients. Anything else is not looked at.
-_LOOKS_LIKE_A_UNIT = re.compile(r"[A-Za-zµμÅÅ°/*^. 0-9()-]{1,40}")
+_UNCALIBRATED = {"", "px", "pixel", "pixels", "none", "n/a", "<undefined>", "undefined"}
+# A length or a time is one word; "per pixel" adds nothing. 1/nm and the like are neither.
+_ONE_WORD = re.compile(r"([A-Za-zµÅ°]{1,30})( ?(/|per) ?(px|pixel))?")
 
 
 def tidy(unit: Any) -> str:
@@ -41,7 +41,10 @@ def tidy(unit: Any) -> str:
     if not isinstance(unit, str):
         return ""
     text = re.sub(r"\\u([0-9A-Fa-f]{4})", lambda m: chr(int(m.group(1), 16)), unit)
-    text = text.replace("\x00", "").strip().replace("μ", "µ")
+    # NFKC makes the angstrom sign a letter, and both signs for micro the Greek one.
+    text = unicodedata.normalize("NFKC", text.replace("\x00", "")).strip().replace("μ", "µ")
+    if text.startswith("[") and text.endswith("]"):  # NCEM writes [n_m]
+        text = text[1:-1].replace("_", "")
     return "" if text.lower() in _UNCALIBRATED else text
 
 
@@ -76,9 +79,10 @@ def _convert(value: Any, unit: Any, target: str) -> float | None:
 def _factor(unit: str, target: str) -> float | None:
     import pint
 
-    unit = _SPELLINGS.get(unit, _SPELLINGS.get(unit.lower(), unit))
-    if not _LOOKS_LIKE_A_UNIT.fullmatch(unit):
+    word = _ONE_WORD.fullmatch(unit)
+    if word is None:
         return None
+    unit = _SPELLINGS.get(word[1], _SPELLINGS.get(word[1].lower(), word[1]))
     try:
         quantity = _registry().Quantity(1.0, unit)
         return float(quantity.to(target).magnitude)
