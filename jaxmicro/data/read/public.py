@@ -1,0 +1,191 @@
+"""The records that the rest of jaxmicro works with, made from a Stack."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxmicro.data.movie import Image, Movie
+from jaxmicro.data.read.source import Source, open_source
+from jaxmicro.data.read.stack import Stack
+from jaxmicro.errors import DataError, UsageError
+
+PixelSize = float | int | tuple[float | int, float | int] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Volume:
+    """A stack of slices (z, y, x), read one at a time: it may be larger than memory.
+
+    `slices` has `shape`, `dtype` and `[z]`; `pixel_size_nm` is (y, x) and `spacing_nm` the distance
+    of neighbouring slices, each None where the file does not say.
+    """
+
+    slices: Any
+    pixel_size_nm: tuple[float, float] | None = None
+    spacing_nm: float | None = None
+    name: str = "volume"
+    source: str = ""
+    saturation: float | None = None
+    axes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        z, y, x = self.slices.shape
+        return int(z), int(y), int(x)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def slice(self, z: int) -> Image:
+        """Slice `z` as an Image with the volume's calibration."""
+        return Image(
+            np.asarray(self.slices[z]),
+            self.pixel_size_nm,
+            f"{self.name} slice {z}",
+            self.source,
+            self.saturation,
+            self.warnings,
+        )
+
+    def __iter__(self) -> Iterator[Image]:
+        return (self.slice(z) for z in range(len(self)))
+
+    def load(self) -> Image:
+        """The whole volume in memory as a 3-D Image, its pixel size (z, y, x)."""
+        size = None
+        if self.pixel_size_nm is not None and self.spacing_nm is not None:
+            size = (self.spacing_nm, *self.pixel_size_nm)
+        return Image(
+            np.asarray(self.slices), size, self.name, self.source, self.saturation, self.warnings
+        )
+
+
+def read_movie(
+    source: Source, *, pixel_size_nm: PixelSize = None, frame_interval_s: float | int | None = None
+) -> Movie:
+    """The movie in a file, a folder or a glob of images; frames are read when asked for.
+
+    Args:
+      source: path, folder, glob or `FILE::PATH`.
+      pixel_size_nm: pitch in nanometres, one number or (y, x), in place of the file's.
+      frame_interval_s: seconds from frame to frame, in place of the file's times.
+
+    Raises:
+      DataError: the source is missing, damaged, not an image, or has one frame only.
+      UsageError: a pixel size or an interval that is not a positive number.
+    """
+    stack = open_source(source)
+    if stack.n_frames < 2:
+        raise DataError(
+            f"{source}: one frame where a movie is needed; give a stack, or a folder of frames"
+        )
+    movie = Movie(
+        stack.frames,
+        pixel_size_nm=_size(pixel_size_nm) or stack.pixel_size_nm,
+        times_s=stack.times_s,
+        saturation=stack.saturation,
+        name=_name(source),
+        source=str(source),
+        axes=tuple(a.text() for a in stack.axes),
+        warnings=stack.warnings,
+    )
+    if frame_interval_s is not None:
+        return movie.with_interval(_positive(frame_interval_s, "frame interval", "s"))
+    return movie
+
+
+def read_image(source: Source, *, pixel_size_nm: PixelSize = None) -> Image:
+    """The one image (y, x) of a source; DataError if it is unreadable or has more frames."""
+    stack = open_source(source)
+    if stack.n_frames != 1:
+        raise DataError(
+            f"{source}: {stack.n_frames} frames where one image is needed; "
+            "save one frame, or use it as a movie or a volume"
+        )
+    return Image(
+        np.asarray(stack.frames[0]),
+        _size(pixel_size_nm) or stack.pixel_size_nm,
+        _name(source),
+        str(source),
+        stack.saturation,
+        stack.warnings,
+    )
+
+
+def read_volume(
+    source: Source, *, pixel_size_nm: PixelSize = None, spacing_nm: float | int | None = None
+) -> Volume:
+    """The slices of a source, read when asked for; a single image is a volume of one slice.
+
+    Raises DataError if the source is unreadable, UsageError for a size that is not positive.
+    """
+    stack = open_source(source)
+    spacing = stack.spacing_nm
+    if spacing_nm is not None:
+        spacing = _positive(spacing_nm, "slice spacing", "nm")
+    return Volume(
+        stack.frames,
+        _size(pixel_size_nm) or stack.pixel_size_nm,
+        spacing,
+        _name(source),
+        str(source),
+        stack.saturation,
+        tuple(a.text() for a in stack.axes),
+        stack.warnings,
+    )
+
+
+def read_mask(path: Source, shape: tuple[int, int, int]) -> np.ndarray:
+    """Which pixels were visited: bool (y, x), or (t, y, x) for one mask a frame.
+
+    Anything readable as an image or a stack of them will do; every value but 0 and NaN means
+    visited. `shape` is the movie's (t, y, x). DataError if the mask's shape does not fit it.
+    """
+    stack = open_source(path)
+    n, height, width = (int(s) for s in stack.frames.shape)
+    if (height, width) != tuple(shape[1:]) or n not in (1, shape[0]):
+        raise DataError(
+            f"{path}: the mask has shape {_shape_text(stack)}, but the movie needs "
+            f"{tuple(shape[1:])} (y, x) or {tuple(shape)} (time, y, x)"
+        )
+    mask = np.empty((n, height, width), bool)
+    for t in range(n):
+        frame = np.asarray(stack.frames[t])
+        mask[t] = (frame != 0) & ~np.isnan(frame)
+    if not mask.any():
+        raise DataError(f"{path}: no pixel of the mask was visited, all its values are 0")
+    return mask[0] if n == 1 else mask
+
+
+def _shape_text(stack: Stack) -> tuple[int, ...]:
+    shape = tuple(int(s) for s in stack.frames.shape)
+    return shape if shape[0] > 1 else shape[1:]
+
+
+def _name(source: Source) -> str:
+    path, _, inside = str(source).partition("::")
+    stem = Path(path).name if any(c in path for c in "*?[") else Path(path).stem
+    return f"{stem}:{inside.strip('/')}" if inside else stem
+
+
+def _size(pixel_size_nm: PixelSize) -> tuple[float, float] | None:
+    if pixel_size_nm is None:
+        return None
+    pair = pixel_size_nm if isinstance(pixel_size_nm, tuple) else (pixel_size_nm, pixel_size_nm)
+    y, x = (_positive(v, "pixel size", "nm") for v in pair)
+    return y, x
+
+
+def _positive(value: float | int, what: str, unit: str) -> float:
+    if not (math.isfinite(value) and value > 0):
+        raise UsageError(
+            f"the {what} {value} {unit} is not a positive number; give e.g. 1.5 {unit}"
+        )
+    return float(value)

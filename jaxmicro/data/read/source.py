@@ -1,0 +1,255 @@
+"""From a path, folder or glob to a Stack: which reader, and errors said in one line.
+
+This is the one place that turns what the format libraries raise into DataError.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import glob
+import importlib
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from jaxmicro.data.read import folder
+from jaxmicro.data.read.stack import LazyFrames, Stack
+from jaxmicro.errors import DataError, JaxmicroError
+
+Source = str | Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A family of files: who reads it, and how its files are recognised.
+
+    `magic` are (offset, bytes) pairs, one of which a file of this format must have; empty where
+    the format has no signature. `module` is imported when a file is opened.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    magic: tuple[tuple[int, bytes], ...]
+    module: str
+    function: str
+
+
+_ROSETTA = "rosetta"
+FORMATS = (
+    Format(
+        "TIFF",
+        (".tif", ".tiff"),
+        ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")),
+        "tiff",
+        "open_tiff",
+    ),
+    Format("GIF", (".gif",), ((0, b"GIF8"),), "images", "open_gif"),
+    Format("PNG", (".png",), ((0, b"\x89PNG"),), "images", "open_image"),
+    Format("JPEG", (".jpg", ".jpeg"), ((0, b"\xff\xd8\xff"),), "images", "open_image"),
+    Format("BMP", (".bmp",), ((0, b"BM"),), "images", "open_image"),
+    Format(
+        "video",
+        (".avi", ".mp4", ".mov", ".m4v", ".mkv"),
+        (
+            (8, b"AVI "),
+            (4, b"ftyp"),
+            (4, b"moov"),
+            (4, b"mdat"),
+            (4, b"wide"),
+            (4, b"free"),
+            (0, b"\x1a\x45\xdf\xa3"),
+        ),
+        "video",
+        "open_video",
+    ),
+    Format("NPY", (".npy",), ((0, b"\x93NUMPY"),), "arrays", "open_npy"),
+    Format("NPZ", (".npz",), ((0, b"PK\x03\x04"),), "arrays", "open_npz"),
+    Format("EMD", (".emd",), ((0, b"\x89HDF\r\n\x1a\n"),), _ROSETTA, "open_emd"),
+    Format("HSPY", (".hspy",), ((0, b"\x89HDF\r\n\x1a\n"),), "hdf5", "open_hdf5"),
+    Format(
+        "HDF5",
+        (".h5", ".hdf5", ".hdf", ".nxs", ".nc"),
+        ((0, b"\x89HDF\r\n\x1a\n"),),
+        "hdf5",
+        "open_hdf5",
+    ),
+    Format("Zarr", (".zarr", ".zspy"), (), "zarrs", "open_zarr"),
+    Format(
+        "DM3/DM4",
+        (".dm3", ".dm4"),
+        ((0, b"\0\0\0\x03"), (0, b"\0\0\0\x04")),
+        _ROSETTA,
+        "open_dm",
+    ),
+    Format("MRC", (".mrc", ".ali", ".rec", ".st"), (), _ROSETTA, "open_mrc"),
+    Format("SER", (".ser",), ((0, b"II\x97\x01"),), _ROSETTA, "open_ser"),
+    Format("EMI", (".emi",), ((0, b"JK"),), _ROSETTA, "open_emi"),
+    Format("BLO", (".blo",), ((0, b"IMGBLO"),), _ROSETTA, "open_blo"),
+    Format("TXRM", (".txrm", ".xrm"), ((0, b"\xd0\xcf\x11\xe0"),), "xradia", "open_xradia"),
+)
+SUFFIXES = tuple(s for f in FORMATS for s in f.suffixes)
+_FOLDER_SUFFIXES = tuple(s for s in SUFFIXES if s not in (".npz", ".zarr", ".zspy", ".emi"))
+
+
+def open_source(source: Source) -> Stack:
+    """The frames of a file, a folder, a glob or `FILE::PATH/IN/FILE`; DataError if unreadable."""
+    text = str(source)
+    path, _, select = text.partition("::") if not Path(text).exists() else (text, "", "")
+    paths = files_of(path)
+    if len(paths) == 1:
+        return _open_file(paths[0], select or None)
+    if select:
+        raise DataError(f"{text}: '::{select}' chooses inside one file, this is {len(paths)} files")
+    with _readable(paths[0], "a movie of image files", (OSError,)):
+        stack = folder.open_files(paths, lambda p: _open_file(p, None), _peek)
+    return stack
+
+
+def files_of(source: Source) -> list[Path]:
+    """The files that a path, folder or glob stands for, in natural order; DataError if none."""
+    text = str(source).partition("::")[0] if not Path(source).exists() else str(source)
+    path = Path(text)
+    if path.is_dir() and not is_zarr(path):
+        return folder.images_in(path, _FOLDER_SUFFIXES)
+    if path.exists():
+        return [path]
+    if glob.has_magic(text):
+        found = [Path(p) for p in glob.glob(text) if Path(p).is_file() or is_zarr(Path(p))]
+        if not found:
+            raise DataError(f"{text}: no file matches; quote the pattern and check the folder")
+        return sorted(found, key=folder.natural_key)
+    raise DataError(f"{text}: there is no such file or folder; check the path")
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a Zarr array or group."""
+    return any((path / n).is_file() for n in (".zarray", ".zgroup", "zarr.json"))
+
+
+def format_of(path: Path) -> Format:
+    """The format of a file by its first bytes, by its suffix where they do not decide.
+
+    DataError if the file is empty, is of no known format, or is not what its suffix says.
+    """
+    suffix = path.suffix.lower()
+    named = next((f for f in FORMATS if suffix in f.suffixes), None)
+    if path.is_dir():
+        return next(f for f in FORMATS if f.name == "Zarr")
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(512)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be opened: {error.strerror}") from error
+    if not head:
+        raise DataError(f"{path}: the file is empty")
+    if named is not None and (not named.magic or _has_magic(head, named)):
+        return named
+    # MRC's signature stands late in its header, and old files lack it: by suffix only, or here.
+    if head[208:212] == b"MAP ":
+        return next(f for f in FORMATS if f.name == "MRC")
+    specific = ("NPZ", "EMD", "HSPY", "EMI", "BMP")  # share their first bytes with other files
+    for candidate in FORMATS:
+        if candidate.name not in specific and candidate.magic and _has_magic(head, candidate):
+            return candidate
+    if named is not None:
+        raise DataError(f"{path}: is named like a {named.name} file but is not one")
+    raise DataError(
+        f"{path}: not a format that can be read; supported are {', '.join(SUFFIXES)}, "
+        "and folders or globs of images"
+    )
+
+
+def _has_magic(head: bytes, format: Format) -> bool:
+    return any(head[at : at + len(magic)] == magic for at, magic in format.magic)
+
+
+def _open_file(path: Path, select: str | None) -> Stack:
+    format = format_of(path)
+    module = importlib.import_module(f"jaxmicro.data.read.{format.module}")
+    if select is not None and format.name not in ("HDF5", "HSPY", "NPZ", "Zarr", "EMD"):
+        raise DataError(f"{path}: a {format.name} file has no parts to choose with '::{select}'")
+    opener: Callable[..., Stack] = getattr(module, format.function)
+    failures = module.failures()
+    with _readable(path, format.name, failures), _heard() as said:
+        stack = opener(path, select)
+    if said.damaged:
+        raise DataError(
+            f"{path}: the {format.name} file is truncated or damaged: {said.damaged[0]}"
+        )
+    if isinstance(stack.frames, LazyFrames):
+        guard = functools.partial(_readable, path, format.name, failures)
+        stack = stack.replace(frames=stack.frames.guarded(guard))
+    return stack.replace(warnings=(*stack.warnings, *said.sentences))
+
+
+def _peek(path: Path) -> tuple[int, int, int]:
+    format = format_of(path)
+    if format.module not in ("tiff", "images"):
+        n, height, width = _open_file(path, None).frames.shape
+        return n, height, width
+    module: Any = importlib.import_module(f"jaxmicro.data.read.{format.module}")
+    with _readable(path, format.name, module.failures()), _heard():
+        n, height, width = module.peek(path)
+    return n, height, width
+
+
+@contextlib.contextmanager
+def _readable(path: Path, kind: str, failures: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Turns what a format's library raises on a bad file into one line of DataError."""
+    try:
+        yield
+    except JaxmicroError:
+        raise
+    except failures as error:
+        lines = str(error).strip().splitlines()
+        reason = lines[0][:200] if lines else type(error).__name__
+        raise DataError(
+            f"{path}: cannot be read as {kind} ({reason}); the file may be truncated or damaged"
+        ) from error
+
+
+class _Heard(logging.Handler):
+    """What a format library says in warnings and in its log while a file is opened."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.sentences: list[str] = []
+        self.damaged: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.add(record.getMessage())
+
+    def add(self, text: str) -> None:
+        text = " ".join(text.split())
+        if "invalid page offset" in text or "corrupted file" in text:
+            self.damaged.append(text)
+        elif text not in self.sentences:
+            self.sentences.append(text)
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[_Heard]:
+    handler = _Heard()
+    loggers = [logging.getLogger(name) for name in ("tifffile", "rsciio", "libav")]
+    propagated = [logger.propagate for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield handler
+        for warning in caught:
+            # Deprecations and unclosed handles are the libraries' affair, not the user's.
+            if not issubclass(
+                warning.category, DeprecationWarning | PendingDeprecationWarning | ResourceWarning
+            ):
+                handler.add(str(warning.message))
+    finally:
+        for logger, propagate in zip(loggers, propagated, strict=True):
+            logger.removeHandler(handler)
+            logger.propagate = propagate
