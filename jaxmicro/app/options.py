@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from jaxmicro.data.movie import Box
+from jaxmicro.data.read.units import to_nm, to_s
 from jaxmicro.errors import UsageError
 
 
@@ -26,27 +27,38 @@ def frame_range(text: str, n_frames: int) -> tuple[int, int]:
     return int(start or 0), int(stop or n_frames)
 
 
-def quantity(text: str | None, unit: str, option: str) -> float | None:
-    """A length or time such as `28.2 nm` or `0.6 s`, in `unit`; None stays None."""
-    if text is None:
-        return None
-    import pint
+def length_nm(text: str | None, option: str) -> float | None:
+    """A length such as `28.2 nm` or `0.5 um`, in nanometres; None stays None."""
+    return None if text is None else _quantity(text, option, to_nm, "28.2 nm")
 
-    example = {"nm": "28.2 nm", "um": "0.5 um", "s": "0.6 s"}[unit]
+
+def duration_s(text: str | None, option: str) -> float | None:
+    """A time such as `0.6 s` or `200 ms`, in seconds; None stays None."""
+    return None if text is None else _quantity(text, option, to_s, "0.6 s")
+
+
+def _quantity(text: str, option: str, convert, example: str) -> float:
+    match = re.fullmatch(r"\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*(\D*?)\s*", text)
     try:
-        value = pint.UnitRegistry().Quantity(text.replace("μ", "u").replace("µ", "u")).to(unit)
-    except (pint.errors.PintError, AttributeError, ValueError, TypeError) as err:
+        number = float(match[1]) if match else float("nan")
+    except ValueError:
+        number = float("nan")
+    value = convert(number, match[2]) if match and number == number else None
+    if number <= 0:
+        raise UsageError(f"{option} {text!r} is not allowed; it must be above 0")
+    if value is None:
         raise UsageError(
-            f"{option} {text!r} is not understood; give a number and a unit, for example {example!r}"
-        ) from err
-    except Exception as err:  # pint's tokenizer raises the tokenize module's own errors
-        if type(err).__module__.startswith(("tokenize", "_tokenize", "pint")):
-            raise UsageError(
-                f"{option} {text!r} is not understood; give a number and a unit, "
-                f"for example {example!r}"
-            ) from err
-        raise
-    number = float(value.magnitude)
-    if not 0 < number < float("inf"):
-        raise UsageError(f"{option} {text!r} is not allowed; it must be above 0 and finite")
-    return number
+            f"{option} {text!r} is not understood; give a number and a unit, for example "
+            f"{example!r}"
+        )
+    return value
+
+
+def missing_value(text: str | None) -> float | None:
+    """`--missing nan|VALUE`; NaN pixels are never counted as visited, so nan needs no value."""
+    if text is None or text.strip().lower() == "nan":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--missing {text!r} is not allowed; use nan or a number") from None

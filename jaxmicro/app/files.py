@@ -1,0 +1,94 @@
+"""The files a quantify run leaves behind, each in a format its users' programs open."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+import tifffile
+import xarray as xr
+
+from jaxmicro.app.quantify import Quantified
+from jaxmicro.growth.estimate import Growth
+
+
+def write_growth(path: pathlib.Path, growth: Growth) -> None:
+    """growth.csv; a figure that is not known is empty, never 0."""
+    growth.to_pandas().to_csv(path, index=False, float_format="%.6g")
+
+
+def fit_dataset(run: Quantified) -> xr.Dataset:
+    """The fit as one Dataset with named classes, terms and units."""
+    params, fit = run.fit.params, run.fit
+    frame = np.arange(run.pixels.n_frames)
+    coords = {"frame": frame, "class": np.arange(run.model.n_classes)}
+    coords["term"] = np.array(run.model.trend.terms, dtype=object).astype(str)
+
+    def by(values: object, axis: str, units: str, text: str) -> tuple:
+        dims = ("frame",) if axis == "" else ("frame", axis)
+        return dims, np.asarray(values), {"units": units, "long_name": text}
+
+    variables = {
+        "weights": by(params.weights, "class", "1", "class proportions p_k"),
+        "means": by(params.means, "class", "grey", "class means delta_k at the frame's centre"),
+        "sds": by(params.sds, "class", "grey", "class standard deviations sigma_k"),
+        "trend": by(params.trend, "term", "grey", "trend per unit of the scaled coordinate"),
+        "log_likelihood": by(fit.log_likelihood, "", "nat", "over the visited pixels"),
+        "steps": by(fit.steps, "", "1", "passes over the pixels"),
+        "result": (("frame",), np.array(run.results), {"long_name": "how the fit ended"}),
+        "optimum_gap": by(fit.optimum_gap, "", "nat/pixel", "extrapolated distance to the optimum"),
+    }
+    if run.model.gain:
+        variables["gain"] = by(params.gain, "class", "1", "factor g_k on the trend")
+    data = xr.Dataset(variables, coords=coords)
+    if run.movie.times_s is not None:
+        data = data.assign_coords(time=("frame", run.movie.times_s, {"units": "s"}))
+    data.attrs = {
+        "model": run.variant.to_toml(),
+        "foreground_classes": list(run.partition.foreground),
+        "coordinates": "x and y run from -1 at the first to +1 at the last column and row",
+    }
+    return data
+
+
+def write_fit(path: pathlib.Path, run: Quantified) -> None:
+    fit_dataset(run).to_netcdf(path, engine="h5netcdf")
+
+
+def write_labels(path: pathlib.Path, run: Quantified) -> None:
+    """labels.tif: OME-TIFF, 0 not visited, 127 background, 255 foreground, calibrated."""
+    frames = (run.labels(t) for t in range(run.pixels.n_frames))
+    shape = (run.pixels.n_frames, *run.pixels.shape)
+    write_ome(path, frames, shape, run.movie.pixel_size_nm, run.movie.frame_interval_s)
+
+
+def write_ome(
+    path: pathlib.Path,
+    frames: Iterator[np.ndarray],
+    shape: tuple[int, int, int],
+    pixel_size_nm: tuple[float, float] | None,
+    frame_interval_s: float | None,
+    dtype: type = np.uint8,
+) -> None:
+    """A calibrated OME-TIFF movie, written frame by frame."""
+    metadata: dict[str, object] = {"axes": "TYX"}
+    if pixel_size_nm is not None:
+        metadata |= {
+            "PhysicalSizeY": pixel_size_nm[0] / 1000,
+            "PhysicalSizeYUnit": "µm",
+            "PhysicalSizeX": pixel_size_nm[1] / 1000,
+            "PhysicalSizeXUnit": "µm",
+        }
+    if frame_interval_s is not None:
+        metadata |= {"TimeIncrement": frame_interval_s, "TimeIncrementUnit": "s"}
+    tifffile.imwrite(
+        path,
+        frames,
+        shape=shape,
+        dtype=dtype,
+        ome=True,
+        photometric="minisblack",
+        compression="zlib",
+        metadata=metadata,
+    )

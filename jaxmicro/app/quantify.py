@@ -1,0 +1,243 @@
+"""The main job: movie -> sample -> fit -> partition -> correct -> estimate, one call each."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from jaxmicro.app.progress import Stages
+from jaxmicro.app.spec import Variant
+from jaxmicro.data.movie import Box, Movie
+from jaxmicro.data.read import read_mask
+from jaxmicro.data.sampling import Pixels, sample
+from jaxmicro.data.survey import survey
+from jaxmicro.errors import NumericalError, UsageError
+from jaxmicro.growth.estimate import Growth, estimate
+from jaxmicro.growth.partition import Partition, partition
+from jaxmicro.mixture.criteria import choose_classes
+from jaxmicro.mixture.ecm import Fit, Result, fit
+from jaxmicro.mixture.gmrm import GMRM
+from jaxmicro.mixture.trend import Trend
+from jaxmicro.spacetime.correct import Vote, vote
+
+DEFAULT_TREND = "x + y"
+DEFAULT_CLASSES = (2, 3, 4, 5)
+UNSEEN, BACKGROUND, FOREGROUND = 0, 127, 255  # greys of labels.tif
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantified:
+    """Everything a run found; `app.files` writes it and `app.report` shows it.
+
+    `foreground` is (frames, n) bool, one entry per visited pixel, after correction;
+    `changed` and `alone` count pixels per frame that the vote changed or found no neighbour for.
+    """
+
+    movie: Movie
+    variant: Variant
+    model: GMRM
+    pixels: Pixels
+    fit: Fit
+    partition: Partition
+    foreground: np.ndarray
+    growth: Growth
+    changed: np.ndarray | None
+    alone: np.ndarray | None
+    rate: float | None
+    notes: tuple[str, ...]
+
+    @property
+    def results(self) -> list[str]:
+        return [Result(int(r)).name for r in np.asarray(self.fit.result)]
+
+    def labels(self, t: int) -> np.ndarray:
+        """Frame `t` as (y, x) uint8: 0 not visited, 127 background, 255 foreground."""
+        rows, cols, weight = (
+            np.asarray(a if a.ndim == 1 else a[t])
+            for a in (self.pixels.rows, self.pixels.cols, self.pixels.weight)
+        )
+        out = np.full(self.pixels.shape, UNSEEN, np.uint8)
+        seen = weight > 0
+        out[rows[seen], cols[seen]] = np.where(self.foreground[t][seen], FOREGROUND, BACKGROUND)
+        return out
+
+
+def narrow(
+    movie: Movie,
+    *,
+    frames: tuple[int, int] | None = None,
+    crop: Box | None = None,
+    exclude: Sequence[Box] = (),
+    mask: str | pathlib.Path | None = None,
+    missing: float | None = None,
+) -> Movie:
+    """The part of the movie to work on; `exclude` boxes are in the coordinates of the crop."""
+    if mask is not None:
+        movie = movie.replace(sampled=read_mask(mask, movie.shape))
+    if missing is not None:
+        movie = movie.replace(missing=missing)
+    if frames is not None:
+        movie = movie.select_frames(*frames)
+    if crop is not None:
+        movie = movie.crop(crop)
+    return movie.exclude(exclude)
+
+
+def quantify(
+    movie: Movie,
+    variant: Variant | None = None,
+    *,
+    rate: float | None = None,
+    pattern: str = "random",
+    seed: int = 0,
+    thickness_um: float | None = None,
+    baseline: bool = False,
+    stages: Stages | None = None,
+) -> Quantified:
+    """Fit the movie and measure its foreground, frame by frame.
+
+    Args:
+      movie: see `narrow` for crops and masks.
+      variant: the model; default is classes and sds shared by all frames, trend x + y, and the
+        number of classes from 2 to 5 by BIC.
+      rate, pattern, seed: how to sub-sample; rate None uses every visited pixel.
+      thickness_um: thickness along the beam, for volumes.
+      baseline: subtract the first frame's area.
+
+    Raises:
+      UsageError, DataError: see `sample`, `survey` and `partition`.
+      NumericalError: no frame could be fitted.
+    """
+    stages = stages or Stages()
+    if rate is not None and (movie.sampled is not None or movie.missing is not None):
+        raise UsageError(
+            f"--rate {rate:g} sub-samples a full movie, but this one is sub-sampled already "
+            "(--mask or --missing); leave one of them out"
+        )
+    notes = list(movie.warnings)
+    with stages.stage("check", movie.n_frames) as advance:
+        n_classes = None if variant is None else variant.mixture.classes
+        notes += survey(movie, n_classes).warnings
+        advance(movie.n_frames)
+    with stages.stage("sample", movie.n_frames) as advance:
+        pixels = sample(jax.random.key(seed), movie, rate, pattern)
+        advance(movie.n_frames)
+    if variant is None:
+        with stages.stage("choose"):
+            variant, note = choose(pixels)
+            notes.append(note)
+    model = variant.mixture.model()
+    with stages.stage("fit", movie.n_frames) as advance:
+        fitted = fit(
+            model, pixels, tolerance=variant.fit.tolerance, max_steps=variant.fit.max_steps
+        )
+        fitted = jax.block_until_ready(fitted)
+        advance(movie.n_frames)
+    notes += _result_notes(fitted)
+    rule = variant.foreground
+    parts = partition(fitted.params, rule.rule, tuple(rule.ranks), rule.overlap)
+    with stages.stage("correct", movie.n_frames) as advance:
+        labels = parts.is_foreground(np.asarray(model.classify(fitted.params, pixels)))
+        voted = _corrected(labels, pixels, variant)
+        if voted is not None:
+            labels = np.asarray(voted.labels)
+            notes += _vote_notes(voted, pixels)
+        advance(movie.n_frames)
+    growth = estimate(
+        labels,
+        pixels,
+        pixel_area_um2=movie.pixel_area_um2,
+        thickness_um=thickness_um,
+        times_s=movie.times_s,
+        result=np.array([Result(int(r)).name for r in np.asarray(fitted.result)]),
+    )
+    growth = _without_failures(growth, fitted)
+    if movie.pixel_size_nm is None:
+        notes.append("the pixel size is not known, so areas are in pixels; give --pixel-size")
+    return Quantified(
+        movie=movie,
+        variant=variant,
+        model=model,
+        pixels=pixels,
+        fit=fitted,
+        partition=parts,
+        foreground=labels,
+        growth=growth.minus_first() if baseline else growth,
+        changed=None if voted is None else np.asarray(voted.n_changed),
+        alone=None if voted is None else np.asarray(voted.n_alone),
+        rate=rate,
+        notes=tuple(notes),
+    )
+
+
+def choose(pixels: Pixels) -> tuple[Variant, str]:
+    """The default model for a movie, and the sentence that says so."""
+    few = np.unique(np.linspace(0, pixels.n_frames - 1, 6).round().astype(int))
+    chosen, table = choose_classes(
+        pixels, DEFAULT_CLASSES, Trend(DEFAULT_TREND), frames=tuple(int(t) for t in few)
+    )
+    variant = Variant.model_validate(
+        {
+            "description": "chosen by BIC",
+            "mixture": {"classes": chosen, "trend": DEFAULT_TREND, "share": ["means", "sds"]},
+        }
+    )
+    best = min(c.bic for c in table.values())
+    listed = ", ".join(f"K {k}: {c.bic - best:+.0f}" for k, c in sorted(table.items()))
+    note = (
+        f"model: {chosen} classes, means and sds shared by all frames, trend {DEFAULT_TREND}; "
+        f"taken by BIC on {few.size} frames (above the best: {listed}). "
+        "To pin it, pass --model with the model.toml of this run"
+    )
+    return variant, note
+
+
+def _corrected(labels: np.ndarray, pixels: Pixels, variant: Variant) -> Vote | None:
+    if variant.correction is None:
+        return None
+    return vote(
+        labels,
+        pixels.rows,
+        pixels.cols,
+        pixels.weight,
+        pixels.shape,
+        variant.correction.neighbourhood(),
+        variant.correction.threshold,
+    )
+
+
+def _vote_notes(voted: Vote, pixels: Pixels) -> list[str]:
+    alone, total = int(np.sum(voted.n_alone)), int(np.sum(pixels.n_pixels))
+    if alone <= 0.05 * total:
+        return []
+    return [
+        f"{100 * alone / total:.0f} % of the visited pixels have no visited neighbour within the "
+        "correction's radius and kept their class; use a larger radius or a higher rate"
+    ]
+
+
+def _result_notes(fitted: Fit) -> list[str]:
+    codes, counts = np.unique(np.asarray(fitted.result), return_counts=True)
+    return [
+        f"fit: {Result(int(c)).name} in {n} of {fitted.result.size} frames. "
+        f"{Result(int(c)).sentence}"
+        for c, n in zip(codes, counts, strict=True)
+        if c != Result.converged
+    ]
+
+
+def _without_failures(growth: Growth, fitted: Fit) -> Growth:
+    """Areas of frames that could not be fitted are unknown, not numbers."""
+    bad = ~np.all(np.isfinite(np.asarray(fitted.params.means)), axis=-1)
+    if bad.all():
+        code = Result(int(np.asarray(fitted.result)[0]))
+        raise NumericalError(f"no frame could be fitted ({code.name}). {code.sentence}")
+    return dataclasses.replace(
+        growth,
+        area_px=np.where(bad, np.nan, growth.area_px),
+        area_px_se=np.where(bad, np.nan, growth.area_px_se),
+    )
