@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jaxmicro.errors import UsageError
 from jaxmicro.growth.partition import DEFAULT_OVERLAP, RULES
-from jaxmicro.mixture.gmrm import SHAREABLE, GMRM
+from jaxmicro.mixture.gmrm import GMRM, SHAREABLE
 from jaxmicro.mixture.trend import Trend
 from jaxmicro.spacetime.neighbourhood import Neighbourhood
 
@@ -165,9 +165,7 @@ def _table(schema: type[Table], where: list[str]) -> type[Table]:
     for name in where:
         field = schema.model_fields.get(name)
         options = [field.annotation, *getattr(field.annotation, "__args__", ())] if field else []
-        schema = next(
-            (o for o in options if isinstance(o, type) and issubclass(o, Table)), schema
-        )
+        schema = next((o for o in options if isinstance(o, type) and issubclass(o, Table)), schema)
     return schema
 
 

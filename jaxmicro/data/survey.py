@@ -57,8 +57,10 @@ def survey(movie: Movie, n_classes: int | None = None) -> Survey:
             inside = inside & (movie.sampled if movie.sampled.ndim == 2 else movie.sampled[t])
         values = frame[inside & np.isfinite(frame)]
         usable[t] = values.size
-        raw_gaps = 0 if movie.missing is None else np.count_nonzero(
-            np.asarray(movie.images[t])[inside] == movie.missing
+        raw_gaps = (
+            0
+            if movie.missing is None
+            else np.count_nonzero(np.asarray(movie.images[t])[inside] == movie.missing)
         )
         nonfinite[t] = np.count_nonzero(inside) - values.size - raw_gaps
         where = f"frame {t} of {movie.name}"

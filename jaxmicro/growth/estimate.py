@@ -71,20 +71,22 @@ class Growth:
             raise ValueError("a table needs one replicate: index the replicates first")
         return pd.DataFrame({name: getattr(self, name) for name in COLUMNS}, columns=list(COLUMNS))
 
-    def plot(self, ax: Any = None) -> Any:
-        """Draw the curve with a band of two standard errors; returns the matplotlib axes."""
-        from matplotlib import pyplot as plt  # only where a figure is asked for
-
-        ax = plt.subplots()[1] if ax is None else ax
+    def plot(self, ax: Any = None, **options: Any) -> Any:
+        """Draw the curve with bars of two standard errors (pandas' plot); returns the axes."""
         known = self.area_um2 is not None
-        y = self.area_um2 if self.area_um2 is not None else self.area_px
-        se = self.area_um2_se if self.area_um2_se is not None else self.area_px_se
-        x = self.frame if self.time_s is None else self.time_s
-        ax.fill_between(x, y - 2 * se, y + 2 * se, alpha=0.25, linewidth=0)
-        ax.plot(x, y, marker="o", markersize=3)
-        ax.set_xlabel("frame" if self.time_s is None else "time (s)")
-        ax.set_ylabel("area (um$^2$)" if known else "area (pixels)")
-        return ax
+        y = "area_um2" if known else "area_px"
+        x = "frame" if self.time_s is None else "time_s"
+        table = self.to_pandas()
+        return table.plot(
+            x=x,
+            y=y,
+            yerr=2 * table[f"{y}_se"],
+            ax=ax,
+            legend=False,
+            xlabel="frame" if self.time_s is None else "time (s)",
+            ylabel="area (um$^2$)" if known else "area (pixels)",
+            **options,
+        )
 
 
 def _scaled(values: np.ndarray | None, factor: float | None) -> np.ndarray | None:

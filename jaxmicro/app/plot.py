@@ -1,0 +1,258 @@
+"""Figures of a quantify run. Colours are Okabe and Ito's, safe for colour-blind readers."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+
+from jaxmicro.app.quantify import Quantified
+from jaxmicro.growth.estimate import Growth
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+LABEL_COLOURS = ListedColormap(["#FFFFFF", "#B8C4CC", "#D55E00"])  # not visited, back, fore
+DPI = 110
+FONT = {"size": 12}
+
+
+def new_figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, path: pathlib.Path) -> pathlib.Path:
+    figure.savefig(path, dpi=DPI)
+    return path
+
+
+def scale_bar(ax: Axes, shape: Sequence[int], pixel_size_nm: float | None) -> None:
+    """A bar of a round length near a quarter of the width, in the image's lower right corner."""
+    if pixel_size_nm is None:
+        return
+    width_nm = shape[1] * pixel_size_nm
+    power = 10 ** np.floor(np.log10(width_nm / 4))
+    length = float(max(m * power for m in (1, 2, 5) if m * power <= width_nm / 3))
+    text = f"{length / 1000:g} um" if length >= 1000 else f"{length:g} nm"
+    end = shape[1] * 0.95
+    start = end - length / pixel_size_nm
+    y = shape[0] * 0.93
+    for colour, thick in (("black", 6), ("white", 3)):
+        ax.plot([start, end], [y, y], color=colour, linewidth=thick, solid_capstyle="butt")
+    ax.text(
+        (start + end) / 2,
+        y - shape[0] * 0.03,
+        text,
+        ha="center",
+        va="bottom",
+        fontsize=10,
+        bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1},
+    )
+
+
+def strip(run: Quantified, path: pathlib.Path, n_shown: int = 6) -> pathlib.Path:
+    """Raw frame, visited pixels and labels, at a few times through the movie."""
+    movie = run.movie
+    shown = np.unique(np.linspace(0, movie.n_frames - 1, n_shown).round().astype(int))
+    height, width = run.pixels.shape
+    each = 2.3
+    figure = new_figure(each * len(shown) + 0.6, 3 * each * height / width + 1.0)
+    axes = figure.subplots(3, len(shown), squeeze=False)
+    stack = [movie.frame(int(t)) for t in shown]
+    low, high = np.nanpercentile(np.stack(stack), [0.5, 99.5])
+    dot = max(1, round(0.004 * max(height, width)))  # visited pixels must be seen at half size
+    for column, (t, frame) in enumerate(zip(shown, stack, strict=True)):
+        labels = run.labels(int(t))
+        seen = np.where(labels > 0, frame, np.nan)
+        classes = np.select([labels == 127, labels == 255], [1, 2], 0)
+        sparse = (labels > 0).mean() < 0.5
+        if sparse:
+            seen, classes = _grown(seen, dot), _grown_labels(classes, dot)
+        axes[0, column].imshow(frame, cmap="gray", vmin=low, vmax=high)
+        axes[1, column].set_facecolor("white")
+        axes[1, column].imshow(seen, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+        axes[2, column].imshow(classes, cmap=LABEL_COLOURS, vmin=0, vmax=2, interpolation="nearest")
+        time = "" if movie.times_s is None else f", {movie.times_s[t]:.3g} s"
+        axes[0, column].set_title(f"frame {t}{time}", fontsize=12)
+        for row in range(3):
+            axes[row, column].set(xticks=[], yticks=[])
+    pixel = None if movie.pixel_size_nm is None else movie.pixel_size_nm[1]
+    scale_bar(axes[0, -1], run.pixels.shape, pixel)
+    for row, text in enumerate(("raw", "visited", "labels")):
+        axes[row, 0].set_ylabel(text, fontsize=13)
+    axes[2, 0].set_xlabel("orange: foreground", color="#B04A00", fontsize=11)
+    return save(figure, path)
+
+
+def _grown(image: np.ndarray, size: int) -> np.ndarray:
+    """Spread visited pixels over small squares so that a sparse sample stays visible."""
+    out = image.copy()
+    for dy in range(size):
+        for dx in range(size):
+            moved = np.full_like(image, np.nan)
+            moved[dy:, dx:] = image[: image.shape[0] - dy, : image.shape[1] - dx]
+            out = np.where(np.isnan(out), moved, out)
+    return out
+
+
+def _grown_labels(labels: np.ndarray, size: int) -> np.ndarray:
+    return np.nan_to_num(_grown(np.where(labels > 0, labels, np.nan).astype(float), size))
+
+
+def histogram(run: Quantified, path: pathlib.Path, n_shown: int = 3) -> pathlib.Path:
+    """Greys with the trend removed, and the fitted components, for a few frames."""
+    shown = np.unique(np.linspace(0, run.pixels.n_frames - 1, n_shown).round().astype(int))
+    figure = new_figure(4.6 * len(shown), 3.9)
+    axes = figure.subplots(1, len(shown), squeeze=False)[0]
+    params = run.fit.params
+    for ax, t in zip(axes, shown, strict=True):
+        values = _detrended(run, int(t))
+        low, high = np.percentile(values, [0.05, 99.95])
+        pad = 0.05 * (high - low)
+        edges = np.linspace(low - pad, high + pad, 81)
+        ax.hist(values, edges, density=True, color="#C8C8C8", label="visited pixels")
+        grey = np.linspace(edges[0], edges[-1], 400)
+        total = np.zeros_like(grey)
+        for k in range(run.model.n_classes):
+            w, m, s = (float(a[t, k]) for a in (params.weights, params.means, params.sds))
+            curve = w * np.exp(-0.5 * ((grey - m) / s) ** 2) / (s * np.sqrt(2 * np.pi))
+            total += curve
+            fore = k in run.partition.foreground
+            ax.plot(
+                grey,
+                curve,
+                color=COLOURS[k % len(COLOURS)],
+                linewidth=2,
+                linestyle="-" if fore else "--",
+                label=f"class {k}" + (" (fore)" if fore else ""),
+            )
+        ax.plot(grey, total, color="black", linewidth=1, label="sum")
+        ax.set_yscale("log")
+        top = max(total.max(), ax.get_ylim()[1] * 0.5)
+        ax.set_ylim(1e-5 * top, 2 * top)
+        ax.set_xlabel("grey level, trend removed", **FONT)
+        ax.set_title(f"frame {t}", fontsize=12)
+    axes[0].set_ylabel("density (per grey level)", **FONT)
+    axes[-1].legend(fontsize=9, loc="upper right")
+    return save(figure, path)
+
+
+def _detrended(run: Quantified, t: int) -> np.ndarray:
+    pixels = run.pixels.frames(t, t + 1)
+    design = np.asarray(run.model.design(pixels)).reshape(
+        run.model.trend.n_terms, -1, pixels.values.shape[-1]
+    )[:, 0]
+    values = np.asarray(pixels.values)[0] - np.asarray(run.fit.params.trend[t]) @ design
+    weight = np.asarray(pixels.weight).reshape(-1, values.size)[0]
+    return values[weight > 0]
+
+
+def trend_surface(run: Quantified, path: pathlib.Path, n_shown: int = 3) -> pathlib.Path:
+    """The fitted trend over the frame at a few times, on one colour scale."""
+    shown = np.unique(np.linspace(0, run.pixels.n_frames - 1, n_shown).round().astype(int))
+    surfaces = [
+        run.model.trend.surface(np.asarray(run.fit.params.trend[t]), run.pixels.shape)
+        for t in shown
+    ]
+    limit = max(float(np.nanmax(np.abs(surfaces))), 1e-6)
+    height, width = run.pixels.shape
+    figure = new_figure(3.4 * len(shown) + 1.2, 3.4 * height / width + 0.7)
+    axes = figure.subplots(1, len(shown), squeeze=False)[0]
+    pixel = None if run.movie.pixel_size_nm is None else run.movie.pixel_size_nm[1]
+    for ax, t, surface in zip(axes, shown, surfaces, strict=True):
+        image = ax.imshow(surface, cmap="PuOr", vmin=-limit, vmax=limit)
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(f"frame {t}", fontsize=12)
+    scale_bar(axes[-1], run.pixels.shape, pixel)
+    figure.colorbar(image, ax=axes, shrink=0.85).set_label("trend (grey levels)", **FONT)
+    return save(figure, path)
+
+
+def growth_curve(
+    growth: Growth, path: pathlib.Path, truth: np.ndarray | None = None, others: dict | None = None
+) -> pathlib.Path:
+    """Area against time with bands of two standard errors; truth and other curves on request.
+
+    `truth` is in um2 (or pixels where the pixel size is not known); `others` maps a name to
+    another `Growth` of the same movie.
+    """
+    figure = new_figure(7.2, 4.4)
+    ax = figure.subplots()
+    curves = {"estimate": growth} if others is None else others
+    for i, (name, curve) in enumerate(curves.items()):
+        y, se, _ = in_best_units(curve)
+        x = curve.frame if curve.time_s is None else curve.time_s
+        colour = COLOURS[i % len(COLOURS)]
+        ax.fill_between(x, y - 2 * se, y + 2 * se, color=colour, alpha=0.25, linewidth=0)
+        ax.plot(x, y, color=colour, marker="o", markersize=3.5, label=f"{name} (band: 2 s.e.)")
+    if truth is not None:
+        ax.plot(x, truth, color="black", linewidth=1.5, linestyle="--", label="truth")
+    ax.set_xlabel("frame" if growth.time_s is None else "time (s)", **FONT)
+    ax.set_ylabel(f"foreground area ({in_best_units(growth)[2]})", **FONT)
+    ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=10)
+    if growth.thickness_um is not None and growth.pixel_area_um2 is not None:
+        h = growth.thickness_um
+        right = ax.secondary_yaxis("right", functions=(lambda a: a * h, lambda v: v / h))
+        right.set_ylabel("volume (um$^3$)", **FONT)
+    return save(figure, path)
+
+
+def in_best_units(growth: Growth) -> tuple[np.ndarray, np.ndarray, str]:
+    """Area, its standard error and their unit: um2 where the calibration allows it."""
+    area, se = growth.area_um2, growth.area_um2_se
+    if area is None or se is None:
+        return growth.area_px, growth.area_px_se, "pixels"
+    return area, se, "um$^2$"
+
+
+def parameters(run: Quantified, path: pathlib.Path) -> pathlib.Path:
+    """Weights, means with sds, and trend coefficients over time."""
+    figure = new_figure(12.5, 3.9)
+    axes = figure.subplots(1, 3)
+    x = np.arange(run.pixels.n_frames) if run.movie.times_s is None else run.movie.times_s
+    params = run.fit.params
+    for k in range(run.model.n_classes):
+        colour = COLOURS[k % len(COLOURS)]
+        fore = " (fore)" if k in run.partition.foreground else ""
+        axes[0].plot(x, np.asarray(params.weights[:, k]), color=colour, label=f"class {k}{fore}")
+        m, s = np.asarray(params.means[:, k]), np.asarray(params.sds[:, k])
+        axes[1].plot(x, m, color=colour)
+        axes[1].fill_between(x, m - s, m + s, color=colour, alpha=0.2, linewidth=0)
+    for j, term in enumerate(run.model.trend.terms):
+        axes[2].plot(x, np.asarray(params.trend[:, j]), color=COLOURS[j % len(COLOURS)], label=term)
+    texts = ("class proportion", "class mean and sd (grey levels)", "trend (grey per unit)")
+    for ax, text in zip(axes, texts, strict=True):
+        ax.set_xlabel("frame" if run.movie.times_s is None else "time (s)", **FONT)
+        ax.set_ylabel(text, **FONT)
+        ax.grid(alpha=0.3)
+    axes[0].legend(fontsize=9)
+    if run.model.trend.n_terms:
+        axes[2].legend(fontsize=9, ncols=2)
+    return save(figure, path)
+
+
+def all_figures(run: Quantified, folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Every figure of a run as PNG files; keys are captions."""
+    folder.mkdir(exist_ok=True)
+    out = {
+        "Growth curve: foreground area with bands of two standard errors.": growth_curve(
+            run.growth, folder / "growth.png"
+        ),
+        "Frames through the movie: raw, visited pixels, labels after correction.": strip(
+            run, folder / "strip.png"
+        ),
+        "Grey levels with the trend removed, and the fitted components.": histogram(
+            run, folder / "histogram.png"
+        ),
+    }
+    if run.model.trend.n_terms:
+        out["The trend over the frame."] = trend_surface(run, folder / "trend.png")
+    out["Parameters over time (bands: one class sd)."] = parameters(run, folder / "parameters.png")
+    return out
