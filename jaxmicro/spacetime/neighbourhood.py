@@ -16,7 +16,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +24,6 @@ from jaxtyping import Array, Float, Shaped
 
 from jaxmicro.errors import UsageError
 
-Algorithm = Literal["auto", "fft", "rows", "conv"]
 Triple = tuple[int, int, int]
 
 TILE_VOXELS = 2**25  # an FFT works on at most about this many voxels at once: 128 MB in float32
@@ -51,10 +49,10 @@ class Neighbourhood:
       UsageError: a negative radius, an unknown metric, a time scale that is not positive.
     """
 
-    radius: float
-    metric: Literal["l1", "l2"] = "l2"
+    radius: float | int
+    metric: str = "l2"
     causal: bool = True
-    time_scale: float = 1.0
+    time_scale: float | int = 1.0
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.radius) and self.radius >= 0):
@@ -95,13 +93,18 @@ def neighbour_sum(
     grid: Shaped[Array, "*batch t y x"],
     neighbourhood: Neighbourhood,
     *,
-    algorithm: Algorithm = "auto",
+    algorithm: str = "auto",
 ) -> Shaped[Array, "*batch t y x"]:
     """At each pixel the sum of `grid` over its neighbours that lie inside the movie.
 
     Bool and integer grids give exact counts (int32, or the grid's own wider type; sums wrap as
     integers do). Float grids give their own type and are differentiable. Counting is cheapest
     for bool: an n-bit integer grid costs an FFT per few bits.
+
+    Args:
+      grid: numbers or bools; batch axes are independent movies.
+      neighbourhood: whose sum; static.
+      algorithm: "auto" chooses by radius and platform, or "fft", "rows", "conv".
 
     Raises:
       UsageError: an unknown algorithm, or so large a ball that counts could not be exact.
@@ -149,7 +152,7 @@ def _by_platform(grid, kernel, origin, radius):
 def _sum(grid, kernel: np.ndarray, origin: Triple, algorithm: str):
     if algorithm == "rows":
         dtype = grid.dtype
-        if dtype == bool or (jnp.issubdtype(dtype, jnp.integer) and dtype.itemsize < 4):
+        if not jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4:
             dtype = jnp.int32
         return _rows(grid.astype(dtype), kernel, origin)
     if algorithm not in ("fft", "conv"):

@@ -1,0 +1,167 @@
+"""Post-hoc spatio-temporal correction of hard labels by a vote of the sampled neighbours.
+
+A pixel keeps its class where at least a share `threshold` of its neighbours in space-time agree
+with it, and takes its neighbours' majority class elsewhere. All pixels decide at once, on the
+labels as they came. Neighbours are sampled pixels only, so at low rates a small radius leaves
+many pixels without any: those keep their class.
+"""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int, Shaped
+
+from jaxmicro.errors import UsageError
+from jaxmicro.spacetime.neighbourhood import TILE_VOXELS, Neighbourhood, neighbour_sum
+
+
+class Vote(eqx.Module):
+    """Corrected labels, and how much the vote did.
+
+    Attributes:
+      labels: as they came in, in shape and type, corrected; padding is left as it was.
+      n_changed: sampled pixels whose class changed, per frame (and replicate).
+      n_alone: sampled pixels without a single sampled neighbour, per frame (and replicate).
+    """
+
+    labels: Shaped[Array, ...]
+    n_changed: Int[Array, "*batch"]
+    n_alone: Int[Array, "*batch"]
+
+
+def vote(
+    labels: Shaped[Array, "*batch n"],
+    rows: Int[Array, "*#batch n"],
+    cols: Int[Array, "*#batch n"],
+    weight: Shaped[Array, "*#batch n"],
+    shape: tuple[int, int],
+    neighbourhood: Neighbourhood,
+    threshold: float | int | Array,
+    n_classes: int = 2,
+) -> Vote:
+    """The vote on the sampled pixels of a movie.
+
+    Args:
+      labels: class of each pixel, bool (foreground or not) or 0..n_classes-1; batch axes are
+        (frames,) or (frames, replicates). Replicates never see one another.
+      rows, cols, weight: where the pixels lie; weight 0 marks padding. With the one axis n they
+        are shared by all frames and replicates.
+      shape: (rows, columns) of the frame.
+      neighbourhood: who votes; the paper's settings are radius 5, 20, 10 with threshold
+        .05, .2, .4.
+      threshold: gamma, the share of agreeing neighbours below which a pixel changes its class.
+
+    Raises:
+      UsageError: labels without a frame axis, a threshold outside [0, 1], fewer than 2 classes.
+    """
+    _check(labels, threshold, n_classes, 2)
+    if labels.ndim > 3:
+        raise UsageError(
+            f"labels have {labels.ndim} axes; use (frames, n) or (frames, replicates, n)"
+        )
+    gamma = jnp.asarray(threshold, jnp.float32)
+    if labels.ndim == 2:
+        return _vote_movie(labels, rows, cols, weight, shape, neighbourhood, gamma, n_classes)
+    return _vote_replicates(labels, rows, cols, weight, shape, neighbourhood, gamma, n_classes)
+
+
+def vote_frames(
+    labels: Shaped[Array, "t y x"],
+    neighbourhood: Neighbourhood,
+    threshold: float | int | Array,
+    visited: Bool[Array, "t y x"] | None = None,
+    n_classes: int = 2,
+) -> Vote:
+    """The same vote on whole frames; pixels that were not `visited` neither vote nor change.
+
+    Raises:
+      UsageError: a threshold outside [0, 1], fewer than 2 classes.
+    """
+    _check(labels, threshold, n_classes, 3)
+    visited = jnp.ones(labels.shape, bool) if visited is None else visited
+    gamma = jnp.asarray(threshold, jnp.float32)
+    return _vote_frames(labels, visited, neighbourhood, gamma, n_classes)
+
+
+@eqx.filter_jit
+def _vote_replicates(labels, rows, cols, weight, shape, neighbourhood, gamma, n_classes) -> Vote:
+    def one(item):
+        mine, places = item
+        at = (rows, cols, weight) if places is None else places
+        return _vote_movie(mine, *at, shape, neighbourhood, gamma, n_classes)
+
+    if rows.ndim == cols.ndim == weight.ndim == 1:
+        places = None
+    else:
+        places = tuple(
+            jnp.moveaxis(jnp.broadcast_to(a, labels.shape), 1, 0) for a in (rows, cols, weight)
+        )
+    # replicates in turn, as many at once as keeps the dense grids within the memory of one tile
+    at_once = max(1, TILE_VOXELS // (labels.shape[0] * shape[0] * shape[1]))
+    out = jax.lax.map(one, (jnp.moveaxis(labels, 1, 0), places), batch_size=at_once)
+    return jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1), out)
+
+
+@eqx.filter_jit
+def _vote_frames(labels, visited, neighbourhood, gamma, n_classes) -> Vote:
+    classes = labels.astype(jnp.int32)
+
+    def count(k):
+        return neighbour_sum(visited & (classes == k), neighbourhood)
+
+    counts = jax.lax.map(count, jnp.arange(n_classes, dtype=jnp.int32))
+    new, alone = _decide(classes, counts, gamma)
+    return _result(labels, new, alone, visited, (1, 2))
+
+
+@eqx.filter_jit
+def _vote_movie(labels, rows, cols, weight, shape, neighbourhood, gamma, n_classes) -> Vote:
+    rows, cols, weight = (jnp.broadcast_to(a, labels.shape) for a in (rows, cols, weight))
+    visited, classes = weight > 0, labels.astype(jnp.int32)
+    n_frames = labels.shape[0]
+    times = jnp.broadcast_to(jnp.arange(n_frames)[:, None], labels.shape)
+    # padding is sent outside the frame, where it is dropped
+    rows_in = jnp.where(visited, rows, shape[0])
+
+    def count(k):
+        grid = jnp.zeros((n_frames, *shape), bool)
+        grid = grid.at[times, rows_in, cols].max(classes == k, mode="drop")
+        return neighbour_sum(grid, neighbourhood)[times, rows, cols]
+
+    counts = jax.lax.map(count, jnp.arange(n_classes, dtype=jnp.int32))
+    new, alone = _decide(classes, counts, gamma)
+    return _result(labels, new, alone, visited, (1,))
+
+
+def _decide(classes, counts, gamma):
+    """New classes (...) and who is alone, from neighbour counts (K, ...)."""
+    neighbours = jnp.sum(counts, axis=0)
+    own = jnp.take_along_axis(counts, classes[None], axis=0)[0]
+    most = jnp.max(counts, axis=0)
+    # a share of exactly gamma is enough; 1e-6 is rounding, a vote weighs 3e-5 or more
+    needed = neighbours.astype(jnp.float32) * (gamma * (1 - 1e-6))
+    outvoted = (own.astype(jnp.float32) < needed) & (own < most)
+    winner = jnp.argmax(counts, axis=0).astype(classes.dtype)  # of equals the lowest class
+    return jnp.where(outvoted, winner, classes), neighbours == 0
+
+
+def _result(labels, new, alone, visited, axes) -> Vote:
+    new = jnp.where(visited, new.astype(labels.dtype), labels)
+    return Vote(
+        labels=new,
+        n_changed=jnp.sum(new != labels, axis=axes, dtype=jnp.int32),
+        n_alone=jnp.sum(alone & visited, axis=axes, dtype=jnp.int32),
+    )
+
+
+def _check(labels, threshold, n_classes, least_axes) -> None:
+    if labels.ndim < least_axes:
+        raise UsageError(f"labels of shape {labels.shape} have no frame axis; give one frame as 1")
+    if isinstance(threshold, float | int) and not 0 <= threshold <= 1:
+        raise UsageError(f"threshold {threshold} is not a share; use a number from 0 to 1")
+    if n_classes < 2:
+        raise UsageError(f"{n_classes} classes cannot vote; use 2 or more")
+    if labels.dtype == jnp.bool_ and n_classes != 2:
+        raise UsageError(f"bool labels have 2 classes, not {n_classes}; give class numbers")
