@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -15,7 +16,21 @@ from jaxmicro.errors import DataError
 
 
 def failures() -> tuple[type[Exception], ...]:
-    return OSError, ValueError, EOFError, KeyError, SyntaxError, zipfile.BadZipFile, zlib.error
+    """What NumPy raises on damaged files; it parses their headers as Python literals."""
+    return (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        EOFError,
+        SyntaxError,
+        MemoryError,
+        OverflowError,
+        NotImplementedError,
+        tokenize.TokenError,
+        zipfile.BadZipFile,
+        zlib.error,
+    )
 
 
 def open_npy(path: Path, select: str | None = None) -> Stack:

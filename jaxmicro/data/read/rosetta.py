@@ -21,8 +21,16 @@ from jaxmicro.errors import DataError
 
 def failures() -> tuple[type[Exception], ...]:
     """What the readers raise on damaged files: they check little, so it is what Python and NumPy
-    raise where a tag, a key or bytes are missing."""
+    raise where a tag, a key or bytes are missing, besides errors of their own."""
+    from rsciio import exceptions
+
     return (
+        exceptions.ByteOrderError,
+        exceptions.DM3DataTypeError,
+        exceptions.DM3FileVersionError,
+        exceptions.DM3TagError,
+        exceptions.DM3TagIDError,
+        exceptions.DM3TagTypeError,
         OSError,
         ValueError,
         KeyError,

@@ -225,7 +225,8 @@ class _Heard(logging.Handler):
 
     def add(self, text: str) -> None:
         text = " ".join(text.split())
-        if "invalid page offset" in text or "corrupted file" in text:
+        lost = "invalid value offset" in text and "TiffTag 270" in text  # the calibration
+        if lost or "invalid page offset" in text or "corrupted file" in text:
             self.damaged.append(text)
         elif text not in self.sentences:
             self.sentences.append(text)

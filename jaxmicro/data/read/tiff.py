@@ -36,6 +36,8 @@ def failures() -> tuple[type[Exception], ...]:
         TypeError,
         AttributeError,
         SyntaxError,
+        MemoryError,
+        ArithmeticError,
     )
 
 

@@ -66,10 +66,13 @@ class _Reader:
             if not container.streams.video:
                 raise DataError(f"{path}: there is no picture track in it")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise DataError(f"{path}: the video's codec is not known; save it as MP4 or TIFF")
             self.codec, announced = str(stream.codec_context.name), int(stream.frames)
             self._base = stream.time_base
             stamps = [p.pts for p in container.demux(stream) if p.size]
             rate = float(stream.average_rate or 25)
+            duration_s = 0.0 if container.duration is None else container.duration / av.time_base
         if not stamps:
             raise DataError(f"{path}: the video holds no frames; it may be truncated")
         if len(stamps) < 0.9 * announced:
@@ -90,6 +93,11 @@ class _Reader:
             )
         else:
             self.times_s = np.arange(len(stamps)) / rate
+        if not announced and self.times_s[-1] + 2.0 / rate < 0.9 * duration_s:
+            raise DataError(
+                f"{path}: the video announces {duration_s:.4g} s and its last frame is at "
+                f"{self.times_s[-1]:.4g} s; it is truncated, copy it again"
+            )
         self.bits: int | None = None
         self._container: Any = None
         self._restart(0)
