@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import pathlib
 import sys
 import time
@@ -188,7 +189,7 @@ def _growth_table(console: Console, growth: Any) -> None:
     from jaxmicro.app.report import number
 
     area, se, unit = in_best_units(growth)
-    unit = unit.replace("$^2$", "2")
+    unit = unit.replace("µm$^2$", "um2")
     table = Table(box=None, pad_edge=False)
     header = ["frame", "time (s)", f"area ({unit})", "s.e."]
     volume, volume_se = growth.volume_um3, growth.volume_um3_se
@@ -357,6 +358,10 @@ def _root(
 
 def main() -> None:
     """Entry point of the `jaxmicro` command."""
+    # Compilation is most of a short run: keep compiled programs from run to run.
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "jaxmicro"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
     app(prog_name="jaxmicro")
 
 

@@ -38,7 +38,7 @@ def scale_bar(ax: Axes, shape: Sequence[int], pixel_size_nm: float | None) -> No
     width_nm = shape[1] * pixel_size_nm
     power = 10 ** np.floor(np.log10(width_nm / 4))
     length = float(max(m * power for m in (1, 2, 5) if m * power <= width_nm / 3))
-    text = f"{length / 1000:g} um" if length >= 1000 else f"{length:g} nm"
+    text = f"{length / 1000:g} µm" if length >= 1000 else f"{length:g} nm"
     end = shape[1] * 0.95
     start = end - length / pixel_size_nm
     y = shape[0] * 0.93
@@ -60,7 +60,7 @@ def strip(run: Quantified, path: pathlib.Path, n_shown: int = 6) -> pathlib.Path
     movie = run.movie
     shown = np.unique(np.linspace(0, movie.n_frames - 1, n_shown).round().astype(int))
     height, width = run.pixels.shape
-    each = 2.3
+    each = min(2.3, 2.9 * width / height)
     figure = new_figure(each * len(shown) + 0.6, 3 * each * height / width + 1.0)
     axes = figure.subplots(3, len(shown), squeeze=False)
     stack = [movie.frame(int(t)) for t in shown]
@@ -115,7 +115,7 @@ def histogram(run: Quantified, path: pathlib.Path, n_shown: int = 3) -> pathlib.
         low, high = np.percentile(values, [0.05, 99.95])
         pad = 0.05 * (high - low)
         edges = np.linspace(low - pad, high + pad, 81)
-        ax.hist(values, edges, density=True, color="#C8C8C8", label="visited pixels")
+        density = ax.hist(values, edges, density=True, color="#C8C8C8", label="visited pixels")[0]
         grey = np.linspace(edges[0], edges[-1], 400)
         total = np.zeros_like(grey)
         for k in range(run.model.n_classes):
@@ -133,8 +133,8 @@ def histogram(run: Quantified, path: pathlib.Path, n_shown: int = 3) -> pathlib.
             )
         ax.plot(grey, total, color="black", linewidth=1, label="sum")
         ax.set_yscale("log")
-        top = max(total.max(), ax.get_ylim()[1] * 0.5)
-        ax.set_ylim(1e-5 * top, 2 * top)
+        top = max(total.max(), float(np.max(density)))
+        ax.set_ylim(max(1e-5 * top, 0.3 / (values.size * (edges[1] - edges[0]))), 2 * top)
         ax.set_xlabel("grey level, trend removed", **FONT)
         ax.set_title(f"frame {t}", fontsize=12)
     axes[0].set_ylabel("density (per grey level)", **FONT)
@@ -200,7 +200,7 @@ def growth_curve(
     if growth.thickness_um is not None and growth.pixel_area_um2 is not None:
         h = growth.thickness_um
         right = ax.secondary_yaxis("right", functions=(lambda a: a * h, lambda v: v / h))
-        right.set_ylabel("volume (um$^3$)", **FONT)
+        right.set_ylabel("volume (µm$^3$)", **FONT)
     return save(figure, path)
 
 
@@ -209,7 +209,7 @@ def in_best_units(growth: Growth) -> tuple[np.ndarray, np.ndarray, str]:
     area, se = growth.area_um2, growth.area_um2_se
     if area is None or se is None:
         return growth.area_px, growth.area_px_se, "pixels"
-    return area, se, "um$^2$"
+    return area, se, "µm$^2$"
 
 
 def parameters(run: Quantified, path: pathlib.Path) -> pathlib.Path:

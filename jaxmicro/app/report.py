@@ -21,7 +21,7 @@ th, td { padding: .15rem .7rem; text-align: right; border-bottom: 1px solid #ddd
 th:first-child, td:first-child { text-align: left; }
 img { max-width: 100%; } figure { margin: 1rem 0; } figcaption { color: #555; }
 pre { background: #f4f4f4; padding: .8rem; overflow-x: auto; font-size: .85rem; }
-.note { background: #fff4e0; border-left: 4px solid #e69f00; padding: .4rem .8rem; margin: .4rem 0; }
+.note { background: #fff4e0; border-left: 4px solid #e69f00; padding: .4rem .8rem; }
 """
 
 

@@ -180,7 +180,8 @@ def _line_of(text: str, where: list[str]) -> int | None:
                 return number
             if table == ".".join(where[:-1]):
                 found = number
-        elif table == ".".join(where[:-1]) and where:
-            if stripped.partition("=")[0].strip() == where[-1]:
+        elif where and table == ".".join(where[:-1]):
+            key = stripped.partition("=")[0].strip()
+            if key == where[-1]:
                 return number
     return found

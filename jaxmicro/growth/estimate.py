@@ -84,7 +84,7 @@ class Growth:
             ax=ax,
             legend=False,
             xlabel="frame" if self.time_s is None else "time (s)",
-            ylabel="area (um$^2$)" if known else "area (pixels)",
+            ylabel="area (µm$^2$)" if known else "area (pixels)",
             **options,
         )
 

@@ -7,6 +7,7 @@ overlap, or by what grows over the movie.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -86,7 +87,7 @@ def merged_groups(params: Params, overlap: float) -> list[tuple[int, ...]]:
     while len(parts) > 1:
         pairs = [
             bhattacharyya(a[2], a[3] ** 0.5, b[2], b[3] ** 0.5)
-            for a, b in zip(parts, parts[1:], strict=False)
+            for a, b in itertools.pairwise(parts)
         ]
         i = int(np.argmax(pairs))
         if pairs[i] <= overlap:
