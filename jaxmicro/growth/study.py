@@ -1,0 +1,115 @@
+"""How bias and spread of a growth curve depend on the sampling rate: replicate samplings."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from jaxmicro.data.movie import Movie
+from jaxmicro.data.sampling import Pixels, sample
+from jaxmicro.growth.estimate import estimate
+from jaxmicro.growth.partition import partition
+from jaxmicro.mixture.ecm import fit
+from jaxmicro.mixture.gmrm import GMRM
+from jaxmicro.spacetime.correct import vote
+from jaxmicro.spacetime.neighbourhood import Neighbourhood
+
+VISITS = 10  # expected visits a pixel over all replicates of one rate
+
+
+@dataclasses.dataclass(frozen=True)
+class Pipeline:
+    """A fixed way from pixels to areas, so that every replicate is treated alike.
+
+    `neighbourhood` None leaves the labels as the fit gives them.
+    """
+
+    model: GMRM
+    rule: str = "brightest"
+    ranks: tuple[int, ...] = ()
+    neighbourhood: Neighbourhood | None = None
+    threshold: float = 0.0
+
+    def areas_px(
+        self, pixels: Pixels
+    ) -> tuple[Float[np.ndarray, "*batch"], Float[np.ndarray, "*batch"]]:
+        """Foreground area of each frame (and replicate) in pixels, and the `Result` codes."""
+        fitted = fit(self.model, pixels)
+        parts = partition(fitted.params, self.rule, self.ranks)
+        labels = parts.is_foreground(np.asarray(self.model.classify(fitted.params, pixels)))
+        if self.neighbourhood is not None:
+            labels = vote(
+                labels,
+                pixels.rows,
+                pixels.cols,
+                pixels.weight,
+                pixels.shape,
+                self.neighbourhood,
+                self.threshold,
+            ).labels
+        area = estimate(np.asarray(labels), pixels).area_px
+        return area, np.asarray(fitted.result, float)
+
+
+@dataclasses.dataclass(frozen=True)
+class RateStudy:
+    """Replicate growth curves at one sampling rate, in pixels: `areas` is (frames, replicates)."""
+
+    rate: float
+    areas: np.ndarray
+    results: np.ndarray
+
+    @property
+    def n_replicates(self) -> int:
+        return self.areas.shape[1]
+
+    def bias(self, reference: Float[np.ndarray, " frames"]) -> float:
+        """Mean over frames of the mean error against a reference curve."""
+        return float(np.mean(np.nanmean(self.areas, axis=1) - reference))
+
+    def width(self) -> float:
+        """Distance from the 10th to the 90th percentile, averaged over frames."""
+        low, high = np.nanpercentile(self.areas, [10, 90], axis=1)
+        return float(np.mean(high - low))
+
+    @property
+    def failed(self) -> float:
+        """Share of fits that did not end converged."""
+        return float(np.mean(self.results != 0))
+
+
+def study_rate(
+    key: jax.Array,
+    movie: Movie,
+    pipeline: Pipeline,
+    rate: float,
+    *,
+    replicates: int | None = None,
+    pattern: str = "random",
+    at_once: int = 20,
+    done: Callable[[int], None] | None = None,
+) -> RateStudy:
+    """Sample the movie `replicates` times at `rate` and run the pipeline on each.
+
+    Args:
+      key: PRNG key; replicate blocks get keys of their own, so a longer study extends a shorter.
+      replicates: default is 10 / rate, ten expected visits a pixel.
+      at_once: replicates worked on together (memory).
+      done: called with the number of replicates finished after each block.
+    """
+    total = round(VISITS / rate) if replicates is None else replicates
+    areas, results = [], []
+    for block, start in enumerate(range(0, total, at_once)):
+        # Blocks keep one size so that one compiled program serves them all.
+        pixels = sample(jax.random.fold_in(key, block), movie, rate, pattern, at_once)
+        area, result = pipeline.areas_px(pixels)
+        keep = min(at_once, total - start)
+        areas.append(area[:, :keep])
+        results.append(result[:, :keep])
+        if done is not None:
+            done(keep)
+    return RateStudy(rate, np.concatenate(areas, axis=1), np.concatenate(results, axis=1))
