@@ -11,6 +11,7 @@ import functools
 import glob
 import importlib
 import logging
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -207,9 +208,19 @@ def _readable(path: Path, kind: str, failures: tuple[type[Exception], ...]) -> I
     except failures as error:
         lines = str(error).strip().splitlines()
         reason = lines[0][:200] if lines else type(error).__name__
+        _let_go(error)
         raise DataError(
             f"{path}: cannot be read as {kind} ({reason}); the file may be truncated or damaged"
         ) from error
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Closes the files that a library left open in the calls that failed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        while error is not None:
+            traceback.clear_frames(error.__traceback__)
+            error = error.__context__
 
 
 class _Heard(logging.Handler):

@@ -149,8 +149,9 @@ def _calibration(tif: Any, series: Any, name: str) -> tuple[str, Scales, float |
     warnings: list[str] = []
     dtype = pixel_dtype(np.dtype(series.dtype), name)
     top = page.tags.valueof(341, page.tags.valueof(281))
-    top = top[0] if isinstance(top, Sequence) else top
-    bits = page.bitspersample
+    top = top[0] if isinstance(top, Sequence) and top else top
+    top = float(top) if isinstance(top, int | float) else None
+    bits = page.bitspersample if isinstance(page.bitspersample, int) else None
     big = "BigTIFF" if tif.is_bigtiff else "TIFF"
     if tif.is_ome and tif.ome_metadata:
         scales, ome_bits = _ome(tif.ome_metadata, series)

@@ -82,7 +82,8 @@ def _factor(unit: str, target: str) -> float | None:
     word = _ONE_WORD.fullmatch(unit)
     if word is None:
         return None
-    unit = _SPELLINGS.get(word[1], _SPELLINGS.get(word[1].lower(), word[1]))
+    name = word[1].lower() if len(word[1]) > 4 else word[1]  # Micrometer, but MHz and mHz
+    unit = _SPELLINGS.get(name, _SPELLINGS.get(name.lower(), name))
     try:
         quantity = _registry().Quantity(1.0, unit)
         return float(quantity.to(target).magnitude)
