@@ -4,9 +4,11 @@ Fifty phase-contrast frames (Cell Tracking Challenge PhC-C2DL-PSC, sequence 02) 
 masks; each frame is fitted alone with 3 classes, with and without a quadratic trend, and the
 overlap (IoU) of the brightest class with the mask is compared. No label is corrected afterwards.
 
-Command:   python experiments/psc_cells.py --data FOLDER   (default $JAXMICRO_DATA; --quick: 5 frames)
-Run time:  to be measured
-Expected:  to be measured
+Command:   python experiments/psc_cells.py --data FOLDER   (default: $JAXMICRO_DATA)
+           --quick takes 5 frames
+Run time:  about 60 s on 2 cores, most of it two compilations
+Expected:  (no randomness) IoU median .519 without and .661 with the trend (5 to 95 %: .510 to .556
+           and .646 to .671); the trend wins on 50 of 50 frames; every fit converged.
 """
 
 import argparse

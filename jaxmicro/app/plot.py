@@ -65,7 +65,7 @@ def strip(run: Quantified, path: pathlib.Path, n_shown: int = 6) -> pathlib.Path
     axes = figure.subplots(3, len(shown), squeeze=False)
     stack = [movie.frame(int(t)) for t in shown]
     low, high = np.nanpercentile(np.stack(stack), [0.5, 99.5])
-    dot = max(1, round(0.004 * max(height, width)))  # visited pixels must be seen at half size
+    dot = max(1, round(0.008 * max(height, width)))  # visited pixels must be seen at half size
     for column, (t, frame) in enumerate(zip(shown, stack, strict=True)):
         labels = run.labels(int(t))
         seen = np.where(labels > 0, frame, np.nan)
