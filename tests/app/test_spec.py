@@ -1,0 +1,72 @@
+"""Model files: what is wrong is named, with its line and what is allowed."""
+
+import pathlib
+
+import pytest
+
+from jaxmicro.app.spec import Variant, load
+from jaxmicro.errors import UsageError
+
+GOOD = """description = "a model"
+
+[mixture]
+classes = 4
+trend = "x + y"
+share = ["means", "sds"]
+
+[foreground]
+rule = "ranks"
+ranks = [2, 3]
+
+[correction]
+radius = 5
+threshold = 0.05
+"""
+
+
+def _load(tmp_path, text):
+    path = tmp_path / "m.toml"
+    path.write_text(text)
+    return load(path)
+
+
+def test_a_variant_survives_a_round_trip(tmp_path):
+    first = _load(tmp_path, GOOD)
+    assert first.mixture.model().share == ("means", "sds")
+    assert first.correction.causal
+    assert _load(tmp_path, first.to_toml()) == first
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("classes = 4", "clases = 4"), r"line 4: mixture.clases is not a known key; allowed are"),
+        (("classes = 4", 'classes = "4"'), r"line 4: mixture.classes = '4' .*whole number"),
+        (("classes = 4", "classes = 0"), r"mixture.classes = 0 is not allowed; use a whole number"),
+        (("classes = 4\n", ""), r"line 3: mixture.classes is missing; give a whole number"),
+        (('"x + y"', '"exp(x)"'), r"line 3: mixture: trend 'exp\(x\)': cannot read"),
+        (('"sds"', '"weights"'), r"share = 'weights' is not allowed; use any of"),
+        (('"ranks"', '"biggest"'), r"foreground.rule = 'biggest' is not allowed; use one of"),
+        (("ranks = [2, 3]", "ranks = []"), r"go together"),
+        (("radius = 5", "radius = 0"), r"line 13: correction.radius = 0 .*1 to 64"),
+        (("threshold = 0.05", "threshold = 2.0"), r"correction.threshold = 2.0 .*between 0 and 1"),
+        (("[mixture]", "[mixtures]"), r"mixture is missing|mixtures is not a known key"),
+        (("classes = 4", "classes = "), r"not valid TOML"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, change, says):
+    assert change[0] in GOOD
+    with pytest.raises(UsageError, match=says):
+        _load(tmp_path, GOOD.replace(*change))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"none\.toml: cannot be read"):
+        load(tmp_path / "none.toml")
+
+
+def test_every_quantify_model_of_the_project_loads():
+    folder = pathlib.Path(__file__).resolve().parents[2] / "models"
+    loaded = [load(p) for p in folder.glob("*.toml") if "[mixture]" in p.read_text()]
+    assert len(loaded) >= 5
+    assert all(isinstance(v, Variant) and v.description for v in loaded)
