@@ -139,7 +139,8 @@ def load(path: str | pathlib.Path, schema: type[Schema] = Variant) -> Schema:  #
     except tomllib.TOMLDecodeError as err:
         raise UsageError(f"model {path}: not valid TOML: {err}") from err
     except pydantic.ValidationError as err:
-        first = err.errors()[0]
+        # A misspelt key also leaves its right name missing: the misspelling is what to show.
+        first = min(err.errors(), key=lambda e: e["type"] != "extra_forbidden")
         raise UsageError(_sentence(path, text, schema, dict(first))) from err
 
 

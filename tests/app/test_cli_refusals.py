@@ -31,7 +31,7 @@ def _empty(folder):
 
 
 def _truncated(folder):
-    tifffile.imwrite(folder / "cut.tif", _frames())
+    tifffile.imwrite(folder / "cut.tif", _frames(), photometric="minisblack")
     whole = (folder / "cut.tif").read_bytes()
     (folder / "cut.tif").write_bytes(whole[: len(whole) // 2])
     return folder / "cut.tif"
