@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,7 +18,7 @@ from jaxmicro.growth.estimate import Growth
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 LABEL_COLOURS = ListedColormap(["#FFFFFF", "#B8C4CC", "#D55E00"])  # not visited, back, fore
 DPI = 110
-FONT = {"size": 12}
+FONT: dict[str, Any] = {"size": 12}
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -199,7 +200,14 @@ def growth_curve(
     ax.legend(fontsize=10)
     if growth.thickness_um is not None and growth.pixel_area_um2 is not None:
         h = growth.thickness_um
-        right = ax.secondary_yaxis("right", functions=(lambda a: a * h, lambda v: v / h))
+
+        def to_volume(area: Any) -> Any:
+            return area * h
+
+        def to_area(volume: Any) -> Any:
+            return volume / h
+
+        right = ax.secondary_yaxis("right", functions=(to_volume, to_area))
         right.set_ylabel("volume (µm$^3$)", **FONT)
     return save(figure, path)
 

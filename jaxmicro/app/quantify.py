@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxmicro.app.progress import Stages
@@ -200,7 +201,7 @@ def _corrected(labels: np.ndarray, pixels: Pixels, variant: Variant) -> Vote | N
     if variant.correction is None:
         return None
     return vote(
-        labels,
+        jnp.asarray(labels),
         pixels.rows,
         pixels.cols,
         pixels.weight,

@@ -153,8 +153,8 @@ def _sentence(path: pathlib.Path, text: str, schema: type[Table], error: dict[st
     if error["type"] == "extra_forbidden":
         return f"{at}{name} is not a known key; allowed are {', '.join(owner.model_fields)}"
     if error["type"] == "missing":
-        field = owner.model_fields[where[-1]]
-        return f"{at}{name} is missing; give {field.description or f'a table [{name}]'}"
+        wanted = owner.model_fields[where[-1]].description or f"a table [{name}]"
+        return f"{at}{name} is missing; give {wanted}"
     if error["type"] in ("value_error", "assertion_error"):
         return f"{at}{name}: {str(error['msg']).removeprefix('Value error, ')}"
     field = owner.model_fields.get(where[-1]) if where else None

@@ -81,7 +81,7 @@ def partition(
 def merged_groups(params: Params, overlap: float) -> list[tuple[int, ...]]:
     """Runs of neighbouring classes, merged while some pair overlaps by more than `overlap`."""
     weights, means, sds = _pooled(params)
-    parts = [
+    parts: list[tuple[tuple[int, ...], float, float, float]] = [
         ((i,), w, m, s**2) for i, (w, m, s) in enumerate(zip(weights, means, sds, strict=True))
     ]
     while len(parts) > 1:

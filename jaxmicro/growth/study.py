@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -42,16 +43,17 @@ class Pipeline:
         parts = partition(fitted.params, self.rule, self.ranks)
         labels = parts.is_foreground(np.asarray(self.model.classify(fitted.params, pixels)))
         if self.neighbourhood is not None:
-            labels = vote(
-                labels,
+            voted = vote(
+                jnp.asarray(labels),
                 pixels.rows,
                 pixels.cols,
                 pixels.weight,
                 pixels.shape,
                 self.neighbourhood,
                 self.threshold,
-            ).labels
-        area = estimate(np.asarray(labels), pixels).area_px
+            )
+            labels = np.asarray(voted.labels)
+        area = estimate(labels, pixels).area_px
         return area, np.asarray(fitted.result, float)
 
 

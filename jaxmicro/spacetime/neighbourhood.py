@@ -131,8 +131,8 @@ def correlate(
     origin = tuple((n - 1) // 2 for n in kernel.shape) if origin is None else tuple(origin)
     if len(origin) != 3 or not all(0 <= o < n for o, n in zip(origin, kernel.shape, strict=True)):
         raise UsageError(f"origin {origin} does not lie in a kernel of shape {kernel.shape}")
-    crop, origin = _crop(kernel.shape, origin, grid.shape[-3:])
-    return _fft(grid, kernel[crop], origin)
+    crop, inside = _crop(kernel.shape, origin, grid.shape[-3:])
+    return _fft(grid, kernel[crop], inside)
 
 
 # -- choosing -----------------------------------------------------------------------------------
@@ -263,7 +263,7 @@ def _tiles(frame: Sequence[int], reach: Sequence[int]) -> Triple:
         if tile[axis] < 2:
             break
         tile[axis] = -(-tile[axis] // 2)
-    return tuple(tile)
+    return tile[0], tile[1], tile[2]
 
 
 def _fast_length(n: int) -> int:

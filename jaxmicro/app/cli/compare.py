@@ -50,7 +50,7 @@ def compare(
     from jaxmicro.data.read import sha256
 
     output.check_target(out, force)
-    variants = {path.stem: spec.load(path) for path in models}
+    variants: dict[str, spec.Variant] = {path.stem: spec.load(path) for path in models}
     if len(variants) < len(models):
         raise UsageError("two model files have the same name; give each its own")
     terminal = console()

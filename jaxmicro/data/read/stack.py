@@ -64,6 +64,7 @@ class LazyFrames:
         guard: Callable[[], Any] | None = None,
     ):
         self._read, self._guard = read, guard
+        self._owner: LazyFrames | None = None
         self.shape = (int(shape[0]), int(shape[1]), int(shape[2]))
         self.dtype = np.dtype(dtype)
 

@@ -100,6 +100,8 @@ class _Reader:
             )
         self.bits: int | None = None
         self._container: Any = None
+        self._next = 0
+        self._frames: Any = iter(())
         self._restart(0)
 
     def close(self) -> None:
