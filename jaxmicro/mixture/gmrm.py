@@ -148,31 +148,67 @@ def e_step(
     The sums are taken about the current class means, so that float32 keeps the digits that the
     variances need.
     """
-    log_joint, residuals = _log_joint(params, values, design)
-    top = log_joint[0]
-    for lj in log_joint[1:]:
-        top = jnp.maximum(top, lj)
-    density = [jnp.exp(lj - top) for lj in log_joint]
-    total = sum(density[1:], density[0])
-    log_likelihood = _pairwise_sum(weight * (top + jnp.log(total)))
-    share = weight / total
-    resp = [d * share for d in density]
-    first = jnp.stack(resp)
-    moment = jnp.stack([r * u for r, u in zip(resp, residuals, strict=True)])
-    suu = jnp.stack([jnp.sum(m * u) for m, u in zip(moment, residuals, strict=True)])
-    k, p = first.shape[0], design.shape[0]
-    pairs = [design[i] * design[j] for i in range(p) for j in range(i + 1)]
-    table = jnp.stack([jnp.ones_like(values), *design, *pairs])
-    sums = jnp.dot(first, table.T, precision=jax.lax.Precision.HIGHEST)
-    sums_u = jnp.dot(moment, table[: p + 1].T, precision=jax.lax.Precision.HIGHEST)
-    sff = jnp.zeros((k, p, p), values.dtype)
-    for i in range(p):
-        for j in range(i + 1):
-            entry = sums[:, 1 + p + i * (i + 1) // 2 + j]
-            sff = sff.at[:, i, j].set(entry).at[:, j, i].set(entry)
+    resp, u, log_likelihood = posterior(params, values, design, weight)
+    moment = resp * u
+    sums = product(resp, moment_table(design))
+    sums_u = product(moment, moment_table(design, order=1))
+    sd, p = params.sds, design.shape[0]
     return log_likelihood, Stats(
-        sums[:, 0], sums_u[:, 0], suu, sums[:, 1 : p + 1], sums_u[:, 1:], sff
+        sums[:, 0],
+        sums_u[:, 0] * sd,
+        jnp.sum(moment * u, axis=1) * sd**2,
+        sums[:, 1 : p + 1],
+        sums_u[:, 1:] * sd[:, None],
+        sums[:, pair_columns(p)],
     )
+
+
+def posterior(
+    params: Params,
+    values: Float[Array, " n"],
+    design: Float[Array, "P n"],
+    weight: Float[Array, " n"],
+) -> tuple[Float[Array, "K n"], Float[Array, "K n"], Float[Array, ""]]:
+    """Weighted responsibilities, standardised residuals, and the summed log-likelihood.
+
+    The residuals of all classes come from one matrix product, whatever the gains: it is faster
+    than building the trend row by row, and its result is stored once instead of being
+    recomputed by every fused loop that reads it.
+    """
+    inverse = 1 / params.sds
+    slope = -(params.gain * inverse)[:, None] * params.trend[None, :]
+    affine = jnp.concatenate([-(params.means * inverse)[:, None], slope], axis=1)
+    fixed = jnp.concatenate([jnp.ones_like(values)[None], design])
+    shift = jax.lax.dot(affine, fixed, precision=jax.lax.Precision.HIGHEST)
+    u = values[None, :] * inverse[:, None] + shift
+    tiny = jnp.finfo(values.dtype).tiny
+    constant = jnp.log(jnp.maximum(params.weights, tiny) * inverse) - 0.5 * _LOG_2PI
+    log_joint = constant[:, None] - 0.5 * u * u
+    top = jnp.max(log_joint, axis=0)
+    density = jnp.exp(log_joint - top[None])
+    total = jnp.sum(density, axis=0)
+    log_likelihood = _pairwise_sum(weight * (top + jnp.log(total)))
+    return density * (weight / total)[None], u, log_likelihood
+
+
+def moment_table(design: Float[Array, "P n"], order: int = 2) -> Float[Array, "M n"]:
+    """1, f_j and (order 2) the distinct products f_i f_j, as rows."""
+    p = design.shape[0]
+    pairs = [design[i] * design[j] for i in range(p) for j in range(i + 1)] if order == 2 else []
+    return jnp.stack([jnp.ones(design.shape[1:], design.dtype), *design, *pairs])
+
+
+def pair_columns(p: int) -> np.ndarray:
+    """Where the product f_i f_j stands among the rows of `moment_table`."""
+    i, j = np.indices((p, p))
+    high, low = np.maximum(i, j), np.minimum(i, j)
+    return 1 + p + high * (high + 1) // 2 + low
+
+
+def product(a: Float[Array, "A n"], b: Float[Array, "B n"]) -> Float[Array, "A B"]:
+    """All pairwise sums over the pixels, in full precision on every platform."""
+    dims = (((1,), (1,)), ((), ()))
+    return jax.lax.dot_general(a, b, dims, precision=jax.lax.Precision.HIGHEST)
 
 
 def _pairwise_sum(terms: Float[Array, " n"]) -> Float[Array, ""]:
