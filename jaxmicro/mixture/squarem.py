@@ -68,7 +68,7 @@ def run(
             best=_choose(rejected, s.best, mapped),
             fallback=_choose(second, mapped, s.fallback),
             reference=jnp.where(rejected, s.reference, level),
-            phase=jnp.where(rejected | second | plain, 0, 1),
+            phase=jnp.where(rejected | second | plain, 0, 1).astype(s.phase.dtype),
             step=s.step + 1,
             kept=s.kept + jnp.where(rejected, 0, 1),
             gap=jnp.where(second & ~plain, gap, s.gap),
