@@ -5,8 +5,15 @@ Every frame is fitted alone (4 classes, linear and xy trend), labels are hard, t
 figure as its figure 4 (10th to 90th percentile bands).
 
 Command:   python experiments/subsampling_study.py --out study-out   (--quick for a glance)
-Run time:  to be measured
-Expected:  to be measured
+Run time:  about 5 minutes on 2 idle cores (454 s were seen on busy ones)
+Expected:  seed 0, in % of the mean true volume (um3), against the full-frame curve of the pipeline:
+             10 %   bias -0.3 (-0.004)   width 11.3 (0.165)     0 % of the fits not converged
+              5 %   bias +0.7 (+0.011)   width 16.0 (0.235)     0 %
+              1 %   bias +7.4 (+0.108)   width 35.5 (0.519)     4.5 %
+           Widths come from 24 frames x 100 or more replicates and repeat to about 3 %.
+           The full-frame curve itself is 57 % (0.841 um3) below the truth on this phantom: the vote
+           removes arms thinner than its radius, and a frame fitted alone invents deposit where
+           there is none (first frames).
 """
 
 import argparse
