@@ -160,7 +160,7 @@ def _fit_all(model, pixels, init, tolerance, sd_floor, max_steps: int) -> Fit:
     def lanes(a: Array, tail: int) -> Array:
         """(frames, replicates, ...) -> (lanes, frames of the lane, ...)."""
         a = a.reshape(n_frames, n_rep, *a.shape[a.ndim - tail :])
-        return jnp.moveaxis(a, 1, 0) if per_movie else a.reshape(-1, 1, *a.shape[2:])
+        return jnp.moveaxis(a, 1, 0) if per_movie else a.reshape(n_frames * n_rep, 1, *a.shape[2:])
 
     if shared:
         fixed = design.reshape(n_terms, 1, n), weight.reshape(1, n)
