@@ -36,11 +36,10 @@ def compare(
     stages = stages or Stages()
     with stages.stage("sample", movie.n_frames) as advance:
         survey(movie, max(v.mixture.classes for v in variants.values()))
-        pixels = sample(jax.random.key(seed), movie, rate, pattern)
-        advance(movie.n_frames)
+        pixels = sample(jax.random.key(seed), movie, rate, pattern, done=advance)
     rows = []
     for name, variant in variants.items():
-        with stages.stage(name, movie.n_frames) as advance:
+        with stages.stage(name) as advance:
             rows.append(_row(name, variant, pixels))
             advance(movie.n_frames)
     table = pd.DataFrame(rows).sort_values("bic", ignore_index=True)

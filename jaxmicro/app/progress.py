@@ -7,7 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 
 class Stages:
@@ -29,7 +36,7 @@ class Stages:
             bar = Progress(
                 TextColumn("{task.description:<10}"),
                 BarColumn(),
-                MofNCompleteColumn() if total else TextColumn(""),
+                MofNCompleteColumn() if total else TimeElapsedColumn(),
                 TextColumn("{task.fields[rate]}"),
                 TimeRemainingColumn() if total else TextColumn(""),
                 console=self._console,

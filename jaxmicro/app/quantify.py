@@ -122,17 +122,15 @@ def quantify(
     notes = list(movie.warnings)
     with stages.stage("check", movie.n_frames) as advance:
         n_classes = None if variant is None else variant.mixture.classes
-        notes += survey(movie, n_classes).warnings
-        advance(movie.n_frames)
+        notes += survey(movie, n_classes, advance).warnings
     with stages.stage("sample", movie.n_frames) as advance:
-        pixels = sample(jax.random.key(seed), movie, rate, pattern)
-        advance(movie.n_frames)
+        pixels = sample(jax.random.key(seed), movie, rate, pattern, done=advance)
     if variant is None:
         with stages.stage("choose"):
             variant, note = choose(pixels)
             notes.append(note)
     model = variant.mixture.model()
-    with stages.stage("fit", movie.n_frames) as advance:
+    with stages.stage("fit") as advance:
         fitted = fit(
             model, pixels, tolerance=variant.fit.tolerance, max_steps=variant.fit.max_steps
         )
@@ -141,7 +139,7 @@ def quantify(
     notes += _result_notes(fitted)
     rule = variant.foreground
     parts = partition(fitted.params, rule.rule, tuple(rule.ranks), rule.overlap)
-    with stages.stage("correct", movie.n_frames) as advance:
+    with stages.stage("correct") as advance:
         labels = parts.is_foreground(np.asarray(model.classify(fitted.params, pixels)))
         voted = _corrected(labels, pixels, variant)
         if voted is not None:

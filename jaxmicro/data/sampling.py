@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -79,6 +81,7 @@ def sample(
     rate: float | None = None,
     pattern: str = "random",
     replicates: int | None = None,
+    done: Callable[[int], None] | None = None,
 ) -> Pixels:
     """Visit a share of each frame's usable pixels.
 
@@ -90,6 +93,7 @@ def sample(
         each of round(rate * n) compact blocks of equal size; "lines" hops along scan lines, one
         line in each band of about 1/rate rows, every column once (line-hop, Kovarik et al. 2016).
       replicates: number of independent samplings; adds a second batch axis.
+      done: called with 1 after each frame, for a progress bar.
 
     Returns:
       `Pixels` with batch axes (frames,) or (frames, replicates).
@@ -144,6 +148,8 @@ def sample(
         picks.append([picks[0][0]] * n_rep if shared and t else frame_picks)
         flat = frame.ravel()
         values.append([flat[p] for p in frame_picks])
+        if done is not None:
+            done(1)
     pixels = _gathered(picks, values, domain, movie.shape[1:], pattern, shared)
     return pixels if replicates is not None else _drop_replicates(pixels)
 

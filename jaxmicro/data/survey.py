@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
@@ -42,8 +43,10 @@ class Survey:
         return tuple(out)
 
 
-def survey(movie: Movie, n_classes: int | None = None) -> Survey:
-    """Look at every frame once.
+def survey(
+    movie: Movie, n_classes: int | None = None, done: Callable[[int], None] | None = None
+) -> Survey:
+    """Look at every frame once; `done` is called with 1 after each.
 
     Raises:
       DataError: a frame without a single usable pixel, a constant frame, a frame that is
@@ -76,6 +79,8 @@ def survey(movie: Movie, n_classes: int | None = None) -> Survey:
             raise DataError(f"{where} is constant (every pixel is {low:g}); {advice}")
         if distinct.size < _MANY:
             distinct = np.union1d(distinct, np.unique(values)[: 4 * _MANY])
+        if done is not None:
+            done(1)
     if n_classes is not None and n_classes > distinct.size:
         raise DataError(
             f"{movie.name} holds {distinct.size} distinct grey values, too few for "

@@ -57,6 +57,22 @@ class Growth:
     def volume_um3_se(self) -> np.ndarray | None:
         return _scaled(self.area_um2_se, self.thickness_um)
 
+    def __repr__(self) -> str:
+        unit, y, se = (
+            ("px", self.area_px, self.area_px_se)
+            if self.area_um2 is None or self.area_um2_se is None
+            else ("um2", self.area_um2, self.area_um2_se)
+        )
+        if y.ndim > 1:
+            return f"Growth({y.shape[0]} frames x {y.shape[1]} replicates, area in {unit})"
+        peak = int(np.nanargmax(y)) if np.any(np.isfinite(y)) else 0
+        places = (("first", 0), ("largest", peak), ("last", y.size - 1))
+        told = ", ".join(f"{name} {y[t]:.4g} ± {se[t]:.2g}" for name, t in places)
+        return f"Growth({y.size} frames, area in {unit}: {told}; to_pandas() for the table)"
+
+    def _repr_html_(self) -> str:
+        return self.to_pandas().to_html() if self.area_px.ndim == 1 else f"<p>{self!r}</p>"
+
     def minus_first(self) -> Growth:
         """Growth since the first frame; the errors of both frames add in quadrature."""
         se = np.hypot(self.area_px_se, self.area_px_se[:1])
