@@ -164,7 +164,7 @@ def _fit_all(model, pixels, init, tolerance, sd_floor, max_steps: int) -> Fit:
 
     if shared:
         fixed = design.reshape(n_terms, 1, n), weight.reshape(1, n)
-        moving = ()
+        moving: tuple[Array, ...] = ()
     else:
         fixed = None
         moving = (jnp.moveaxis(lanes(jnp.moveaxis(design, 0, -2), 2), 2, 1), lanes(weight, 1))

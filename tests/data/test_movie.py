@@ -11,7 +11,7 @@ from jaxmicro.errors import DataError, UsageError
 @pytest.fixture
 def movie(rng):
     images = rng.integers(0, 200, (4, 12, 10)).astype(np.uint8)
-    return Movie(images, pixel_size_nm=(20.0, 25.0), times_s=np.arange(4) * 0.5, saturation=255)
+    return Movie(images, pixel_size_nm=(20.0, 25.0), times_s=np.arange(4) * 0.5, saturation=255.0)
 
 
 def test_crop_exclude_and_frames_compose(movie):

@@ -53,8 +53,8 @@ def test_bhattacharyya_of_normals_against_quadrature():
 
     expected = np.trapezoid(np.sqrt(normal(10, 7) * normal(31, 12)), x)
     # the grid's step of 2.5e-3 integrates such smooth functions to rounding
-    assert bhattacharyya(10, 7, 31, 12) == pytest.approx(expected, rel=1e-9)
-    assert bhattacharyya(4, 2, 4, 2) == pytest.approx(1.0)
+    assert bhattacharyya(10.0, 7.0, 31.0, 12.0) == pytest.approx(expected, rel=1e-9)
+    assert bhattacharyya(4.0, 2.0, 4.0, 2.0) == pytest.approx(1.0)
 
 
 def test_overlapping_components_are_merged_and_far_ones_are_not():
