@@ -47,7 +47,12 @@ def batched_map(function: Callable[[Any], Any], args: Any, batch_size: int) -> A
 
 
 def e_lane(params: Params, lane: Lane) -> tuple[Float[Array, " T"], Stats]:
-    """E-step of every frame of a lane, a cache-sized chunk of pixels at a time."""
+    """E-step of every frame of a lane."""
+    return over_frames(e_step, params, lane)
+
+
+def over_frames(function: Callable[..., Any], params: Params, lane: Lane) -> Any:
+    """`function(params, values, design, weight)` of each frame, a cache-full at a time."""
     n_frames, n = lane.values.shape
     shared = lane.weight.shape[0] == 1
 
@@ -55,7 +60,7 @@ def e_lane(params: Params, lane: Lane) -> tuple[Float[Array, " T"], Stats]:
         frame_params, z, design, weight = args
         if shared:
             design, weight = lane.design[:, 0], lane.weight[0]
-        return e_step(frame_params, z, design, weight)
+        return function(frame_params, z, design, weight)
 
     place = (None, None) if shared else (jnp.moveaxis(lane.design, 1, 0), lane.weight)
     if n_frames == 1:
