@@ -19,13 +19,13 @@ from jaxtyping import Array, Float, Int
 
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.mixture.gmrm import GMRM, Params
-from jaxmicro.mixture.lanes import CHUNK, Lane, batched_map
+from jaxmicro.mixture.lanes import CHUNK, THIN, Lane, batched_map, thinned
 from jaxmicro.mixture.newton import polish
 from jaxmicro.mixture.squarem import run
 
 TIED_STEPS = 20  # steps with one sd for all classes: long enough to place the means
-THIN = 16_384  # pixels a frame in the first stage of a large fit
 LOOSE = 1e-4  # gap in nats per pixel at which Newton steps take over
+THIN_LOOSE = 1e-5  # the same for the thin sample, whose optimum starts the full fit
 MIN_PIXELS_PER_PARAMETER = 2
 
 
@@ -46,7 +46,8 @@ class Result(enum.IntEnum):
 
 _SENTENCES = {
     Result.converged: "The fit reached the optimum to within the tolerance.",
-    Result.max_steps: "The fit ran out of steps; raise max_steps or loosen the tolerance.",
+    Result.max_steps: "The likelihood is too flat to find its top (classes that coincide); "
+    "use fewer classes, share the class means and sds over the movie, or raise max_steps.",
     Result.empty_class: "A class holds fewer than 5 pixels; use fewer classes or share the class "
     "means and sds over the movie.",
     Result.degenerate_class: "A class is as narrow as the grey-level step (a spike such as a "
@@ -225,8 +226,8 @@ def _fit_lane(
     if start is None:
         params = _start(model, lane)
         # A thin sample finds the optimum; the full frame then needs only a few steps.
-        thin = _thinned(lane) if n >= 2 * THIN else lane
-        loose = jnp.maximum(tolerance, LOOSE)
+        thin = thinned(lane) if n >= 2 * THIN else lane
+        loose = jnp.maximum(tolerance, LOOSE if thin is lane else THIN_LOOSE)
         state = run(model, thin, params, loose, floor, max_steps, TIED_STEPS)
         params = state.best
         if thin is lane:
@@ -274,12 +275,6 @@ def _fit_lane(
         every(result),
         every(end.gap),
     )
-
-
-def _thinned(lane: Lane) -> Lane:
-    """A fixed random choice of THIN pixels of each frame."""
-    pick = np.sort(np.random.default_rng(0).permutation(lane.values.shape[1])[:THIN])
-    return Lane(lane.values[:, pick], lane.design[:, :, pick], lane.weight[:, pick])
 
 
 def _start(model: GMRM, lane: Lane) -> Params:

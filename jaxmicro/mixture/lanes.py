@@ -8,11 +8,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxmicro.mixture.gmrm import Params, Stats, e_step
 
 CHUNK = 32_768  # pixels worked on together: a few rows of this many floats stay in cache
+THIN = 16_384  # pixels a frame that the first stage of a large fit looks at
 
 
 class Lane(eqx.Module):
@@ -44,6 +46,12 @@ def batched_map(function: Callable[[Any], Any], args: Any, batch_size: int) -> A
     if batch_size == 1:
         return out
     return jax.tree.map(lambda a: a.reshape(blocks * batch_size, *a.shape[2:])[:size], out)
+
+
+def thinned(lane: Lane) -> Lane:
+    """A fixed random choice of THIN pixels of each frame."""
+    pick = np.sort(np.random.default_rng(0).permutation(lane.values.shape[1])[:THIN])
+    return Lane(lane.values[:, pick], lane.design[:, :, pick], lane.weight[:, pick])
 
 
 def e_lane(params: Params, lane: Lane) -> tuple[Float[Array, " T"], Stats]:

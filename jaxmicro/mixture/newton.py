@@ -26,10 +26,11 @@ from jaxmicro.mixture.gmrm import (
     posterior,
     product,
 )
-from jaxmicro.mixture.lanes import Lane, e_lane, over_frames
+from jaxmicro.mixture.lanes import THIN, Lane, e_lane, over_frames
 from jaxmicro.mixture.maximise import advance, m_step
 
-MAX_DAMPING = 1.0  # there a step is half of ECM's
+MAX_ROUNDS = 80  # a lane that needs more sits on a ridge that float32 cannot resolve
+MAX_DAMPING = 2.0  # there a step is a third of ECM's
 
 
 class Step(eqx.Module):
@@ -129,10 +130,29 @@ def missing_information(
 
 
 def _missing(model: GMRM, params: Params, lane: Lane) -> Float[Array, "T q q"]:
-    """Missing information of every frame of a lane."""
+    """Missing information of every frame of a lane, a cache-full of pixels at a time."""
 
     def one(frame_params, z, design, weight):
-        return missing_information(model, frame_params, z, design, weight)
+        n = z.shape[0]
+        blocks = -(-n // THIN)
+        size = n // blocks
+
+        def part(start, length):
+            def cut(a):
+                return jax.lax.dynamic_slice_in_dim(a, start, length, axis=-1)
+
+            return missing_information(model, frame_params, cut(z), cut(design), cut(weight))
+
+        if blocks == 1:
+            return missing_information(model, frame_params, z, design, weight)
+        rest = n - blocks * size
+        first = part(0, size + rest)
+
+        def step(total, start):
+            return total + part(start, size), None
+
+        starts = rest + size * jnp.arange(1, blocks)
+        return jax.lax.scan(step, first, starts)[0]
 
     return over_frames(one, params, lane)
 
@@ -225,8 +245,8 @@ def polish(
         moved = eqx.tree_at(lambda p: p.sds, moved, jnp.maximum(moved.sds, sd_floor))
         usable = jnp.all(jnp.isfinite(damped))
         next_at = choose(worse, s.fallback, choose(usable, moved, mapped))
-        up = jnp.maximum(10 * s.damping, 0.01)
-        down = jnp.where(s.damping > 1e-3, 0.1 * s.damping, 0)
+        up = jnp.maximum(8 * s.damping, 0.02)
+        down = jnp.where(s.damping > 3e-3, 0.4 * s.damping, 0)
         return Polish(
             at=next_at,
             best=choose(worse, s.best, s.at),
@@ -241,8 +261,10 @@ def polish(
             trace=s.trace.at[s.kept].set(jnp.where(worse, s.trace[s.kept], level)),
         )
 
+    last = jnp.minimum(max_steps, step + MAX_ROUNDS)
+
     def going(s: Polish) -> Bool[Array, ""]:
-        return (s.step < max_steps) & ~(s.gap <= tolerance) & ~jnp.isnan(s.reference)
+        return (s.step < last) & ~(s.gap <= tolerance) & ~jnp.isnan(s.reference)
 
     start = Polish(
         at=params,
