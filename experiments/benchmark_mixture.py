@@ -24,11 +24,9 @@ import sys
 import tempfile
 import time
 
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, "2")
-
 import jax
 import numpy as np
+import threadpoolctl  # comes with scikit-learn
 
 from jaxmicro.data.movie import Movie
 from jaxmicro.data.phantom import operando
@@ -199,6 +197,7 @@ def main() -> None:
     peak = int(np.argmax(scene.truth["weights"][:, -1]))
     movie = Movie(scene.movie.images[peak : peak + 1])
     model = GMRM(K, Trend(FORMULA))
+    threadpoolctl.threadpool_limits(2)
     print(f"{size} x {size}, K {K}, trend {FORMULA}, {os.cpu_count()} cores, jax {jax.__version__}")
     print(f"{'':34s} {'jaxmicro':>13s} {'rival':>15s}")
 
@@ -209,7 +208,8 @@ def main() -> None:
     mine = float(out.log_likelihood[0]) / z.size
     tight = numpy_ecm(z, design, start=params, max_steps=200)[1]
     line("cold full frame, NumPy", ours, theirs, 20, f"{steps} steps")
-    print(f"   below the best optimum by {tight - mine:.1e} nats a pixel (NumPy {tight - level:.1e});"
+    print(f"   below the best optimum by {tight - mine:.1e} nats a pixel (NumPy "
+          f"{tight - level:.1e});"
           f" compile {compile_s:.1f} s", flush=True)  # fmt: skip
 
     from sklearn.mixture import GaussianMixture

@@ -12,7 +12,9 @@ def box(text: str, option: str) -> Box:
     """`Y0:Y1,X0:X1` as (y0, y1, x0, x1)."""
     match = re.fullmatch(r"\s*(\d+):(\d+)\s*,\s*(\d+):(\d+)\s*", text)
     if not match:
-        raise UsageError(f"{option} {text!r} is not a box; use Y0:Y1,X0:X1, for example 0:200,40:150")
+        raise UsageError(
+            f"{option} {text!r} is not a box; use Y0:Y1,X0:X1, for example 0:200,40:150"
+        )
     y0, y1, x0, x1 = map(int, match.groups())
     return y0, y1, x0, x1
 

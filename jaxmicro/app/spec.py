@@ -165,9 +165,7 @@ def _table(schema: type[Table], where: list[str]) -> type[Table]:
     for name in where:
         field = schema.model_fields.get(name)
         options = [field.annotation, *getattr(field.annotation, "__args__", ())] if field else []
-        schema = next(
-            (o for o in options if isinstance(o, type) and issubclass(o, Table)), schema
-        )
+        schema = next((o for o in options if isinstance(o, type) and issubclass(o, Table)), schema)
     return schema
 
 

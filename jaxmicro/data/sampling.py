@@ -168,7 +168,10 @@ def _draw(
         clash = np.flatnonzero(np.diff(place) == 0)
         # Two blocks share a boundary pixel when step is not whole: the first then steps back.
         place[clash] -= 1
-        return spots[order[np.unique(np.maximum(place, 0))]]  # in block order
+        chosen = np.unique(np.maximum(place, 0))
+        rest = np.setdiff1d(np.arange(spots.size), chosen)
+        more = rng.choice(rest, count - chosen.size, replace=False, shuffle=False)
+        return spots[order[np.sort(np.concatenate([chosen, more]))]]  # in block order
     n_lines = max(1, round(rate * usable.shape[0]))
     edges = np.round(np.linspace(0, usable.shape[0], n_lines + 1)).astype(np.int64)
     heights = np.diff(edges)[:, None]

@@ -117,7 +117,9 @@ def _means_and_trend(
         both = solve_spd(normal, jnp.concatenate([cross, right[..., None]], axis=-1))
         pulled = jnp.einsum("tpk,tpj->kj", cross, both)
         matrix = jnp.diag(jnp.where(alive, count, 1)) - pulled[:, :n_classes]
-        matrix = jnp.where(alive[:, None] & alive[None, :], matrix, jnp.eye(n_classes))
+        matrix = jnp.where(
+            alive[:, None] & alive[None, :], matrix, jnp.eye(n_classes, dtype=matrix.dtype)
+        )
         rhs = jnp.where(alive, right_mean - pulled[:, n_classes], 0)
         d_mean = solve_spd(matrix[None], rhs[None])[0]
         d_trend = both[..., n_classes] - jnp.einsum("tpk,k->tp", both[..., :n_classes], d_mean)

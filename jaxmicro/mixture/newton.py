@@ -257,7 +257,7 @@ def polish(
             damping=jnp.where(worse | ~usable, jnp.minimum(up, MAX_DAMPING), down),
             gap=jnp.where(worse, s.gap, gap),
             step=s.step + 1,
-            kept=s.kept + jnp.where(worse, 0, 1),
+            kept=s.kept + (~worse).astype(s.kept.dtype),
             trace=s.trace.at[s.kept].set(jnp.where(worse, s.trace[s.kept], level)),
         )
 
