@@ -67,7 +67,7 @@ def gradient_and_information(model: GMRM, params: Params, stats: Stats) -> tuple
     Both are derivatives of the expected complete-data log-likelihood, a function of the
     sufficient statistics alone.
     """
-    q = sum(count for _, count in coordinates(model))
+    k, q = model.n_classes, sum(count for _, count in coordinates(model))
 
     def expected(step: Float[Array, " q"], at: Params, of: Stats) -> Float[Array, ""]:
         new = move(model, jax.tree.map(lambda a: a[None], at), step[None])
@@ -75,15 +75,14 @@ def gradient_and_information(model: GMRM, params: Params, stats: Stats) -> tuple
         slope = new.gain[..., None] * new.trend[..., None, :]
         slope = slope - (at.gain[:, None] * at.trend[None, :])[None]
         rss = advance(jax.tree.map(lambda a: a[None], of), shift, slope).suu
-        return jnp.sum(of.s0[None] * (jnp.log(new.weights) - jnp.log(new.sds))) - jnp.sum(
-            0.5 * rss / new.sds**2
-        )
+        # log of a softmax has derivatives that hold for a class of no weight at all
+        logits = jnp.log(jnp.maximum(at.weights, jnp.finfo(step.dtype).tiny)) + step[:k]
+        gain = jax.nn.log_softmax(logits)[None] - jnp.log(new.sds)
+        return jnp.sum(of.s0[None] * gain) - jnp.sum(0.5 * rss / new.sds**2)
 
     zero = jnp.zeros(q, stats.s0.dtype)
-    # logits of an empty class would be log 0
-    safe = eqx.tree_at(lambda p: p.weights, params, jnp.maximum(params.weights, 1e-30))
-    score = jax.vmap(jax.grad(expected), (None, 0, 0))(zero, safe, stats)
-    hessian = jax.vmap(jax.hessian(expected), (None, 0, 0))(zero, safe, stats)
+    score = jax.vmap(jax.grad(expected), (None, 0, 0))(zero, params, stats)
+    hessian = jax.vmap(jax.hessian(expected), (None, 0, 0))(zero, params, stats)
     return score, -hessian
 
 
