@@ -53,7 +53,7 @@ def _row(name: str, variant: Variant, pixels: Pixels) -> dict[str, object]:
     began = time.perf_counter()
     model = variant.mixture.model()
     fitted = fit(model, pixels, tolerance=variant.fit.tolerance, max_steps=variant.fit.max_steps)
-    found = criteria(model, fitted, pixels)
+    found = criteria(model, fitted.params, pixels)
     codes, counts = np.unique(np.asarray(fitted.result), return_counts=True)
     ended = " ".join(f"{n} {Result(int(c)).name}" for c, n in zip(codes, counts, strict=True))
     return {

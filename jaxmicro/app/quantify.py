@@ -175,21 +175,24 @@ def quantify(
 
 def choose(pixels: Pixels) -> tuple[Variant, str]:
     """The default model for a movie, and the sentence that says so."""
-    few = np.unique(np.linspace(0, pixels.n_frames - 1, 6).round().astype(int))
-    chosen, table = choose_classes(
-        pixels, DEFAULT_CLASSES, Trend(DEFAULT_TREND), frames=tuple(int(t) for t in few)
-    )
+    model, tried = choose_classes(pixels, Trend(DEFAULT_TREND), candidates=DEFAULT_CLASSES)
+    chosen = model.n_classes
     variant = Variant.model_validate(
         {
             "description": "chosen by BIC",
             "mixture": {"classes": chosen, "trend": DEFAULT_TREND, "share": ["means", "sds"]},
         }
     )
-    best = min(c.bic for c in table.values())
-    listed = ", ".join(f"K {k}: {c.bic - best:+.0f}" for k, c in sorted(table.items()))
+    scores = {c.n_classes: c.criteria.bic for c in tried if c.criteria is not None}
+    listed = ", ".join(
+        f"{c.n_classes}: {scores[c.n_classes] - scores[chosen]:.0f}"
+        if c.n_classes in scores
+        else f"{c.n_classes}: {c.result.name}"
+        for c in tried
+    )
     note = (
         f"model: {chosen} classes, means and sds shared by all frames, trend {DEFAULT_TREND}; "
-        f"taken by BIC on {few.size} frames (above the best: {listed}). "
+        f"taken by BIC on a few frames (classes: BIC above the best: {listed}). "
         "To pin it, pass --model with the model.toml of this run"
     )
     return variant, note

@@ -168,24 +168,30 @@ def _draw(
         band = max(1, round(rate**-0.5))
         rows, cols = np.divmod(spots, width)
         order = np.lexsort((rows, cols, rows // band))
-        step = spots.size / count
-        place = np.floor((np.arange(count) + rng.random(count)) * step).astype(np.int64)
-        place = np.minimum(place, spots.size - 1)
-        clash = np.flatnonzero(np.diff(place) == 0)
-        # Two blocks share a boundary pixel when step is not whole: the first then steps back.
-        place[clash] -= 1
-        return spots[order[np.unique(np.maximum(place, 0))]]  # in block order
-    n_lines = max(1, round(rate * usable.shape[0]))
-    edges = np.round(np.linspace(0, usable.shape[0], n_lines + 1)).astype(np.int64)
-    heights = np.diff(edges)[:, None]
+        edges = _blocks(rng, spots.size, count)
+        place = edges[:-1] + np.floor(rng.random(count) * np.diff(edges)).astype(np.int64)
+        return spots[order[place % spots.size]]  # in block order
+    height = usable.shape[0]
+    edges = _blocks(rng, height, max(1, round(rate * height)))
     # A random walk folded back at the band's edges keeps every row of the band equally likely.
-    walk = rng.integers(0, 2 * heights, (n_lines, 1)) + np.cumsum(
-        rng.integers(-1, 2, (n_lines, width)), axis=1
+    tall = np.diff(edges)[:, None]
+    walk = rng.integers(0, 2 * tall, (tall.size, 1)) + np.cumsum(
+        rng.integers(-1, 2, (tall.size, width)), axis=1
     )
-    walk %= 2 * heights
-    row = edges[:-1, None] + np.where(walk < heights, walk, 2 * heights - 1 - walk)
+    walk %= 2 * tall
+    row = (edges[:-1, None] + np.where(walk < tall, walk, 2 * tall - 1 - walk)) % height
     flat = (row * width + np.arange(width)[None, :]).ravel()
     return flat[usable.ravel()[flat]]
+
+
+def _blocks(rng: np.random.Generator, length: int, count: int) -> np.ndarray:
+    """Edges of `count` blocks around a ring of `length` places, sizes equal to within one.
+
+    The random turn of the ring makes every place equally likely to be drawn, whether or not
+    `count` divides `length`.
+    """
+    turn = rng.random() * length / count if length % count else 0.0
+    return np.ceil(np.arange(count + 1) * length / count + turn).astype(np.int64)
 
 
 def _gathered(

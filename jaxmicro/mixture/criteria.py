@@ -1,111 +1,180 @@
-"""AIC, BIC and ICL of a fit, from a log-likelihood summed in double precision."""
+"""Information criteria of fits, from log-likelihoods summed in double precision, and choice of K.
+
+AIC, Akaike (1974); BIC, Schwarz (1978); ICL, Biernacki, Celeux and Govaert (2000), in the form
+BIC plus twice the entropy of the classification.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxmicro.data.sampling import Pixels
-from jaxmicro.errors import DataError
+from jaxmicro.errors import NumericalError, UsageError
 from jaxmicro.mixture.ecm import Fit, Result, fit
-from jaxmicro.mixture.gmrm import GMRM
+from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.mixture.trend import Trend
+
+USABLE = (Result.converged, Result.max_steps)
 
 
 @dataclasses.dataclass(frozen=True)
 class Criteria:
-    """Information criteria of a movie's fit; smaller is better. `n_pixels` were visited."""
+    """How well a model describes the visited pixels of a movie; smaller criteria are better.
+
+    `n_pixels` counts visited pixels only: they are the data that the model has seen.
+    """
 
     log_likelihood: float
     n_parameters: int
     n_pixels: int
-    entropy: float
-
-    @property
-    def aic(self) -> float:
-        """Akaike (1974)."""
-        return -2 * self.log_likelihood + 2 * self.n_parameters
-
-    @property
-    def bic(self) -> float:
-        """Schwarz (1978), n the number of visited pixels."""
-        return -2 * self.log_likelihood + self.n_parameters * float(np.log(self.n_pixels))
-
-    @property
-    def icl(self) -> float:
-        """BIC plus twice the entropy of the classification (Biernacki et al. 2000)."""
-        return self.bic + 2 * self.entropy
+    aic: float
+    bic: float
+    icl: float
 
 
-def criteria(model: GMRM, fitted: Fit, pixels: Pixels) -> Criteria:
-    """Criteria of a fit with batch axes (frames,); sums are float64, frame by frame."""
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """One number of classes that was tried: its fit's result and, where usable, its criteria."""
+
+    n_classes: int
+    result: Result
+    criteria: Criteria | None
+    chosen: bool = False
+
+
+def criteria(model: GMRM, params: Params, pixels: Pixels) -> Criteria:
+    """AIC, BIC and ICL of a fitted model, over all frames together.
+
+    Args:
+      model: the model; parameters that frames share are counted once.
+      params: its parameters, batch axes (frames,).
+      pixels: the pixels it was fitted to, batch axes (frames,).
+
+    Raises:
+      UsageError: pixels with replicates; take one replicate at a time.
+    """
+    if pixels.values.ndim != 2:
+        raise UsageError(
+            f"criteria need pixels with axes (frames, n), these have {pixels.values.ndim} axes; "
+            "take one replicate at a time"
+        )
+    log_likelihood, entropy = log_likelihood_and_entropy(model, params, pixels)
+    n = round(math.fsum(np.asarray(pixels.n_pixels, np.float64).tolist()))
+    q = model.n_parameters(pixels.n_frames)
+    total = math.fsum(log_likelihood.tolist())
+    bic = -2 * total + q * math.log(n)
+    return Criteria(
+        log_likelihood=total,
+        n_parameters=q,
+        n_pixels=n,
+        aic=-2 * total + 2 * q,
+        bic=bic,
+        icl=bic + 2 * math.fsum(entropy.tolist()),
+    )
+
+
+def log_likelihood_and_entropy(
+    model: GMRM, params: Params, pixels: Pixels
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log-likelihood and classification entropy of each frame, in nats, (frames,) float64.
+
+    The parameters are taken as they are and everything after them is done in float64 on the
+    host, frame by frame: float32 densities alone would be wrong by several nats in 4 million.
+    """
+    shared = pixels.rows.ndim == 1
     by_row, by_col = model.trend.factors(pixels.shape)
-    total = entropy = 0.0
+    rows, cols = np.asarray(pixels.rows), np.asarray(pixels.cols)
+    log_likelihood, entropy = np.zeros(pixels.n_frames), np.zeros(pixels.n_frames)
     for t in range(pixels.n_frames):
-        rows, cols, weight = (
-            np.asarray(a if a.ndim == 1 else a[t])
-            for a in (pixels.rows, pixels.cols, pixels.weight)
-        )
-        seen = weight > 0
-        z = np.asarray(pixels.values[t], np.float64)[seen]
-        p = {k: np.asarray(v[t], np.float64) for k, v in vars(fitted.params).items()}
-        slope = np.zeros_like(z)
-        for j, beta in enumerate(p["trend"]):
-            slope += beta * by_row[j][rows[seen]] * by_col[j][cols[seen]]
-        with np.errstate(divide="ignore"):
-            constant = np.log(p["weights"]) - np.log(p["sds"]) - 0.5 * np.log(2 * np.pi)
-        joint = np.stack(
-            [
-                c - 0.5 * ((z - g * slope - m) / s) ** 2
-                for c, g, m, s in zip(constant, p["gain"], p["means"], p["sds"], strict=True)
-            ]
-        )
+        r, c = (rows, cols) if shared else (rows[t], cols[t])
+        w = np.asarray(pixels.weight if shared else pixels.weight[t], np.float64)
+        use = w > 0
+        z, w, r, c = np.asarray(pixels.values[t], np.float64)[use], w[use], r[use], c[use]
+        joint = _log_joint(params, t, z, by_row[:, r] * by_col[:, c])
         top = joint.max(axis=0)
-        log_density = top + np.log(np.exp(joint - top).sum(axis=0))
-        resp = np.exp(joint - log_density)
-        total += float(log_density.sum())
-        entropy -= float(np.sum(resp * np.log(np.maximum(resp, 1e-300))))
-    n = int(np.sum(np.asarray(pixels.n_pixels)))
-    return Criteria(total, model.n_parameters(pixels.n_frames), n, entropy)
+        share = np.exp(joint - top)
+        level = share.sum(axis=0)
+        log_level = np.log(level)
+        log_likelihood[t] = np.dot(w, top + log_level)
+        # -sum r log r with log r = joint - top - log level; r = 0 contributes nothing
+        surprise = np.where(share > 0, share * (top + log_level - joint), 0).sum(axis=0) / level
+        entropy[t] = np.dot(w, surprise)
+    return log_likelihood, entropy
+
+
+def _log_joint(params: Params, t: int, z: np.ndarray, design: np.ndarray) -> np.ndarray:
+    """log p_k + log N(z | class k) at the pixels of frame t, (K, n) float64."""
+    weights, means, sds, trend, gain = (
+        np.asarray(a[t], np.float64)
+        for a in (params.weights, params.means, params.sds, params.trend, params.gain)
+    )
+    slope = trend @ design
+    u = (z[None] - gain[:, None] * slope[None] - means[:, None]) / sds[:, None]
+    tiny = np.finfo(np.float64).tiny
+    constant = np.log(np.maximum(weights, tiny)) - np.log(sds) - 0.5 * math.log(2 * math.pi)
+    return constant[:, None] - 0.5 * u * u
 
 
 def choose_classes(
-    pixels: Pixels, classes: Sequence[int], trend: Trend, frames: Sequence[int]
-) -> tuple[int, dict[int, Criteria]]:
-    """The number of classes with the best BIC on a few frames, means and sds shared.
+    pixels: Pixels,
+    trend: Trend,
+    *,
+    candidates: Sequence[int] = (2, 3, 4, 5),
+    share: tuple[str, ...] = ("means", "sds"),
+    max_frames: int = 6,
+    tolerance: float = 1e-6,
+    quantum: float | None = None,
+) -> tuple[GMRM, tuple[Candidate, ...]]:
+    """The number of classes by BIC, on a few frames spread over the movie.
 
-    Fits with an empty, degenerate or non-finite class do not count.
+    Fits that end in an empty or degenerate class, without pixels enough or without finite
+    numbers are listed but never chosen.
+
+    Returns:
+      The model with the smallest BIC, and every candidate in the order tried.
 
     Raises:
-      DataError: no candidate gave a usable fit.
+      UsageError: pixels with replicates, or no candidates.
+      NumericalError: no candidate gave a usable fit.
     """
-    some = jnp.asarray(list(frames))
-    shared = pixels.rows.ndim < pixels.values.ndim
+    if not candidates:
+        raise UsageError("choose_classes needs at least one number of classes to try")
+    few = _spread(pixels, max_frames)
+    tried: list[Candidate] = []
+    for k in candidates:
+        model = GMRM(k, trend, share)
+        out: Fit = fit(model, few, tolerance=tolerance, quantum=quantum)
+        result = Result(int(np.max(np.asarray(out.result))))
+        scores = criteria(model, out.params, few) if result in USABLE else None
+        tried.append(Candidate(k, result, scores))
+    usable = [c for c in tried if c.criteria is not None]
+    if not usable:
+        ended = ", ".join(f"{c.n_classes} classes: {c.result.name}" for c in tried)
+        raise NumericalError(
+            f"no number of classes could be fitted ({ended}); visit more pixels, exclude "
+            "saturated ones, or name the number of classes in a model"
+        )
+    best = min(usable, key=lambda c: c.criteria.bic if c.criteria else math.inf)
+    table = tuple(dataclasses.replace(c, chosen=c is best) for c in tried)
+    return GMRM(best.n_classes, trend, share), table
 
-    def cut(a):
-        return a if shared else a[some]
 
-    few = Pixels(
-        pixels.values[some],
-        cut(pixels.rows),
-        cut(pixels.cols),
-        cut(pixels.weight),
-        pixels.n_domain[some],
+def _spread(pixels: Pixels, max_frames: int) -> Pixels:
+    """At most `max_frames` frames, evenly spread from the first to the last."""
+    if pixels.n_frames <= max_frames:
+        return pixels
+    pick = np.unique(np.round(np.linspace(0, pixels.n_frames - 1, max_frames)).astype(int))
+    apart = pixels.rows.ndim == pixels.values.ndim
+    return Pixels(
+        pixels.values[pick],
+        pixels.rows[pick] if apart else pixels.rows,
+        pixels.cols[pick] if apart else pixels.cols,
+        pixels.weight[pick] if apart else pixels.weight,
+        pixels.n_domain[pick],
         pixels.shape,
         pixels.pattern,
     )
-    table = {}
-    for k in classes:
-        model = GMRM(k, trend, ("means", "sds"))
-        fitted = fit(model, few)
-        if np.all(np.isin(np.asarray(fitted.result), (Result.converged, Result.max_steps))):
-            table[k] = criteria(model, fitted, few)
-    if not table:
-        raise DataError(
-            f"no model with {min(classes)} to {max(classes)} classes fits these frames "
-            "without an empty or spike-like class; give --model with fewer classes"
-        )
-    return min(table, key=lambda k: table[k].bic), table

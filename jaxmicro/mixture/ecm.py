@@ -19,11 +19,13 @@ from jaxtyping import Array, Float, Int
 
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.mixture.gmrm import GMRM, Params
-from jaxmicro.mixture.lanes import CHUNK, Lane, batched_map, e_lane
+from jaxmicro.mixture.lanes import CHUNK, THIN, Lane, batched_map, thinned
+from jaxmicro.mixture.newton import polish
 from jaxmicro.mixture.squarem import run
 
 TIED_STEPS = 20  # steps with one sd for all classes: long enough to place the means
-THIN = 4096  # pixels a frame in the first stage of a large fit
+LOOSE = 1e-4  # gap in nats per pixel at which Newton steps take over
+THIN_LOOSE = 1e-5  # the same for the thin sample, whose optimum starts the full fit
 MIN_PIXELS_PER_PARAMETER = 2
 
 
@@ -44,7 +46,8 @@ class Result(enum.IntEnum):
 
 _SENTENCES = {
     Result.converged: "The fit reached the optimum to within the tolerance.",
-    Result.max_steps: "The fit ran out of steps; raise max_steps or loosen the tolerance.",
+    Result.max_steps: "The likelihood is too flat to find its top (classes that coincide); "
+    "use fewer classes, share the class means and sds over the movie, or raise max_steps.",
     Result.empty_class: "A class holds fewer than 5 pixels; use fewer classes or share the class "
     "means and sds over the movie.",
     Result.degenerate_class: "A class is as narrow as the grey-level step (a spike such as a "
@@ -218,9 +221,17 @@ def _fit_lane(
     floor = jnp.maximum(sd_floor / scale, 1e-3)
     lane = Lane(jnp.where(used, (z - centre) / scale, 0), lane.design, lane.weight)
 
-    tied_steps = 0
+    steps = kept = jnp.zeros((), jnp.int32)
+    trace = jnp.full(max_steps, jnp.nan, lane.values.dtype)
     if start is None:
-        params, tied_steps = _start(model, lane), TIED_STEPS
+        params = _start(model, lane)
+        # A thin sample finds the optimum; the full frame then needs only a few steps.
+        thin = thinned(lane) if n >= 2 * THIN else lane
+        loose = jnp.maximum(tolerance, LOOSE if thin is lane else THIN_LOOSE)
+        state = run(model, thin, params, loose, floor, max_steps, TIED_STEPS)
+        params = state.best
+        if thin is lane:
+            steps, kept, trace = state.step, state.kept, state.trace
     else:
         params = Params(
             start.weights,
@@ -229,24 +240,14 @@ def _fit_lane(
             start.trend / scale,
             start.gain,
         )
-    steps = jnp.zeros((), jnp.int32)
-    if start is None and n >= 4 * THIN:
-        # A thin sample finds the optimum; the full frame then needs only a few steps.
-        pick = np.random.default_rng(0).permutation(n)[:THIN]
-        thin = Lane(lane.values[:, pick], lane.design[:, :, pick], lane.weight[:, pick])
-        loose = jnp.maximum(tolerance, 1e-5)
-        state = run(model, thin, params, loose, floor, max_steps, tied_steps)
-        params, tied_steps = state.best, 0
-    state = run(model, lane, params, tolerance, floor, max_steps, tied_steps)
-    params = state.best
-    log_likelihood, stats = e_lane(params, lane)
-    steps = steps + state.step + 1
+    end = polish(model, lane, params, tolerance, floor, max_steps, steps, kept, trace)
+    params, log_likelihood = end.best, end.log_likelihood
 
-    held = jnp.sum(stats.s0, axis=0)
+    held = jnp.sum(end.held, axis=0)
     per_frame = lane_count = jnp.sum(weight, axis=-1)
     need = MIN_PIXELS_PER_PARAMETER * model.n_parameters(n_frames)
     finite = jnp.all(jnp.isfinite(log_likelihood)) & ~bad
-    result = jnp.where(state.gap <= tolerance, Result.converged, Result.max_steps)
+    result = jnp.where(end.gap <= tolerance, Result.converged, Result.max_steps)
     narrow = jnp.any(params.sds <= floor * 1.0001)
     result = jnp.where(narrow, Result.degenerate_class, result)
     result = jnp.where(jnp.any(held < 5), Result.empty_class, result)
@@ -269,10 +270,10 @@ def _fit_lane(
     return Fit(
         params,
         (log_likelihood - per_frame * jnp.log(scale)) * nan,
-        every(state.trace - jnp.log(scale)),
-        every(steps),
+        every(end.trace - jnp.log(scale)),
+        every(end.step),
         every(result),
-        every(state.gap),
+        every(end.gap),
     )
 
 
@@ -280,7 +281,7 @@ def _start(model: GMRM, lane: Lane) -> Params:
     """Means spread evenly over the grey values, equal weights, no trend."""
     k, n_frames = model.n_classes, lane.values.shape[0]
     z = jnp.where(lane.weight > 0, lane.values, jnp.nan)
-    thin = z[:, :: max(1, z.shape[1] // THIN)]
+    thin = z[:, :: max(1, z.shape[1] // 4096)]
     low, high = jnp.nanquantile(thin, 0.005), jnp.nanquantile(thin, 0.995)
     place = (jnp.arange(k, dtype=z.dtype) + 0.5) / k
     means = low + (high - low) * place

@@ -8,11 +8,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxmicro.mixture.gmrm import Params, Stats, e_step
 
 CHUNK = 32_768  # pixels worked on together: a few rows of this many floats stay in cache
+THIN = 16_384  # pixels a frame that the first stage of a large fit looks at
 
 
 class Lane(eqx.Module):
@@ -46,8 +48,19 @@ def batched_map(function: Callable[[Any], Any], args: Any, batch_size: int) -> A
     return jax.tree.map(lambda a: a.reshape(blocks * batch_size, *a.shape[2:])[:size], out)
 
 
+def thinned(lane: Lane) -> Lane:
+    """A fixed random choice of THIN pixels of each frame."""
+    pick = np.sort(np.random.default_rng(0).permutation(lane.values.shape[1])[:THIN])
+    return Lane(lane.values[:, pick], lane.design[:, :, pick], lane.weight[:, pick])
+
+
 def e_lane(params: Params, lane: Lane) -> tuple[Float[Array, " T"], Stats]:
-    """E-step of every frame of a lane, a cache-sized chunk of pixels at a time."""
+    """E-step of every frame of a lane."""
+    return over_frames(e_step, params, lane)
+
+
+def over_frames(function: Callable[..., Any], params: Params, lane: Lane) -> Any:
+    """`function(params, values, design, weight)` of each frame, a cache-full at a time."""
     n_frames, n = lane.values.shape
     shared = lane.weight.shape[0] == 1
 
@@ -55,7 +68,7 @@ def e_lane(params: Params, lane: Lane) -> tuple[Float[Array, " T"], Stats]:
         frame_params, z, design, weight = args
         if shared:
             design, weight = lane.design[:, 0], lane.weight[0]
-        return e_step(frame_params, z, design, weight)
+        return function(frame_params, z, design, weight)
 
     place = (None, None) if shared else (jnp.moveaxis(lane.design, 1, 0), lane.weight)
     if n_frames == 1:

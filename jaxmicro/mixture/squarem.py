@@ -70,7 +70,7 @@ def run(
             reference=jnp.where(rejected, s.reference, level),
             phase=jnp.where(rejected | second | plain, 0, 1).astype(s.phase.dtype),
             step=s.step + 1,
-            kept=s.kept + jnp.where(rejected, 0, 1),
+            kept=s.kept + (~rejected).astype(s.kept.dtype),
             gap=jnp.where(second & ~plain, gap, s.gap),
             ratio=jnp.where(second & ~plain, ratio, s.ratio),
             trace=trace,

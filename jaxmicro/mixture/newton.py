@@ -1,0 +1,329 @@
+"""Newton steps on the observed information: the last digits of a fit, and their certificate.
+
+ECM slows down exactly where classes overlap, and there a certificate drawn from its own steps is
+least to be trusted. The observed information of the mixture (Louis 1982) costs about two more
+E-steps; with it the last steps are quadratic, and the likelihood still to be gained is known from
+the gradient g as g' I^-1 g / 2. Levenberg's damping, in the metric of the complete-data
+information, leads from ECM-like steps (safe) to Newton's (fast).
+
+Sources: Louis (1982), J. R. Statist. Soc. B 44:226. Lange (1995), J. R. Statist. Soc. B 57:425.
+"""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxmicro.mixture.gmrm import (
+    GMRM,
+    Params,
+    Stats,
+    moment_table,
+    pair_columns,
+    posterior,
+    product,
+)
+from jaxmicro.mixture.lanes import THIN, Lane, e_lane, over_frames
+from jaxmicro.mixture.maximise import advance, m_step
+
+MAX_ROUNDS = 80  # a lane that needs more sits on a ridge that float32 cannot resolve
+MAX_DAMPING = 2.0  # there a step is a third of ECM's
+
+
+class Step(eqx.Module):
+    """Gradient and information of one frame, in the coordinates of `coordinates`."""
+
+    gradient: Float[Array, "T q"]
+    complete: Float[Array, "T q q"]
+    missing: Float[Array, "T q q"]
+
+
+def coordinates(model: GMRM) -> list[tuple[str, int]]:
+    """The free coordinates of a frame: (name, count), weights as logits and sds as logarithms."""
+    k, p = model.n_classes, model.trend.n_terms
+    out = [("weights", k), ("means", k), ("sds", k), ("trend", p)]
+    return [*out, ("gain", k)] if model.gain else out
+
+
+def move(model: GMRM, params: Params, step: Float[Array, "T q"]) -> Params:
+    """Parameters moved by `step`, always legal."""
+    k, p = model.n_classes, model.trend.n_terms
+    tiny = jnp.finfo(step.dtype).tiny
+    weights = jax.nn.softmax(jnp.log(jnp.maximum(params.weights, tiny)) + step[:, :k], axis=-1)
+    means = params.means + step[:, k : 2 * k]
+    sds = params.sds * jnp.exp(jnp.clip(step[:, 2 * k : 3 * k], -2, 2))
+    trend, gain = params.trend + step[:, 3 * k : 3 * k + p], params.gain
+    if model.gain:
+        gain = gain + step[:, 3 * k + p :]
+    return Params(weights, means, sds, trend, gain)
+
+
+def gradient_and_information(model: GMRM, params: Params, stats: Stats) -> tuple[Array, Array]:
+    """Score (T, q) by Fisher's identity and expected complete-data information (T, q, q).
+
+    Both are derivatives of the expected complete-data log-likelihood, a function of the
+    sufficient statistics alone.
+    """
+    k, q = model.n_classes, sum(count for _, count in coordinates(model))
+
+    def expected(step: Float[Array, " q"], at: Params, of: Stats) -> Float[Array, ""]:
+        new = move(model, jax.tree.map(lambda a: a[None], at), step[None])
+        shift = new.means - at.means[None]
+        slope = new.gain[..., None] * new.trend[..., None, :]
+        slope = slope - (at.gain[:, None] * at.trend[None, :])[None]
+        rss = advance(jax.tree.map(lambda a: a[None], of), shift, slope).suu
+        # log of a softmax has derivatives that hold for a class of no weight at all
+        logits = jnp.log(jnp.maximum(at.weights, jnp.finfo(step.dtype).tiny)) + step[:k]
+        gain = jax.nn.log_softmax(logits)[None] - jnp.log(new.sds)
+        return jnp.sum(of.s0[None] * gain) - jnp.sum(0.5 * rss / new.sds**2)
+
+    zero = jnp.zeros(q, stats.s0.dtype)
+    score = jax.vmap(jax.grad(expected), (None, 0, 0))(zero, params, stats)
+    hessian = jax.vmap(jax.hessian(expected), (None, 0, 0))(zero, params, stats)
+    return score, -hessian
+
+
+def missing_information(
+    model: GMRM,
+    params: Params,
+    values: Float[Array, " n"],
+    design: Float[Array, "P n"],
+    weight: Float[Array, " n"],
+) -> Float[Array, "q q"]:
+    """Information lost with the labels: the posterior covariance of the complete-data score."""
+    resp, u, _ = posterior(params, values, design, weight)
+    k, p = resp.shape[0], design.shape[0]
+    inverse = (1 / params.sds)[:, None]
+    parts = [jnp.ones_like(u), u * inverse, u * u - 1]  # scores of a class's own parameters
+    if model.gain:
+        along = jnp.sum(params.trend[:, None] * design, axis=0)
+        parts.append(u * inverse * along[None])
+    factor = u * inverse * params.gain[:, None]  # the trend's score is this times f
+    held = [resp * part for part in parts]
+    # the trend sits between a class's own parameters and the gains
+    own = [slice(i * k, (i + 1) * k) for i in range(3)] + [slice(3 * k + p, 4 * k + p)]
+    trend = slice(3 * k, 3 * k + p)
+    q = k * len(parts) + p
+    second = jnp.zeros((q, q), u.dtype)
+    for a in range(len(parts)):
+        for b in range(len(parts)):
+            block = jnp.diag(jnp.sum(held[a] * parts[b], axis=1))
+            second = second.at[own[a], own[b]].set(block)
+    mean = list(held[:3])
+    if p:
+        for a in range(len(parts)):
+            cross = product(held[a] * factor, design)
+            second = second.at[own[a], trend].set(cross).at[trend, own[a]].set(cross.T)
+        square = jnp.sum(resp * factor * factor, axis=0)
+        pairs = product(square[None], moment_table(design))[0]
+        second = second.at[trend, trend].set(pairs[pair_columns(p)])
+        mean.append(jnp.sum(resp * factor, axis=0)[None] * design)
+    mean += held[3:]
+    # resp holds the pixel's weight once; the outer product of two means would hold it twice
+    root = jnp.where(weight > 0, jax.lax.rsqrt(jnp.where(weight > 0, weight, 1)), 0)
+    rows = jnp.concatenate(mean) * root[None]
+    return second - product(rows, rows)
+
+
+def _missing(model: GMRM, params: Params, lane: Lane) -> Float[Array, "T q q"]:
+    """Missing information of every frame of a lane, a cache-full of pixels at a time."""
+
+    def one(frame_params, z, design, weight):
+        n = z.shape[0]
+        blocks = -(-n // THIN)
+        size = n // blocks
+
+        def part(start, length):
+            def cut(a):
+                return jax.lax.dynamic_slice_in_dim(a, start, length, axis=-1)
+
+            return missing_information(model, frame_params, cut(z), cut(design), cut(weight))
+
+        if blocks == 1:
+            return missing_information(model, frame_params, z, design, weight)
+        rest = n - blocks * size
+        first = part(0, size + rest)
+
+        def step(total, start):
+            return total + part(start, size), None
+
+        starts = rest + size * jnp.arange(1, blocks)
+        return jax.lax.scan(step, first, starts)[0]
+
+    return over_frames(one, params, lane)
+
+
+def solve(
+    model: GMRM, gradient: Float[Array, "T q"], matrix: Float[Array, "T q q"]
+) -> Float[Array, "T q"]:
+    """matrix^-1 gradient, with the coordinates that frames share solved for once.
+
+    NaN where the matrix is not positive definite.
+    """
+    names = np.concatenate([[name] * count for name, count in coordinates(model)])
+    common = np.isin(names, model.share)
+    mine = np.flatnonzero(~common)
+    if not common.any():
+        return _cho_solve(matrix, gradient[..., None])[..., 0]
+    ours = np.flatnonzero(common)
+    corner = matrix[:, ours][:, :, ours]
+    border = matrix[:, mine][:, :, ours]
+    right = jnp.concatenate([border, gradient[:, mine][..., None]], axis=-1)
+    both = _cho_solve(matrix[:, mine][:, :, mine], right)
+    pulled = jnp.einsum("tab,tac->bc", border, both)
+    schur = jnp.sum(corner, axis=0) - pulled[:, :-1]
+    target = jnp.sum(gradient[:, ours], axis=0) - pulled[:, -1]
+    shared = _cho_solve(schur[None], target[None, :, None])[0, :, 0]
+    local = both[..., -1] - jnp.einsum("tab,b->ta", both[..., :-1], shared)
+    out = jnp.zeros_like(gradient).at[:, mine].set(local)
+    return out.at[:, ours].set(jnp.broadcast_to(shared[None], (matrix.shape[0], len(ours))))
+
+
+def _cho_solve(matrix: Float[Array, "T q q"], right: Float[Array, "T q c"]) -> Array:
+    """Cholesky solution after scaling the diagonal to 1, which float32 needs."""
+    diagonal = jnp.diagonal(matrix, axis1=-2, axis2=-1)
+    scale = jnp.where(diagonal > 0, jax.lax.rsqrt(jnp.where(diagonal > 0, diagonal, 1)), 1)
+    unit = matrix * scale[..., :, None] * scale[..., None, :]
+    ridge = 32 * jnp.finfo(matrix.dtype).eps * jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
+    factor = jnp.linalg.cholesky(unit + ridge[None])
+    half = jax.scipy.linalg.solve_triangular(factor, right * scale[..., None], lower=True)
+    full = jax.scipy.linalg.solve_triangular(factor, half, lower=True, trans=1)
+    return full * scale[..., None]
+
+
+class Polish(eqx.Module):
+    """Where a run of Newton steps stands; `best` has been evaluated, `at` comes next."""
+
+    at: Params
+    best: Params
+    fallback: Params
+    log_likelihood: Float[Array, " T"]
+    held: Float[Array, "T K"]
+    reference: Float[Array, ""]
+    damping: Float[Array, ""]
+    gap: Float[Array, ""]
+    step: Int[Array, ""]
+    kept: Int[Array, ""]
+    trace: Float[Array, " steps"]
+
+
+def polish(
+    model: GMRM,
+    lane: Lane,
+    params: Params,
+    tolerance: Float[Array, ""],
+    sd_floor: Float[Array, ""],
+    max_steps: int,
+    step: Int[Array, ""],
+    kept: Int[Array, ""],
+    trace: Float[Array, " steps"],
+) -> Polish:
+    """Damped Newton steps until the likelihood still to be gained is below the tolerance.
+
+    A step that lowers the likelihood is undone by one of plain ECM from the point before it.
+    """
+    dtype = lane.values.dtype
+    n_frames, k = params.means.shape
+    count = jnp.maximum(jnp.sum(jnp.broadcast_to(lane.weight, lane.values.shape)), 1)
+    slack = 4 * jnp.finfo(dtype).eps
+
+    def body(s: Polish) -> Polish:
+        log_likelihood, stats = e_lane(s.at, lane)
+        level = jnp.sum(log_likelihood) / count
+        worse = ~(level >= s.reference - slack * jnp.abs(s.reference))
+        mapped = m_step(model, s.at, stats, tied=jnp.asarray(False), sd_floor=sd_floor)
+        newton, damped = _directions(model, s.at, stats, lane, sd_floor, s.damping)
+        gradient = newton[0]
+        gap = 0.5 * jnp.sum(gradient * newton[1]) / count
+        # A negative or infinite foretold gain means no maximum nearby.
+        gap = jnp.where(jnp.isfinite(gap) & (gap >= 0), gap, jnp.inf)
+        moved = move(model, s.at, damped)
+        moved = eqx.tree_at(lambda p: p.sds, moved, jnp.maximum(moved.sds, sd_floor))
+        usable = jnp.all(jnp.isfinite(damped))
+        next_at = choose(worse, s.fallback, choose(usable, moved, mapped))
+        up = jnp.maximum(8 * s.damping, 0.02)
+        down = jnp.where(s.damping > 3e-3, 0.4 * s.damping, 0)
+        return Polish(
+            at=next_at,
+            best=choose(worse, s.best, s.at),
+            fallback=choose(worse, s.fallback, mapped),
+            log_likelihood=jnp.where(worse, s.log_likelihood, log_likelihood),
+            held=jnp.where(worse, s.held, stats.s0),
+            reference=jnp.where(worse, s.reference, level),
+            damping=jnp.where(worse | ~usable, jnp.minimum(up, MAX_DAMPING), down),
+            gap=jnp.where(worse, s.gap, gap),
+            step=s.step + 1,
+            kept=s.kept + (~worse).astype(s.kept.dtype),
+            trace=s.trace.at[s.kept].set(jnp.where(worse, s.trace[s.kept], level)),
+        )
+
+    last = jnp.minimum(max_steps, step + MAX_ROUNDS)
+
+    def going(s: Polish) -> Bool[Array, ""]:
+        return (s.step < last) & ~(s.gap <= tolerance) & ~jnp.isnan(s.reference)
+
+    start = Polish(
+        at=params,
+        best=params,
+        fallback=params,
+        log_likelihood=jnp.full(n_frames, jnp.nan, dtype),
+        held=jnp.zeros((n_frames, k), dtype),
+        reference=jnp.asarray(-jnp.inf, dtype),
+        damping=jnp.zeros((), dtype),
+        gap=jnp.asarray(jnp.inf, dtype),
+        step=step,
+        kept=kept,
+        trace=trace,
+    )
+    return jax.lax.while_loop(going, body, start)
+
+
+def choose(condition: Bool[Array, ""], yes: Params, no: Params) -> Params:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+
+
+def _directions(
+    model: GMRM,
+    params: Params,
+    stats: Stats,
+    lane: Lane,
+    sd_floor: Float[Array, ""],
+    damping: Float[Array, ""],
+) -> tuple[tuple[Array, Array], Array]:
+    """(gradient, Newton step) and the damped step, coordinates that cannot move left out."""
+    k, p = model.n_classes, model.trend.n_terms
+    score, complete = gradient_and_information(model, params, stats)
+    missing = _missing(model, params, lane)
+    # Adding a constant to all logits, or trading gain for trend, changes nothing: pin both.
+    total = jnp.sum(stats.s0, axis=-1)
+    pin = jnp.einsum("t,tk,tj->tkj", total, params.weights, params.weights)
+    complete = complete.at[:, :k, :k].add(pin)
+    if model.gain:
+        block = slice(3 * k + p, 4 * k + p)
+        size = jnp.mean(jnp.diagonal(complete, axis1=1, axis2=2)[:, block], axis=1)
+        complete = complete.at[:, block, block].add(
+            jnp.broadcast_to(size[:, None, None], (size.shape[0], k, k))
+        )
+
+    def pooled(a: Float[Array, "T K"], name: str) -> Float[Array, "T K"]:
+        return jnp.broadcast_to(jnp.sum(a, axis=0), a.shape) if name in model.share else a
+
+    slope = pooled(score[:, 2 * k : 3 * k], "sds")
+    at_floor = (params.sds <= sd_floor * 1.0001) & (slope <= 0)
+    empty = {name: pooled(stats.s0, name) < 1e-2 for name in ("weights", "means", "sds", "gain")}
+    frozen = [empty["weights"], empty["means"], empty["sds"] | at_floor]
+    frozen.append(jnp.zeros((score.shape[0], p), bool))
+    if model.gain:
+        frozen.append(empty["gain"])
+    fixed = jnp.concatenate(frozen, axis=1)
+    free = ~(fixed[:, :, None] | fixed[:, None, :])
+    eye = fixed[:, :, None] * jnp.eye(score.shape[1], dtype=score.dtype)[None]
+    score = jnp.where(fixed, 0, score)
+    complete = jnp.where(free, complete, 0) + eye
+    observed = complete - jnp.where(free, missing, 0)
+    newton = solve(model, score, observed)
+    damped = solve(model, score, observed + damping * complete)
+    return (score, newton), jnp.where(damping > 0, damped, newton)
