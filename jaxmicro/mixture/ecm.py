@@ -133,7 +133,10 @@ def fit(
     """
     if quantum is None:
         quantum = grey_step(np.asarray(pixels.values))
-    return _fit_all(model, pixels, init, tolerance, quantum / 12**0.5, max_steps)
+    dtype = pixels.values.dtype
+    stop = jnp.asarray(tolerance, dtype)  # as arrays: a new value must not compile again
+    floor = jnp.asarray(quantum / 12**0.5, dtype)
+    return _fit_all(model, pixels, init, stop, floor, max_steps)
 
 
 def grey_step(values: np.ndarray) -> float:
@@ -251,8 +254,10 @@ def _fit_lane(
     narrow = jnp.any(params.sds <= floor * 1.0001)
     result = jnp.where(narrow, Result.degenerate_class, result)
     result = jnp.where(jnp.any(held < 5), Result.empty_class, result)
-    result = jnp.where(jnp.sum(lane_count) < need, Result.too_few_pixels, result)
-    result = jnp.where(finite, result, Result.nonfinite).astype(jnp.int32)
+    result = jnp.where(finite, result, Result.nonfinite)
+    # Too few pixels are the cause of whatever else went wrong, unless the pixels were bad.
+    few = (jnp.sum(lane_count) < need) & ~bad
+    result = jnp.where(few, Result.too_few_pixels, result).astype(jnp.int32)
 
     order = jnp.argsort(jnp.mean(params.means, axis=0))
     nan = jnp.where(finite, 1.0, jnp.nan).astype(lane.values.dtype)

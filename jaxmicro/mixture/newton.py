@@ -260,7 +260,8 @@ def polish(
             trace=s.trace.at[s.kept].set(jnp.where(worse, s.trace[s.kept], level)),
         )
 
-    last = jnp.minimum(max_steps, step + MAX_ROUNDS)
+    # One evaluation at least: the likelihood and the gap that are reported come from it.
+    last = jnp.maximum(jnp.minimum(max_steps, step + MAX_ROUNDS), step + 1)
 
     def going(s: Polish) -> Bool[Array, ""]:
         return (s.step < last) & ~(s.gap <= tolerance) & ~jnp.isnan(s.reference)
