@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.mixture.gmrm import GMRM, Params
-from jaxmicro.mixture.lanes import CHUNK, THIN, Lane, batched_map, thinned
+from jaxmicro.mixture.lanes import THIN, Lane, at_once, batched_map, padded, thinned
 from jaxmicro.mixture.newton import polish
 from jaxmicro.mixture.squarem import run
 
@@ -192,8 +192,7 @@ def _fit_all(model, pixels, init, tolerance, sd_floor, max_steps: int) -> Fit:
         )
 
     z = lanes(values, 1)
-    batch_size = max(1, min(z.shape[0], CHUNK // (z.shape[1] * n)))
-    out = batched_map(one, (z, moving, start), batch_size)
+    out = batched_map(one, (z, moving, start), at_once(z.shape[1] * n))
 
     def back(a: Array) -> Array:
         if per_movie:
@@ -222,7 +221,7 @@ def _fit_lane(
     # Continuous data have no grey step: a thousandth of the spread stands in for it.
     scale = jnp.where(spread > 0, spread, jnp.maximum(sd_floor, 1))
     floor = jnp.maximum(sd_floor / scale, 1e-3)
-    lane = Lane(jnp.where(used, (z - centre) / scale, 0), lane.design, lane.weight)
+    lane = padded(Lane(jnp.where(used, (z - centre) / scale, 0), lane.design, lane.weight))
 
     steps = kept = jnp.zeros((), jnp.int32)
     trace = jnp.full(max_steps, jnp.nan, lane.values.dtype)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from jaxmicro.mixture.gmrm import Params, Stats, e_step
 
-CHUNK = 32_768  # pixels worked on together: a few rows of this many floats stay in cache
+BLOCK = 8192  # pixels of a frame worked on together: some forty rows of them stay in cache
 THIN = 16_384  # pixels a frame that the first stage of a large fit looks at
 
 
@@ -32,6 +32,8 @@ def batched_map(function: Callable[[Any], Any], args: Any, batch_size: int) -> A
     """
     size = jax.tree.leaves(args)[0].shape[0]
     batch_size = max(1, min(size, batch_size))
+    if size == 1:  # a batched matrix product is slower than a plain one
+        return jax.tree.map(lambda a: a[None], function(jax.tree.map(lambda a: a[0], args)))
     if batch_size == size:
         return jax.vmap(function)(args)
     blocks = -(-size // batch_size)
@@ -59,20 +61,64 @@ def e_lane(params: Params, lane: Lane) -> tuple[Float[Array, " T"], Stats]:
     return over_frames(e_step, params, lane)
 
 
+def blocks_of(n: int) -> int:
+    """Into how many blocks the n pixels of a frame are cut."""
+    return max(1, round(n / BLOCK))
+
+
 def over_frames(function: Callable[..., Any], params: Params, lane: Lane) -> Any:
-    """`function(params, values, design, weight)` of each frame, a cache-full at a time."""
+    """`function(params, values, design, weight)` of each frame, summed over blocks of its pixels.
+
+    The number of pixels must be a multiple of `blocks_of` itself; `padded` sees to that.
+    """
     n_frames, n = lane.values.shape
     shared = lane.weight.shape[0] == 1
+    n_blocks = blocks_of(n)
+    size = n // n_blocks
 
     def one(args):
         frame_params, z, design, weight = args
         if shared:
             design, weight = lane.design[:, 0], lane.weight[0]
-        return function(frame_params, z, design, weight)
+        if n_blocks == 1:
+            return function(frame_params, z, design, weight)
+
+        def block(start):
+            def cut(a):
+                return jax.lax.dynamic_slice_in_dim(a, start, size, axis=-1)
+
+            return function(frame_params, cut(z), cut(design), cut(weight))
+
+        def add(total, start):
+            return jax.tree.map(jnp.add, total, block(start)), None
+
+        shape = jax.eval_shape(block, jnp.zeros((), jnp.int32))
+        zero = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shape)
+        return jax.lax.scan(add, zero, size * jnp.arange(n_blocks, dtype=jnp.int32))[0]
 
     place = (None, None) if shared else (jnp.moveaxis(lane.design, 1, 0), lane.weight)
     if n_frames == 1:
         out = one(jax.tree.map(lambda a: a[0], (params, lane.values, *place)))
         return jax.tree.map(lambda a: a[None], out)
-    batch_size = max(1, min(n_frames, CHUNK // n))
-    return batched_map(one, (params, lane.values, *place), batch_size)
+    return batched_map(one, (params, lane.values, *place), at_once(n))
+
+
+def at_once(n_pixels: int) -> int:
+    """How many frames or lanes of that size to work on together.
+
+    A CPU multiplies plain matrices faster than batches of them, so only tiny frames go together;
+    an accelerator wants to be filled.
+    """
+    room = 2048 if jax.default_backend() == "cpu" else 2**22
+    return max(1, room // n_pixels)
+
+
+def padded(lane: Lane) -> Lane:
+    """The lane with pixels of weight 0 added until its blocks are of one size."""
+    n = lane.values.shape[1]
+    more = -n % blocks_of(n)
+
+    def pad(a: Array) -> Array:
+        return jnp.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, more)])
+
+    return jax.tree.map(pad, lane) if more else lane

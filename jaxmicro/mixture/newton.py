@@ -26,7 +26,7 @@ from jaxmicro.mixture.gmrm import (
     posterior,
     product,
 )
-from jaxmicro.mixture.lanes import THIN, Lane, e_lane, over_frames
+from jaxmicro.mixture.lanes import Lane, e_lane, over_frames
 from jaxmicro.mixture.maximise import advance, m_step
 
 MAX_ROUNDS = 80  # a lane that needs more sits on a ridge that float32 cannot resolve
@@ -96,32 +96,49 @@ def missing_information(
     """Information lost with the labels: the posterior covariance of the complete-data score."""
     resp, u, _ = posterior(params, values, design, weight)
     k, p = resp.shape[0], design.shape[0]
-    inverse = (1 / params.sds)[:, None]
-    parts = [jnp.ones_like(u), u * inverse, u * u - 1]  # scores of a class's own parameters
-    if model.gain:
-        along = jnp.sum(params.trend[:, None] * design, axis=0)
-        parts.append(u * inverse * along[None])
-    factor = u * inverse * params.gain[:, None]  # the trend's score is this times f
-    held = [resp * part for part in parts]
-    # the trend sits between a class's own parameters and the gains
+    inverse = 1 / params.sds
+    gain = params.gain * inverse
+    powers = [resp]
+    for _ in range(4):
+        powers.append(powers[-1] * u)
+    # sums of r u^a and of r u^a f, a = 0..4, and of r u^2 f f': every block is made of these
+    sums = product(jnp.concatenate(powers), moment_table(design, order=1)).reshape(5, k, 1 + p)
+    m0, m1, m2, m3, m4 = sums[:, :, 0]
+    f1, f2, f3 = sums[1:4, :, 1:]
+    along = params.trend
     own = [slice(i * k, (i + 1) * k) for i in range(3)] + [slice(3 * k + p, 4 * k + p)]
     trend = slice(3 * k, 3 * k + p)
-    q = k * len(parts) + p
+    # scores of a class's own parameters: 1 (weight), u/s (mean), u^2 - 1 (sd), u/s f.beta (gain)
+    blocks = {
+        (0, 0): m0,
+        (0, 1): inverse * m1,
+        (0, 2): m2 - m0,
+        (1, 1): inverse**2 * m2,
+        (1, 2): inverse * (m3 - m1),
+        (2, 2): m4 - 2 * m2 + m0,
+    }
+    crosses = [f1, inverse[:, None] * f2, f3 - f1]
+    mean = [resp, powers[1] * inverse[:, None], powers[2] - resp]
+    q = (4 if model.gain else 3) * k + p
     second = jnp.zeros((q, q), u.dtype)
-    for a in range(len(parts)):
-        for b in range(len(parts)):
-            block = jnp.diag(jnp.sum(held[a] * parts[b], axis=1))
-            second = second.at[own[a], own[b]].set(block)
-    mean = list(held[:3])
     if p:
-        for a in range(len(parts)):
-            cross = product(held[a] * factor, design)
-            second = second.at[own[a], trend].set(cross).at[trend, own[a]].set(cross.T)
-        square = jnp.sum(resp * factor * factor, axis=0)
-        pairs = product(square[None], moment_table(design))[0]
-        second = second.at[trend, trend].set(pairs[pair_columns(p)])
-        mean.append(jnp.sum(resp * factor, axis=0)[None] * design)
-    mean += held[3:]
+        pairs = product(powers[2], moment_table(design))[:, pair_columns(p)]
+        for a, cross in enumerate(crosses):
+            block = gain[:, None] * cross
+            second = second.at[own[a], trend].set(block).at[trend, own[a]].set(block.T)
+        second = second.at[trend, trend].set(jnp.einsum("k,kij->ij", gain**2, pairs))
+        slope = jnp.sum(powers[1] * gain[:, None], axis=0)
+        mean.append(slope[None] * design)
+    if model.gain:
+        turned = (inverse * gain)[:, None] * jnp.einsum("kij,j->ki", pairs, along)
+        second = second.at[own[3], trend].set(turned).at[trend, own[3]].set(turned.T)
+        for a, cross in enumerate(crosses):
+            blocks[a, 3] = inverse * (cross @ along)
+        blocks[3, 3] = inverse**2 * jnp.einsum("kij,i,j->k", pairs, along, along)
+        mean.append(mean[1] * (along @ design)[None])
+    for (a, b), block in blocks.items():
+        second = second.at[own[a], own[b]].set(jnp.diag(block))
+        second = second.at[own[b], own[a]].set(jnp.diag(block))
     # resp holds the pixel's weight once; the outer product of two means would hold it twice
     root = jnp.where(weight > 0, jax.lax.rsqrt(jnp.where(weight > 0, weight, 1)), 0)
     rows = jnp.concatenate(mean) * root[None]
@@ -129,29 +146,10 @@ def missing_information(
 
 
 def _missing(model: GMRM, params: Params, lane: Lane) -> Float[Array, "T q q"]:
-    """Missing information of every frame of a lane, a cache-full of pixels at a time."""
+    """Missing information of every frame of a lane."""
 
     def one(frame_params, z, design, weight):
-        n = z.shape[0]
-        blocks = -(-n // THIN)
-        size = n // blocks
-
-        def part(start, length):
-            def cut(a):
-                return jax.lax.dynamic_slice_in_dim(a, start, length, axis=-1)
-
-            return missing_information(model, frame_params, cut(z), cut(design), cut(weight))
-
-        if blocks == 1:
-            return missing_information(model, frame_params, z, design, weight)
-        rest = n - blocks * size
-        first = part(0, size + rest)
-
-        def step(total, start):
-            return total + part(start, size), None
-
-        starts = rest + size * jnp.arange(1, blocks)
-        return jax.lax.scan(step, first, starts)[0]
+        return missing_information(model, frame_params, z, design, weight)
 
     return over_frames(one, params, lane)
 
