@@ -27,6 +27,10 @@ PENALTIES = (1.2, 1.7, 2.3, 3.0)  # noise standard deviations; the best on simul
 LEARNING_PENALTY = 1.5  # noise standard deviations, for coding clean patches while learning
 WHITE_FLOOR = 1e-2  # of the largest noise eigenvalue: directions without noise are not trusted more
 SHRINK = 1e-4  # ridge of the twins' least squares, relative
+REFINE_PENALTIES = (0.3, 0.6)  # in units of the error that earlier stages leave
+REFINE_PATCHES = 60_000
+REFINE_TOLERANCE = 1e-2  # the codes are dense there, and the twins are fitted to the same codes
+LOOK = 160  # coarse pixels a side of the part of a training image that further passes learn from
 HELD_OUT = 2048
 
 
@@ -39,7 +43,8 @@ class Recipe:
     n_atoms: int = 256
     n_patches: int = 100_000
     upscale: int = 1
-    refine: int = 0  # patch size of a second pass on the output's grid; 0 for none
+    refine: int = 0  # patch size of further passes on the result's grid; 0 for none
+    refinements: int = 1  # how many
     penalty: float | None = None  # None: from the noise
     contrast_scaling: bool = False
     learning: Learning = dataclasses.field(default_factory=Learning)
@@ -111,14 +116,25 @@ def teach(
     forward = Forward(blur_px, recipe.upscale)
     clean, noisy, sharp = simulated_pairs(images, masks, recipe, forward, noise, rng)
     whitener = whitening(noise.covariance(recipe.patch_size))
-    stage, learned, choices = _fit_stage(
-        clean, noisy, sharp, whitener, recipe, recipe.patch_size, recipe.upscale, seed, start,
-        progress,
+    size, scale = recipe.patch_size, recipe.upscale
+    m, out = size**2, (size * scale) ** 2
+    blank = Stage(
+        np.zeros((0, m), np.float32), whitener, np.zeros((0, out), np.float32),
+        np.zeros((0, out), np.float32), size, scale, 1.0, 0.0,
+        recipe.learning.nonnegative, recipe.learning.ridge,
     )  # fmt: skip
-    stages = (stage,)
+    stage, learned, choices = _fit_stage(
+        blank, clean, noisy, sharp, recipe, PENALTIES, seed, start, progress
+    )
+    stages = [stage]
     if recipe.refine:
-        stages += (_refinement(stage, images, masks, recipe, forward, noise, rng, seed),)
-    return Taught(stages, learned, choices)
+        looks = _Looks(images, masks, forward, noise, rng)
+        looks.advance(stage)
+        for number in range(recipe.refinements):
+            stages.append(_refinement(looks, recipe, rng, seed + 1 + number))
+            if number + 1 < recipe.refinements:
+                looks.advance(stages[-1])
+    return Taught(tuple(stages), learned, choices)
 
 
 def whitening(covariance: Float[np.ndarray, "m m"]) -> Float[np.ndarray, "m m"]:
@@ -193,10 +209,10 @@ def _places(bad: np.ndarray, n: int, p: int, sd: float) -> np.ndarray:
     return places
 
 
-def _fit_stage(clean, noisy, sharp, whitener, recipe, size, upscale, seed, start, progress):
+def _fit_stage(blank, clean, noisy, sharp, recipe, penalties, seed, start, progress, linear=False):
     """Coding atoms from clean patches; the penalty and the twins from noisy and sharp ones."""
     options = dataclasses.replace(recipe.learning, n_atoms=recipe.n_atoms)
-    white = remove_mean(clean)[0] @ whitener
+    white = remove_mean(clean)[0] @ blank.whitener
     spare = min(HELD_OUT, len(white) // 10)
     learned = learn(
         white[spare:],
@@ -207,81 +223,120 @@ def _fit_stage(clean, noisy, sharp, whitener, recipe, size, upscale, seed, start
         start=start,
         progress=progress,
     )
-    blank = Stage(
-        learned.atoms, whitener, np.zeros((len(learned.atoms), sharp.shape[1]), np.float32), size,
-        upscale, 1.0, 0.0, options.nonnegative, options.ridge,
-    )  # fmt: skip
     few = min(len(noisy), 20_000)
     test = max(1, few // 4)
     choices = []
-    candidates = PENALTIES if recipe.penalty is None else (recipe.penalty,)
-    for penalty in candidates:
-        stage = dataclasses.replace(blank, penalty=float(penalty))
-        stage = fit_twins(stage, noisy[test:few], sharp[test:few])
+    for penalty in penalties if recipe.penalty is None else (recipe.penalty,):
+        stage = dataclasses.replace(blank, coding=learned.atoms, penalty=float(penalty))
+        stage = fit_twins(stage, noisy[test:few], sharp[test:few], linear)
         centred, mean = remove_mean(noisy[:test])
-        rebuilt = stage.encode(centred).rebuild(stage.rebuilding) + mean
+        rebuilt = stage.rebuild(stage.encode(centred), centred) + mean
         choices.append((float(penalty), float(np.sqrt(np.mean((rebuilt - sharp[:test]) ** 2)))))
     best = min(choices, key=lambda pair: pair[1])[0]
-    stage = fit_twins(dataclasses.replace(blank, penalty=best), noisy, sharp)
-    return stage, learned, tuple(choices)
+    stage = dataclasses.replace(blank, coding=learned.atoms, penalty=best)
+    return fit_twins(stage, noisy, sharp, linear), learned, tuple(choices)
 
 
 def fit_twins(
-    stage: Stage, noisy: Float[np.ndarray, "n m"], sharp: Float[np.ndarray, "n M"]
+    stage: Stage,
+    noisy: Float[np.ndarray, "n m"],
+    sharp: Float[np.ndarray, "n M"],
+    linear: bool = False,
 ) -> Stage:
-    """The twins that rebuild `sharp` best, in the mean square, from the codes of `noisy`."""
+    """The twins that rebuild `sharp` best, in the mean square, from the codes of `noisy`.
+
+    With `linear`, from the codes and the patch itself.
+    """
     centred, mean = remove_mean(noisy)
     codes = stage.encode(centred)
     k = codes.n_atoms
-    gram, product = np.zeros((k, k)), np.zeros((k, sharp.shape[1]))
+    width = k + linear * centred.shape[1]
+    gram, product = np.zeros((width, width)), np.zeros((width, sharp.shape[1]))
     for at in range(0, len(noisy), 8192):
         rows = slice(at, at + 8192)
-        part = dataclasses.replace(
-            codes, indices=codes.indices[rows], values=codes.values[rows]
-        ).dense()
-        gram += part.T @ part
-        product += part.T @ (sharp[rows] - mean[rows])
+        part = dataclasses.replace(codes, indices=codes.indices[rows], values=codes.values[rows])
+        known = part.dense()
+        if linear:
+            known = np.concatenate([known, centred[rows] @ stage.whitener], axis=1)
+        gram += known.T @ known
+        product += known.T @ (sharp[rows] - mean[rows])
     if not gram.trace() > 0:
         raise DataError(
             "every training patch was coded with zero codes: the penalty is too large for the "
             "contrast of the training images; lower --penalty or check the intensity matching"
         )
-    gram[np.diag_indices(k)] += SHRINK * gram.trace() / k
-    return dataclasses.replace(stage, rebuilding=np.linalg.solve(gram, product).astype(np.float32))
+    gram[np.diag_indices(width)] += SHRINK * gram.trace() / width
+    found = np.linalg.solve(gram, product)
+    return dataclasses.replace(
+        stage,
+        rebuilding=found[:k].astype(np.float32),
+        linear=(stage.whitener[:, : width - k] @ found[k:]).astype(np.float32)[: width - k],
+    )
 
 
-def _refinement(stage, images, masks, recipe, forward, noise, rng, seed):
-    """A second stage on the result's grid: from what the first one makes of training images."""
-    p, n = recipe.refine, forward.decimation
-    got, wanted = [], []
-    looks = [(i, turn) for i in range(len(images)) for turn in (0, 3)]
-    each = -(-min(recipe.n_patches, 60_000) // len(looks))
-    for i, turn in looks:
-        fine = _turned(images[i], turn)
-        fine = fine[: fine.shape[0] // n * n, : fine.shape[1] // n * n]
-        good = np.isfinite(fine)
-        if masks[i] is not None:
-            good &= _turned(masks[i], turn)[: fine.shape[0], : fine.shape[1]]
-        filled = np.where(good, fine, np.mean(fine[good])).astype(np.float32)
-        coarse = forward.mirrored(filled)
-        coarse = coarse + noise.sample(rng, coarse.shape)
-        first, _, _ = run_stage(stage, coarse, np.ones(coarse.shape, bool))
-        pair = np.stack([first, np.where(good, filled, np.nan)]).astype(np.float32)
-        places = np.flatnonzero(~np.isnan(pair[1]))
-        rows, cols = np.divmod(rng.choice(places, 2 * each), fine.shape[1])
-        inside = (rows <= fine.shape[0] - p) & (cols <= fine.shape[1] - p)
-        rows, cols = rows[inside][:each], cols[inside][:each]
-        view = np.lib.stride_tricks.sliding_window_view(pair, (p, p), axis=(1, 2))
-        cut = view[:, rows, cols].reshape(2, -1, p * p)
-        keep = np.isfinite(cut[1]).all(axis=1)
-        got.append(cut[0][keep])
-        wanted.append(cut[1][keep])
-    first, sharp = np.concatenate(got), np.concatenate(wanted)
+class _Looks:
+    """Training images as the slice's instrument would have seen them, stage after stage."""
+
+    def __init__(self, images, masks, forward, noise, rng):
+        self.pairs = []
+        n = forward.decimation
+        for image, mask in zip(images, masks, strict=True):
+            for turn in (0, 3):
+                fine = _turned(image, turn)
+                good = np.isfinite(fine)
+                if mask is not None:
+                    good &= _turned(mask, turn)
+                height, width = (length // n * n for length in fine.shape)
+                height, width = min(height, LOOK * n), min(width, LOOK * n)
+                top = int(rng.integers(0, (fine.shape[0] - height) // n + 1)) * n
+                left = int(rng.integers(0, (fine.shape[1] - width) // n + 1)) * n
+                box = (slice(top, top + height), slice(left, left + width))
+                fine, good = fine[box], good[box]
+                if not good.any():
+                    continue
+                filled = np.where(good, fine, np.mean(fine[good])).astype(np.float32)
+                coarse = forward.mirrored(filled)
+                noisy = coarse + noise.sample(rng, coarse.shape)
+                self.pairs.append([noisy, np.where(good, filled, np.nan).astype(np.float32)])
+
+    def advance(self, stage: Stage) -> None:
+        """Send every look through one more stage."""
+        for pair in self.pairs:
+            pair[0], _, _ = run_stage(stage, pair[0], np.ones(pair[0].shape, bool))
+
+    def patches(self, p: int, n_patches: int, rng) -> tuple[np.ndarray, np.ndarray]:
+        """(what the stages made, what is true) at random places."""
+        each = -(-n_patches // len(self.pairs))
+        columns: list[list[np.ndarray]] = [[], []]
+        for pair in self.pairs:
+            stack = np.stack(pair)
+            height, width = (length - p + 1 for length in stack.shape[1:])
+            rows, cols = rng.integers(0, height, each), rng.integers(0, width, each)
+            view = np.lib.stride_tricks.sliding_window_view(stack, (p, p), axis=(1, 2))
+            cut = view[:, rows, cols].reshape(2, -1, p * p)
+            keep = np.isfinite(cut).all(axis=(0, 2))
+            for column, part in zip(columns, cut, strict=True):
+                column.append(part[keep])
+        order = rng.permutation(sum(len(c) for c in columns[0]))
+        first, sharp = (np.concatenate(c)[order] for c in columns)
+        return first, sharp
+
+
+def _refinement(looks: _Looks, recipe: Recipe, rng, seed: int) -> Stage:
+    """A further stage on the result's grid, from what the earlier ones make of training images."""
+    p = recipe.refine
+    first, sharp = looks.patches(p, min(recipe.n_patches, REFINE_PATCHES), rng)
     error = float(np.sqrt(np.mean((first - sharp) ** 2)))
-    whitener = np.eye(p * p, dtype=np.float32) / max(error, 1e-6)
+    blank = Stage(
+        np.zeros((0, p * p), np.float32),
+        np.eye(p * p, dtype=np.float32) / max(error, 1e-6),
+        np.zeros((0, p * p), np.float32), np.zeros((0, p * p), np.float32), p, 1, 1.0, 0.0,
+        recipe.learning.nonnegative, recipe.learning.ridge, REFINE_TOLERANCE,
+    )  # fmt: skip
     free = dataclasses.replace(recipe, penalty=None)
-    refined, _, _ = _fit_stage(first, first, sharp, whitener, free, p, 1, seed + 1, None, None)
-    return refined
+    return _fit_stage(
+        blank, first, first, sharp, free, REFINE_PENALTIES, seed, None, None, linear=True
+    )[0]
 
 
 def _teach_paper(images, masks, recipe, noise, seed, start, progress):
@@ -312,6 +367,7 @@ def _teach_paper(images, masks, recipe, noise, seed, start, progress):
         learned.atoms,
         np.eye(m, dtype=np.float32),
         learned.atoms,
+        np.zeros((0, m), np.float32),
         recipe.patch_size,
         1,
         recipe.penalty or 0.0,

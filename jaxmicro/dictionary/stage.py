@@ -13,7 +13,6 @@ from jaxmicro.dictionary.error_bound import encode_to_error
 from jaxmicro.dictionary.lasso import EMPTY, MAX_STEPS
 from jaxmicro.dictionary.patches import Band, Grid, Overlap, remove_mean
 
-TOLERANCE = 1e-3
 LEAST_USABLE = 0.25  # share of a patch's pixels below which it has no say
 
 
@@ -25,22 +24,25 @@ class Stage:
       coding: (k, m) atoms that code, in the whitened space.
       whitener: (m, m) symmetric; patches are multiplied by it before coding.
       rebuilding: (k, M) twins, in grey values of the finer grid; M = (size * upscale)^2.
+      linear: (m, M) part of the result that is linear in the mean-free patch, or (0, M) for none.
       size: patch size in pixels of the input.
       upscale: pixels of the output per pixel of the input.
       penalty: lambda in the whitened space; 0 for coding to the error bound `bound`.
       bound: squared error of a whole patch at the noise level; used where penalty is 0.
-      nonnegative, ridge: as in `encode`.
+      nonnegative, ridge, tolerance: as in `encode`.
     """
 
     coding: Float[np.ndarray, "k m"]
     whitener: Float[np.ndarray, "m m"]
     rebuilding: Float[np.ndarray, "k M"]
+    linear: Float[np.ndarray, "l M"]
     size: int
     upscale: int
     penalty: float
     bound: float
     nonnegative: bool = False
     ridge: float = 0.0
+    tolerance: float = 1e-3
 
     def encode(self, patches: Float[np.ndarray, "n m"]) -> Codes:
         """Codes of mean-free patches of usable pixels."""
@@ -50,13 +52,20 @@ class Stage:
                 white,
                 self.coding,
                 self.penalty,
-                TOLERANCE,
+                self.tolerance,
                 ridge=self.ridge,
                 nonnegative=self.nonnegative,
             )
         return encode_to_error(
-            white, self.coding, self.bound, TOLERANCE, nonnegative=self.nonnegative
+            white, self.coding, self.bound, self.tolerance, nonnegative=self.nonnegative
         )[0]
+
+    def rebuild(
+        self, codes: Codes, centred: Float[np.ndarray, "n m"]
+    ) -> Float[np.ndarray, "n M"]:
+        """Mean-free patches of the result."""
+        out = codes.rebuild(self.rebuilding)
+        return out + centred @ self.linear if len(self.linear) else out
 
     def encode_masked(
         self, patches: Float[np.ndarray, "n m"], usable: Bool[np.ndarray, "n m"]
@@ -76,14 +85,14 @@ class Stage:
                 scaled,
                 atoms,
                 self.penalty,
-                TOLERANCE,
+                self.tolerance,
                 ridge=self.ridge,
                 nonnegative=self.nonnegative,
                 weights=weights,
             )
         bound = (self.bound * weights.mean(axis=1)).astype(np.float32)
         return encode_to_error(
-            scaled, atoms, bound, TOLERANCE, nonnegative=self.nonnegative, weights=weights
+            scaled, atoms, bound, self.tolerance, nonnegative=self.nonnegative, weights=weights
         )[0]
 
 
@@ -150,7 +159,7 @@ def run_stage(
             centred, mean = remove_mean(patches[full])
             codes = stage.encode(centred)
             tally.add(codes)
-            out[full] = codes.rebuild(stage.rebuilding) + mean
+            out[full] = stage.rebuild(codes, centred) + mean
             weight[full] = 1
         if usable is not None:
             part = ~full & (usable.mean(axis=1) >= LEAST_USABLE)
@@ -158,7 +167,7 @@ def run_stage(
                 centred, mean = remove_mean(patches[part], usable[part].astype(np.float32))
                 codes = stage.encode_masked(centred, usable[part])
                 tally.add(codes)
-                out[part] = codes.rebuild(stage.rebuilding) + mean
+                out[part] = stage.rebuild(codes, centred) + mean
                 weight[part] = usable[part].mean(axis=1, keepdims=True)
         fine = Band(tuple(s * n for s in band.starts), stage.size * n)
         overlap.add(fine, out, weight * taper[None, :])

@@ -19,8 +19,9 @@ from jaxmicro.dictionary.lasso import gap_terms, relative
 
 ADDED = 8  # violators added to the set in each round
 KEPT = (8, 12, 16, 24, 40)  # atoms kept from the set before, round by round; the last repeats
-SWEEPS = 3  # of coordinate descent before the first Newton step
-POLISHES = 1
+SMALL = 24  # sets up to this size end with a Newton step, which costs their size cubed
+SWEEPS, LONG = 10, 25  # of coordinate descent, on small and on larger sets
+LANES = 64  # patches a block of the descent; batches are multiples of it
 JITTER = 1e-5  # of squared atom norms, which are 1 at most
 
 
@@ -77,11 +78,11 @@ def _descend(gram, pull, values, penalty, ridge, nonnegative):
         new = shrunk / jnp.maximum(own + ridge, 1e-12)
         return jax.lax.dynamic_update_index_in_dim(codes, new, j, axis=0)
 
+    if size > SMALL:
+        return jax.lax.fori_loop(0, LONG * size, update, values)
     codes = jax.lax.fori_loop(0, SWEEPS * size, update, values)
-    for _ in range(POLISHES):
-        codes = _polish(gram, pull, codes, penalty, ridge)
-        codes = jax.lax.fori_loop(0, 2 * size, update, codes)
-    return codes
+    codes = _polish(gram, pull, codes, penalty, ridge)
+    return jax.lax.fori_loop(0, 2 * size, update, codes)
 
 
 def _polish(gram, pull, codes, penalty, ridge):
@@ -125,6 +126,22 @@ def _polish(gram, pull, codes, penalty, ridge):
     return jnp.where(used & ~(crosses & (reach <= length)), moved, 0.0)
 
 
+def _descend_blocks(state, gram, penalty, ridge, nonnegative):
+    """Descent in blocks of patches whose Gram matrices stay in the cache of one core."""
+    n, size = state.indices.shape
+    lanes = min(n, LANES)
+
+    def block(part):
+        index, pull, values, level = part
+        index = index.T
+        own = gram.ravel()[index[:, None, :] * gram.shape[0] + index[None, :, :]]
+        return _descend(own, pull.T, values.T, level, ridge, nonnegative).T
+
+    parts = (state.indices, state.pull, state.values, penalty)
+    parts = jax.tree.map(lambda a: a.reshape(n // lanes, lanes, *a.shape[1:]), parts)
+    return jax.lax.map(block, parts).reshape(n, size)
+
+
 @functools.partial(jax.jit, static_argnames=("keep", "nonnegative"))
 def advance(
     patches: Float[Array, "n m"],
@@ -142,9 +159,7 @@ def advance(
     """
     n, size = state.indices.shape
     k = atoms.shape[0]
-    index = state.indices.T
-    own = gram.ravel()[index[:, None, :] * k + index[None, :, :]]
-    values = _descend(own, state.pull.T, state.values.T, penalty, ridge, nonnegative).T
+    values = _descend_blocks(state, gram, penalty, ridge, nonnegative)
 
     rows = jnp.arange(n, dtype=jnp.int32)[:, None]
     dense = jnp.zeros((n, k), patches.dtype).at[rows, state.indices].set(values)
