@@ -15,6 +15,7 @@ from jaxmicro.errors import UsageError
 
 SOLVERS = ("auto", "fista", "working_set")
 CHUNK = 512  # patches a call of a compiled program
+FEW = 64  # and of the small one, for the last patches
 BLOCK = 32 * CHUNK  # patches whose intermediate state is alive at once
 THREADS = 2  # the fused loops run on one core each
 
@@ -129,8 +130,8 @@ def _padded(part: np.ndarray, width: int) -> np.ndarray:
 
 
 def _rows_up_to(n: int) -> int:
-    """Padded batch size: a power of two, so that few programs are compiled."""
-    return min(CHUNK, max(64, 1 << (n - 1).bit_length()))
+    """Padded batch size, one of two: compiling a third costs more than its padding saves."""
+    return FEW if n <= FEW else CHUNK
 
 
 def _threads(work, tasks):

@@ -32,13 +32,13 @@ RESULTS = {
 class Dense(eqx.Module):
     """Codes of a batch as a dense array, with one certificate per patch."""
 
-    values: Float[Array, "n k"]
-    gap: Float[Array, " n"]
-    steps: Int[Array, " n"]
+    values: Float[Array, "*n k"]
+    gap: Float[Array, "*n"]
+    steps: Int[Array, "*n"]
 
 
 def soft_threshold(
-    value: Float[Array, "*shape"], level: Float[Array, "*shape"] | float, nonnegative: bool = False
+    value: Float[Array, "*shape"], level: Float[Array, "..."] | float, nonnegative: bool = False
 ) -> Float[Array, "*shape"]:
     """The proximal operator of level * |.|_1, or of the same on a >= 0."""
     if nonnegative:

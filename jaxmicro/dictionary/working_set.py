@@ -95,7 +95,7 @@ def _polish(gram, pull, codes, penalty, ridge):
     size = pull.shape[0]
     used = codes != 0
     sign = jnp.sign(codes)
-    slope = pull - jnp.sum(gram * codes[None], axis=1) - ridge * codes - penalty * sign
+    slope = pull - jnp.sum(gram * codes[None], axis=1) - ridge * codes - penalty[None] * sign
     both = used[:, None, :] & used[None, :, :]
     # unused atoms get a unit row; the jitter keeps twin atoms solvable in float32
     unit = jnp.eye(size, dtype=gram.dtype)[:, :, None]
@@ -107,7 +107,7 @@ def _polish(gram, pull, codes, penalty, ridge):
         system, right = carry
         row = jax.lax.dynamic_index_in_dim(system, p, keepdims=False)
         pivot = 1.0 / jax.lax.dynamic_index_in_dim(row, p, keepdims=False)
-        row = row * pivot
+        row = row * pivot[None]
         own = jax.lax.dynamic_index_in_dim(right, p, keepdims=False) * pivot
         column = jax.lax.dynamic_index_in_dim(system, p, axis=1, keepdims=False)
         here = (jnp.arange(size) == p)[:, None]
