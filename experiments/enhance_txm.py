@@ -75,15 +75,16 @@ def bm3d_of(values, noise):
     return bm3d.bm3d(values, noise)
 
 
-def sklearn_pipeline(values, train, size=8, k=256, noise=0.05):
-    """Learn on training patches, code by orthogonal matching to the noise level, average."""
-    from sklearn.decomposition import MiniBatchDictionaryLearning
-    from sklearn.feature_extraction.image import (
-        extract_patches_2d,
-        reconstruct_from_patches_2d,
-    )
-    from sklearn.linear_model import orthogonal_mp_gram
+_LEARNED: dict[int, np.ndarray] = {}
 
+
+def sklearn_atoms(train, size, k):
+    """Learned once for the training images."""
+    from sklearn.decomposition import MiniBatchDictionaryLearning
+    from sklearn.feature_extraction.image import extract_patches_2d
+
+    if k in _LEARNED:
+        return _LEARNED[k]
     patches = np.concatenate(
         [extract_patches_2d(t, (size, size), max_patches=8000, random_state=0) for t in train]
     ).reshape(-1, size * size)
@@ -92,7 +93,16 @@ def sklearn_pipeline(values, train, size=8, k=256, noise=0.05):
         n_components=k, alpha=0.1, batch_size=512, max_iter=5, random_state=0
     )
     atoms = learner.fit(patches / patches.std()).components_
-    atoms = atoms / np.maximum(np.linalg.norm(atoms, axis=1, keepdims=True), 1e-9)
+    _LEARNED[k] = atoms / np.maximum(np.linalg.norm(atoms, axis=1, keepdims=True), 1e-9)
+    return _LEARNED[k]
+
+
+def sklearn_pipeline(values, train, size=8, k=256, noise=0.05):
+    """Learn on training patches, code by orthogonal matching to the noise level, average."""
+    from sklearn.feature_extraction.image import extract_patches_2d, reconstruct_from_patches_2d
+    from sklearn.linear_model import orthogonal_mp_gram
+
+    atoms = sklearn_atoms(train, size, k)
     noisy = extract_patches_2d(values, (size, size)).reshape(-1, size * size).astype(float)
     mean = noisy.mean(axis=1, keepdims=True)
     centred = noisy - mean

@@ -16,6 +16,7 @@ from jaxmicro.errors import UsageError
 SOLVERS = ("auto", "fista", "working_set")
 CHUNK = 512  # patches a call of a compiled program
 FEW = 64  # and of the small one, for the last patches
+MANY = 64  # atoms from which working sets beat dense steps
 BLOCK = 32 * CHUNK  # patches whose intermediate state is alive at once
 THREADS = 2  # the fused loops run on one core each
 
@@ -94,7 +95,7 @@ def encode(
     _check(patches, atoms, level, tolerance, ridge, solver, weights)
     if solver == "auto":
         cpu = jax.default_backend() == "cpu"
-        solver = "working_set" if cpu and weights is None and len(atoms) >= 16 else "fista"
+        solver = "working_set" if cpu and weights is None and len(atoms) >= MANY else "fista"
 
     finite = np.isfinite(patches).all(axis=1)
     usable = finite.copy()

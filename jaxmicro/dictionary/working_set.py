@@ -162,7 +162,7 @@ def advance(
     values = _descend_blocks(state, gram, penalty, ridge, nonnegative)
 
     rows = jnp.arange(n, dtype=jnp.int32)[:, None]
-    dense = jnp.zeros((n, k), patches.dtype).at[rows, state.indices].set(values)
+    dense = jnp.zeros((n, k), patches.dtype).at[rows, state.indices].add(values)
     residual = patches - dense @ atoms
     pull = residual @ atoms.T - ridge * dense
     pushed = pull if nonnegative else jnp.abs(pull)
@@ -171,7 +171,8 @@ def advance(
     inner = jnp.sum(dense * pull, axis=1)
     gap, value = gap_terms(energy, jnp.max(pushed, axis=1), penalty, mass, inner)
 
-    # what is in the set already is never added twice
+    # what is in the set already is added again only where nothing else is left; a twin is
+    # harmless, its codes add up
     fresh = _winners(pushed.at[rows, state.indices].set(-1.0), min(ADDED, k))
     # d_j . x = d_j . (residual + D a), and the second part needs the set's own Gram only
     cross = gram.ravel()[fresh[:, :, None] * k + state.indices[:, None, :]]

@@ -223,7 +223,7 @@ def test_codes_rebuild_equals_dense_product_despite_padding(rng):
         ({"tolerance": 0.0}, "tolerance 0"),
         ({"ridge": -0.1}, "ridge -0.1"),
         ({"solver": "lars"}, "'lars'"),
-        ({"weights": np.ones((2, 2))}, "weights"),
+        ({"weights": -np.ones((4, 36))}, "weights"),
     ],
 )
 def test_wrong_arguments_are_refused_by_name(rng, change, word):

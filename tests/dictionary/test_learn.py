@@ -25,7 +25,7 @@ def planted():
 
 
 def options(**changes):
-    return dl.Learning(**({"n_atoms": K, "batch": 256, "passes": 12.0, "rho": 8.0} | changes))
+    return dl.Learning(**({"n_atoms": K, "batch": 256, "passes": 5.0, "rho": 8.0} | changes))
 
 
 def match(found, atoms):
