@@ -76,7 +76,9 @@ def coding(n: int, size: int, k: int, rivals: bool, quick: bool) -> None:
     atoms = learn(patches[: min(n, 50_000)], PENALTY, Learning(n_atoms=k), 0).atoms
     encode(patches, atoms, PENALTY)  # compiles
     first = time.perf_counter() - began
-    print(f"\ncoding {n} patches of {size} x {size}, {k} atoms (learning, compiling: {first:.1f} s)")
+    print(
+        f"\ncoding {n} patches of {size} x {size}, {k} atoms (learning, compiling: {first:.1f} s)"
+    )
     rows = []
     for tolerance in (1e-3, 1e-4):
         seconds, found = best_of(lambda t=tolerance: encode(patches, atoms, PENALTY, t))
@@ -92,7 +94,9 @@ def coding(n: int, size: int, k: int, rivals: bool, quick: bool) -> None:
         rows.append((f"jaxmicro {tolerance:g}", seconds, found.nonzeros.mean(), *gaps))
     if rivals:
         rows += spams_coding(patches, atoms) + sklearn_coding(patches, atoms, quick)
-    print(f"{'solver':<24}{'s':>8}{'us/patch':>10}{'nonzeros':>10}{'worst gap':>11}{'mean gap':>11}")
+    print(
+        f"{'solver':<24}{'s':>8}{'us/patch':>10}{'nonzeros':>10}{'worst gap':>11}{'mean gap':>11}"
+    )
     for name, seconds, nonzeros, worst, mean in rows:
         print(f"{name:<24}{seconds:8.2f}{1e6 * seconds / n:10.2f}{nonzeros:10.2f}"
               f"{worst:11.1e}{mean:11.1e}")  # fmt: skip

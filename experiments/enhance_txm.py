@@ -71,7 +71,7 @@ def bm3d_of(values, noise):
     import bm3d
 
     if not hasattr(np, "trapz"):
-        np.trapz = np.trapezoid  # bm3d 4.0.3 asks NumPy 2.4 for a name that it no longer has
+        setattr(np, "trapz", np.trapezoid)  # noqa: B010  # bm3d 4.0.3 asks NumPy 2.4 for a name that it no longer has
     return bm3d.bm3d(values, noise)
 
 
@@ -129,9 +129,14 @@ def rivals(values, noise_sd, power, sd_fine, truth, train, extent=1.0, full=True
 
         weights = [f * noise_sd for f in (0.3, 0.6, 1.0, 1.5, 2.5)]
         yield "TV", best(denoise_tv_chambolle(values, weight=w) for w in weights)
-        yield "non-local means", best(
-            denoise_nl_means(values, patch_size=5, patch_distance=7, h=f * noise_sd, sigma=noise_sd)
-            for f in (0.4, 0.6, 0.8, 1.0, 1.4)
+        yield (
+            "non-local means",
+            best(
+                denoise_nl_means(
+                    values, patch_size=5, patch_distance=7, h=f * noise_sd, sigma=noise_sd
+                )
+                for f in (0.4, 0.6, 0.8, 1.0, 1.4)
+            ),
         )
     if have("bm3d", "bm3d"):
         kinds = (("white", noise_sd), ("spectrum", power * values.size)) if full else ()
@@ -199,9 +204,7 @@ def phantoms(size, seeds, noises, quick, save):
             if save is not None:
                 np.save(save / f"coupled_{seed}_{noise:.2f}.npy", got.values)
             noiseless = onto(image.values - scene.noise[0], truth.shape)
-            table.setdefault("(blurred, no noise)", []).append(
-                figures_of(noiseless, truth, 15.0)
-            )
+            table.setdefault("(blurred, no noise)", []).append(figures_of(noiseless, truth, 15.0))
             print(f"scene {seed}: coupled applied in {seconds:.0f} s, "
                   f"PSNR {table['coupled'][-1][0]:.2f} dB", flush=True)  # fmt: skip
         show(table)

@@ -148,7 +148,9 @@ def control_for(
     small = dataclasses.replace(recipe, n_patches=min(recipe.n_patches, CONTROL_PATCHES))
     images = [scrambled(i, seed=seed) for i in train]
     rest = {k: v for k, v in options.items() if k != "slice_mask"}
-    other, _, _ = build(images, first, small, slice_mask=options.get("slice_mask"), seed=seed, **rest)
+    other, _, _ = build(
+        images, first, small, slice_mask=options.get("slice_mask"), seed=seed, **rest
+    )
     run.control = enhance(part, other, mask=good[field], seed=seed)
     run.control_field = field
     n = run.dictionary.upscale

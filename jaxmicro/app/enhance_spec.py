@@ -15,9 +15,9 @@ from jaxmicro.dictionary.learn import Learning
 class DictionaryTable(Table):
     """[dictionary]: what is learned."""
 
-    variant: Annotated[
-        Literal["coupled", "paper"], Field(description="'coupled' or 'paper'")
-    ] = "coupled"
+    variant: Annotated[Literal["coupled", "paper"], Field(description="'coupled' or 'paper'")] = (
+        "coupled"
+    )
     patch_size: Annotated[int, Field(ge=4, le=32, description="pixels, 4 to 32")] = 8
     atoms: Annotated[int, Field(ge=16, le=4096, description="a whole number, 16 to 4096")] = 256
     patches: Annotated[
@@ -37,9 +37,9 @@ class LearningTable(Table):
     passes: Annotated[float, Field(gt=0, le=100, description="above 0 and at most 100")] = 1.0
     batch: Annotated[int, Field(ge=1, le=65536, description="patches, 1 to 65536")] = 1024
     rho: Annotated[float, Field(ge=0, le=50, description="forgetting, 0 to 50")] = 3.0
-    updates: Annotated[
-        Literal["surrogate", "adam"], Field(description="'surrogate' or 'adam'")
-    ] = "surrogate"
+    updates: Annotated[Literal["surrogate", "adam"], Field(description="'surrogate' or 'adam'")] = (
+        "surrogate"
+    )
     learning_rate: Annotated[
         float, Field(gt=0, le=1, description="of adam, above 0 and at most 1")
     ] = 3e-3

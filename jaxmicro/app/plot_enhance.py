@@ -19,11 +19,8 @@ ZOOM = 96  # pixels of the slice in the magnified field
 def all_figures(run: EnhanceRun, folder: pathlib.Path) -> dict[str, pathlib.Path]:
     """Every figure that the run has data for, as caption -> file."""
     folder.mkdir(exist_ok=True)
-    out = {
-        "Atoms, most used first: above what codes the slice, below the twins that rebuild it.": atoms(
-            run.dictionary, folder / "atoms.png"
-        )
-    }
+    caption = "Atoms, most used first: those that code the slice, and the twins that rebuild it."
+    out = {caption: atoms(run.dictionary, folder / "atoms.png")}
     if run.dictionary.trace.size:
         out["Held-out objective while learning."] = trace(run.dictionary, folder / "learning.png")
     if run.sample is None:
@@ -80,9 +77,7 @@ def atoms(dictionary: Dictionary, path: pathlib.Path) -> pathlib.Path:
 def trace(dictionary: Dictionary, path: pathlib.Path) -> pathlib.Path:
     figure = new_figure(6.0, 3.8)
     ax = figure.subplots()
-    ax.plot(
-        dictionary.trace[:, 1], dictionary.trace[:, 2], "o-", color=COLOURS[0], linewidth=2
-    )
+    ax.plot(dictionary.trace[:, 1], dictionary.trace[:, 2], "o-", color=COLOURS[0], linewidth=2)
     ax.set_xlabel("time spent learning (s)", **FONT)
     ax.set_ylabel("held-out objective per patch", **FONT)
     ax.grid(alpha=0.3)

@@ -85,7 +85,7 @@ def stem_txm(
     stem, slices, truth, noises = [], [], [], []
     for number, stream in enumerate(streams):
         rng = np.random.default_rng(stream)
-        clean = _blur(_section(rng, fine, stem_pixel_nm), sharp)
+        clean = np.clip(_blur(_section(rng, fine, stem_pixel_nm), sharp), 0.0, 1.0)
         pitch = (stem_pixel_nm, stem_pixel_nm)
         if number < n_stem:
             stem.append(Image(clean, pitch, name=f"STEM section {number}, seed {seed}"))

@@ -116,9 +116,7 @@ def encode(
             weight = None if weights is None else weights[rows]
             parts.append(_fista(patches[rows], atoms, level[rows], weight, *options))
     width = max(part[0].shape[1] for part in parts)
-    indices, values = (
-        np.concatenate([_padded(part[i], width) for part in parts]) for i in (0, 1)
-    )
+    indices, values = (np.concatenate([_padded(part[i], width) for part in parts]) for i in (0, 1))
     gap, steps = (np.concatenate([part[i] for part in parts]) for i in (2, 3))
     result = np.where(gap <= tolerance, lasso.CONVERGED, lasso.MAX_STEPS)
     result[~usable] = lasso.EMPTY
@@ -175,7 +173,6 @@ def _fista(patches, atoms, level, weights, tolerance, ridge, nonnegative, max_st
 
 def _working_set(patches, atoms, level, tolerance, ridge, nonnegative, max_steps):
     n, dtype = len(patches), patches.dtype
-    k = len(atoms)
     device_atoms = jnp.asarray(atoms)
     gram = device_atoms @ device_atoms.T
     ridge_ = jnp.asarray(ridge, dtype)

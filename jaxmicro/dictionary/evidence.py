@@ -33,9 +33,7 @@ class ResidualStatistics:
     share_above_3: float
 
 
-def residual_statistics(
-    residual: Float[np.ndarray, "y x"], noise: Noise
-) -> ResidualStatistics:
+def residual_statistics(residual: Float[np.ndarray, "y x"], noise: Noise) -> ResidualStatistics:
     """Statistics of a residual map (NaN where unknown) against the noise of its slice."""
     known = residual[np.isfinite(residual)]
     if not known.size:
@@ -96,7 +94,9 @@ def half_data(
         for sign in (1, -1)
     ]
     pixel = dictionary.pixel_size_nm
-    before = resolution(*ring_correlation(halves[0].values, halves[1].values), pixel, HALF_THRESHOLD)
+    before = resolution(
+        *ring_correlation(halves[0].values, halves[1].values), pixel, HALF_THRESHOLD
+    )
     results = [enhance(h, dictionary, mask=mask[field], seed=seed, stride=2).values for h in halves]
     filled = [np.where(np.isfinite(r), r, np.nanmean(r)) for r in results]
     after = resolution(*ring_correlation(*filled), dictionary.result_pixel_nm, HALF_THRESHOLD)

@@ -38,7 +38,7 @@ class Dense(eqx.Module):
 
 
 def soft_threshold(
-    value: Float[Array, "*shape"], level: Float[Array, "..."] | float, nonnegative: bool = False
+    value: Float[Array, "*shape"], level: Float[Array, "*level"] | float, nonnegative: bool = False
 ) -> Float[Array, "*shape"]:
     """The proximal operator of level * |.|_1, or of the same on a >= 0."""
     if nonnegative:

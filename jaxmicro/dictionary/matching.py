@@ -81,7 +81,7 @@ def spectrum(image: Float[np.ndarray, "y x"]) -> tuple[np.ndarray, np.ndarray]:
 def estimate_blur(
     slice_: Float[np.ndarray, "y x"],
     slice_pixel_nm: float,
-    train: Float[np.ndarray, "y x"],
+    train: Float[np.ndarray, "Y X"],
     train_pixel_nm: float,
     noise: Noise,
 ) -> float:
@@ -108,7 +108,11 @@ def estimate_blur(
         np.interp(physical, train_frequency / train_pixel_nm, np.log(train_power + 1e-30))
     )
     # the lowest frequencies are layout, not sharpness
-    band = (signal > 2 * floor) & (frequency > 0.03) & (physical < train_frequency[-1] / train_pixel_nm)
+    band = (
+        (signal > 2 * floor)
+        & (frequency > 0.03)
+        & (physical < train_frequency[-1] / train_pixel_nm)
+    )
     if band.sum() < 5:
         raise DataError(
             "the blur between the instruments cannot be read from their spectra; "

@@ -92,9 +92,7 @@ class Band:
         windows = np.lib.stride_tricks.sliding_window_view(image, axes)
         return windows[np.ix_(*self.starts)].reshape(-1, self.size**image.ndim)
 
-    def add(
-        self, patches: Float[np.ndarray, "n m"], onto: Float[np.ndarray, "*shape"]
-    ) -> None:
+    def add(self, patches: Float[np.ndarray, "n m"], onto: Float[np.ndarray, "*shape"]) -> None:
         """The adjoint of `extract`: add every patch onto its place.
 
         One shifted add for each pixel of the patch; positions within an axis differ, so no target
@@ -152,16 +150,14 @@ def remove_mean(
     return np.where(weights > 0, inside - mean, 0).astype(patches.dtype), mean
 
 
-def local_contrast(
-    patches: Float[np.ndarray, "n m"], floor: float
-) -> Float[np.ndarray, "n 1"]:
+def local_contrast(patches: Float[np.ndarray, "n m"], floor: float) -> Float[np.ndarray, "n 1"]:
     """Root mean square of each mean-free patch, at least `floor`: the scale to divide by."""
     return np.maximum(np.sqrt(np.mean(patches**2, axis=1, keepdims=True)), floor)
 
 
 def sample_patches(
     images: list[np.ndarray],
-    masks: list[Bool[np.ndarray, "..."] | None],
+    masks: list[Bool[np.ndarray, "*shape"] | None],
     size: int,
     n_patches: int,
     rng: np.random.Generator,

@@ -60,9 +60,7 @@ class Stage:
             white, self.coding, self.bound, self.tolerance, nonnegative=self.nonnegative
         )[0]
 
-    def rebuild(
-        self, codes: Codes, centred: Float[np.ndarray, "n m"]
-    ) -> Float[np.ndarray, "n M"]:
+    def rebuild(self, codes: Codes, centred: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "n M"]:
         """Mean-free patches of the result."""
         out = codes.rebuild(self.rebuilding)
         return out + centred @ self.linear if len(self.linear) else out

@@ -9,6 +9,7 @@ from jaxmicro.data.movie import Image
 from jaxmicro.data.phantom_stem_txm import stem_txm
 from jaxmicro.dictionary import enhance as en
 from jaxmicro.dictionary.coupled import Recipe
+from jaxmicro.dictionary.dictionary_file import load_dictionary, save_dictionary
 from jaxmicro.dictionary.evidence import (
     agreement,
     half_data,
@@ -96,9 +97,7 @@ def test_masked_training_pixels_have_no_influence(scene):
     results = []
     for value in (0.0, 9.0):
         spoiled = dataclasses.replace(stem, values=np.where(mask, stem.values, np.float32(value)))
-        found = en.build(
-            [spoiled], scene.slices[0], RECIPE, **BLUR, train_masks=[mask], seed=0
-        )[0]
+        found = en.build([spoiled], scene.slices[0], RECIPE, **BLUR, train_masks=[mask], seed=0)[0]
         results.append(found.stages[0])
     np.testing.assert_array_equal(results[0].coding, results[1].coding)
     np.testing.assert_array_equal(results[0].rebuilding, results[1].rebuilding)
@@ -125,22 +124,22 @@ def test_grey_units_do_not_matter_and_inversion_is_undone(scene, coupled):
 
 def test_dictionary_survives_its_file_and_bad_files_are_refused(scene, coupled, tmp_path):
     path = tmp_path / "dictionary.npz"
-    en.save_dictionary(path, coupled)
-    back = en.load_dictionary(path)
+    save_dictionary(path, coupled)
+    back = load_dictionary(path)
     one, other = (en.enhance(scene.slices[0], d, seed=0).values for d in (coupled, back))
     np.testing.assert_array_equal(one, other)
     (tmp_path / "junk.npz").write_bytes(b"PK\x03\x04junk")
     with pytest.raises(DataError, match=r"junk\.npz"):
-        en.load_dictionary(tmp_path / "junk.npz")
+        load_dictionary(tmp_path / "junk.npz")
     arrays = dict(np.load(path))
     arrays["stage0_size"] = np.array(9)
     np.savez(tmp_path / "other.npz", **arrays)
     with pytest.raises(DataError, match="do not fit"):
-        en.load_dictionary(tmp_path / "other.npz")
+        load_dictionary(tmp_path / "other.npz")
     del arrays["stage0_coding"]
     np.savez(tmp_path / "less.npz", **arrays)
     with pytest.raises(DataError, match="incomplete"):
-        en.load_dictionary(tmp_path / "less.npz")
+        load_dictionary(tmp_path / "less.npz")
 
 
 def test_evidence_residual_halves_and_control(scene, coupled):

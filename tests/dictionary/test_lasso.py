@@ -135,9 +135,7 @@ def test_solvers_agree_and_float32_certifies_1e_5(rng):
     exact = encode(patches, atoms, 0.1, 1e-9, solver="fista", max_steps=20_000)
     best = objective(patches, exact.dense(), atoms, 0.1)
     for solver in SOLVERS:
-        single = encode(
-            patches.astype(np.float32), atoms, 0.1, 1e-5, solver=solver, max_steps=5000
-        )
+        single = encode(patches.astype(np.float32), atoms, 0.1, 1e-5, solver=solver, max_steps=5000)
         assert single.values.dtype == np.float32
         value = objective(patches, single.dense().astype(float), atoms, 0.1)
         # the certified gap, plus what rounding the patches and codes to float32 costs

@@ -44,7 +44,7 @@ def test_planted_dictionary_is_recovered(planted):
 
 
 def test_same_seed_same_dictionary_and_resuming_goes_on(planted, tmp_path):
-    patches, atoms = planted
+    patches, _ = planted
     short = options(passes=2.0)
     one, other = (dl.learn(patches, 0.1, short, 5) for _ in range(2))
     np.testing.assert_array_equal(one.atoms, other.atoms)

@@ -26,7 +26,9 @@ def test_forward_keeps_the_mean_and_agrees_with_its_mirrored_form(rng):
     fine = rng.standard_normal((40, 40))
     assert forward.apply(fine).mean() == pytest.approx(fine.mean(), abs=1e-12)
     inside = (slice(5, -5), slice(5, -5))  # beyond the reach of the borders
-    np.testing.assert_allclose(forward.mirrored(fine)[inside], forward.apply(fine)[inside], atol=1e-4)
+    np.testing.assert_allclose(
+        forward.mirrored(fine)[inside], forward.apply(fine)[inside], atol=1e-4
+    )
 
 
 def test_proximal_step_zeroes_the_gradient(rng):
@@ -43,9 +45,7 @@ def test_proximal_step_zeroes_the_gradient(rng):
 @pytest.mark.parametrize("noise_sd", [0.05, 0.10])
 def test_noise_is_found_under_structure(noise_sd):
     scene = stem_txm(1, noise_sd=noise_sd, shape=(256, 256), n_stem=1)
-    found = estimate_noise(
-        scene.slices[0].values, cutoff=cutoff_of(60 / FWHM_PER_SD / 30), seed=0
-    )
+    found = estimate_noise(scene.slices[0].values, cutoff=cutoff_of(60 / FWHM_PER_SD / 30), seed=0)
     # 60 windows of 24 x 24 pixels: the sd is good to a few percent, structure adds a little
     assert found.sd == pytest.approx(noise_sd, rel=0.10)
     assert found.neighbour_correlation == pytest.approx(0.30, abs=0.08)

@@ -25,7 +25,8 @@ def enhance(
     out: Out,
     train: Train = None,
     dictionary: Annotated[
-        pathlib.Path | None, typer.Option(help="dictionary.npz learned earlier, instead of --train.")
+        pathlib.Path | None,
+        typer.Option(help="dictionary.npz learned earlier, instead of --train."),
     ] = None,
     train_pixel_size: Annotated[
         str | None, typer.Option(help='Pixel pitch of the training images, e.g. "15 nm".')
@@ -71,7 +72,7 @@ def enhance(
     from jaxmicro.app.enhance_spec import EnhanceVariant
     from jaxmicro.app.progress import Stages
     from jaxmicro.data.read import read_image, sha256
-    from jaxmicro.dictionary.enhance import load_dictionary, save_dictionary
+    from jaxmicro.dictionary.dictionary_file import load_dictionary, save_dictionary
     from jaxmicro.dictionary.learn import load_learning, save_learning
 
     began = time.perf_counter()
@@ -112,9 +113,7 @@ def enhance(
                 f"{taught.patch_size} pixels; leave the option out"
             )
     else:
-        recipe = variant.recipe(
-            patch_size=patch_size, atoms=atoms, upscale=upscale, penalty=level
-        )
+        recipe = variant.recipe(patch_size=patch_size, atoms=atoms, upscale=upscale, penalty=level)
         taught, learned, notes = job.learn_from(
             training, sets[0], recipe, **build, mask=good, seed=seed, stages=stages,
             start=None if resume is None else load_learning(resume),
@@ -197,11 +196,7 @@ def stem_txm(
     from jaxmicro.data import phantom_stem_txm
 
     output.check_target(out, force)
-    scene = phantom_stem_txm.stem_txm(
-        seed, shape=(size, size), n_slices=n_slices, noise_sd=noise
-    )
+    scene = phantom_stem_txm.stem_txm(seed, shape=(size, size), n_slices=n_slices, noise_sd=noise)
     with output.new_folder(out, force) as folder:
         names = write_sections(scene, folder)
     console().print(f"wrote {out}: {', '.join(names)}")
-
-

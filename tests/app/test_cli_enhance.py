@@ -10,7 +10,7 @@ import tifffile
 
 from jaxmicro.app import spec
 from jaxmicro.app.enhance_spec import EnhanceVariant
-from jaxmicro.dictionary.enhance import load_dictionary
+from jaxmicro.dictionary.dictionary_file import load_dictionary
 from jaxmicro.errors import UsageError
 
 SMALL = """
