@@ -1,0 +1,206 @@
+"""Sparse coding and dictionary learning beside SPAMS and scikit-learn, on one machine in one run.
+
+Command: python experiments/benchmark_dictionary.py [--quick] [--big]
+Run time: EXPECT_TIME
+Expected: EXPECT
+
+100 000 patches of 8 x 8 pixels of a phantom's STEM section, 256 atoms, a penalty that gives five
+to eight non-zeros; two threads each. Times are the best of three, compilation apart. Every result
+is checked in float64: the relative duality gap of every patch, computed here, not by the solver.
+SPAMS needs `pip install spams-bin==2.6.14`; without it, or without scikit-learn, a line says so and
+the rest runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import time
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # SPAMS threads over patches, not inside BLAS
+
+import numpy as np
+
+from jaxmicro.data.phantom_stem_txm import stem_txm
+from jaxmicro.dictionary.encode import encode
+from jaxmicro.dictionary.learn import Learning, learn, objectives
+from jaxmicro.dictionary.patches import remove_mean, sample_patches
+
+PENALTY = 0.15  # on patches of unit mean square norm
+
+
+def patches_of(n: int, size: int, seed: int = 0) -> np.ndarray:
+    """(n, size^2) float32 patches, means removed, of unit mean square norm."""
+    scene = stem_txm(seed, shape=(320, 320), n_stem=3)
+    images = [i.values for i in scene.stem]
+    rng = np.random.default_rng(seed)
+    found = []
+    while sum(map(len, found)) < n:  # a million patches repeat places, with fresh noise
+        part = sample_patches(images, [None] * len(images), size, n - sum(map(len, found)), rng)
+        found.append(part + 0.01 * rng.standard_normal(part.shape).astype(np.float32))
+    out = remove_mean(np.concatenate(found)[rng.permutation(n)])[0]
+    return (out / np.sqrt(np.mean(np.sum(out**2, axis=1)))).astype(np.float32)
+
+
+def worst_gap(patches: np.ndarray, codes, atoms: np.ndarray) -> tuple[float, float]:
+    """(largest, mean) relative duality gap in float64; `codes` gives dense rows for a slice."""
+    d = atoms.astype(np.float64)
+    worst, total = 0.0, 0.0
+    for at in range(0, len(patches), 10_000):
+        rows = slice(at, at + 10_000)
+        x, a = patches[rows].astype(np.float64), codes(rows).astype(np.float64)
+        residual = x - a @ d
+        pull = residual @ d.T
+        energy, mass = np.sum(residual**2, axis=1), np.abs(a).sum(axis=1)
+        scale = np.minimum(1, PENALTY / np.maximum(np.abs(pull).max(axis=1), 1e-300))
+        gap = 0.5 * (1 - scale) ** 2 * energy + PENALTY * mass - scale * np.sum(a * pull, axis=1)
+        share = gap / np.maximum(0.5 * energy + PENALTY * mass, 1e-300)
+        worst, total = max(worst, float(share.max())), total + float(share.sum())
+    return worst, total / len(patches)
+
+
+def best_of(work, repeats: int = 3):
+    """(best seconds, result) of a few runs."""
+    seconds = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        result = work()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds), result
+
+
+def coding(n: int, size: int, k: int, rivals: bool, quick: bool) -> None:
+    patches = patches_of(n, size)
+    began = time.perf_counter()
+    atoms = learn(patches[: min(n, 50_000)], PENALTY, Learning(n_atoms=k), 0).atoms
+    encode(patches, atoms, PENALTY)  # compiles
+    first = time.perf_counter() - began
+    print(
+        f"\ncoding {n} patches of {size} x {size}, {k} atoms (learning, compiling: {first:.1f} s)"
+    )
+    rows = []
+    for tolerance in (1e-3, 1e-4):
+        seconds, found = best_of(lambda t=tolerance: encode(patches, atoms, PENALTY, t))
+
+        def dense(rows, found=found):
+            part = type(found)(
+                found.indices[rows], found.values[rows], found.gap[rows], found.steps[rows],
+                found.result[rows], found.n_atoms,
+            )  # fmt: skip
+            return part.dense()
+
+        gaps = worst_gap(patches, dense, atoms)
+        rows.append((f"jaxmicro {tolerance:g}", seconds, found.nonzeros.mean(), *gaps))
+    if rivals:
+        rows += spams_coding(patches, atoms) + sklearn_coding(patches, atoms, quick)
+    print(
+        f"{'solver':<24}{'s':>8}{'us/patch':>10}{'nonzeros':>10}{'worst gap':>11}{'mean gap':>11}"
+    )
+    for name, seconds, nonzeros, worst, mean in rows:
+        print(f"{name:<24}{seconds:8.2f}{1e6 * seconds / n:10.2f}{nonzeros:10.2f}"
+              f"{worst:11.1e}{mean:11.1e}")  # fmt: skip
+
+
+def spams_coding(patches, atoms):
+    try:
+        import spams
+    except ImportError:
+        print("SPAMS is missing: pip install spams-bin==2.6.14")
+        return []
+    x, d = np.asfortranarray(patches.T), np.asfortranarray(atoms.T)
+    seconds, found = best_of(lambda: spams.lasso(x, D=d, lambda1=PENALTY, mode=2, numThreads=2))
+    columns = found.tocsc()
+
+    def dense(rows):
+        return columns[:, rows].toarray().T
+
+    return [("SPAMS LARS", seconds, columns.nnz / len(patches), *worst_gap(patches, dense, atoms))]
+
+
+def sklearn_coding(patches, atoms, quick):
+    try:
+        from sklearn.decomposition import sparse_encode
+    except ImportError:
+        print("scikit-learn is missing: pip install scikit-learn")
+        return []
+    rows = []
+    share = min(len(patches), 2000 if quick else 10_000)  # times are scaled up from this many
+    for name in ("lasso_cd", "lasso_lars"):
+        options = {"max_iter": 1000} if name == "lasso_cd" else {}
+        part = patches[:share].astype(np.float64)
+        seconds, found = best_of(
+            lambda n=name, p=part, o=options: sparse_encode(
+                p, atoms.astype(np.float64), algorithm=n, alpha=PENALTY, n_jobs=2, **o
+            ),
+            1,
+        )
+        gaps = worst_gap(patches[:share], lambda rows, f=found: f[rows], atoms)
+        seconds *= len(patches) / share
+        rows.append((f"scikit-learn {name}", seconds, np.count_nonzero(found) / share, *gaps))
+    return rows
+
+
+def learning(n: int, rivals: bool) -> None:
+    patches = patches_of(n + 5000, 8)
+    train, held = patches[:n], patches[n:]
+    print(f"\nlearning 256 atoms from {n} patches: held-out objective (tolerance 1e-4)")
+
+    def score(atoms):
+        atoms = np.ascontiguousarray(atoms, np.float32)
+        return objectives(held, encode(held, atoms, PENALTY, 1e-4), atoms, PENALTY).mean()
+
+    learn(train[:4096], PENALTY, Learning(), 0)  # compiles
+    for passes, rho in ((1, 3.0), (5, 8.0)):
+        began = time.perf_counter()
+        found = learn(train, PENALTY, Learning(passes=passes, rho=rho, batch=512), 0)
+        seconds = time.perf_counter() - began
+        print(f"{f'jaxmicro, {passes} pass(es)':<28}{seconds:8.2f} s{score(found.atoms):10.5f}")
+    if not rivals:
+        return
+    try:
+        import spams
+    except ImportError:
+        return
+    x = np.asfortranarray(train.T)
+    for passes in (1, 5):
+        began = time.perf_counter()
+        atoms = spams.trainDL(
+            x, K=256, lambda1=PENALTY, mode=2, numThreads=2, batchsize=512,
+            iter=max(1, passes * n // 512), verbose=False,
+        )  # fmt: skip
+        seconds = time.perf_counter() - began
+        print(f"{f'SPAMS, {passes} pass(es)':<28}{seconds:8.2f} s{score(atoms.T):10.5f}")
+
+
+def scaling(sizes) -> None:
+    print("\nscaling, 8 x 8, 256 atoms, tolerance 1e-3: time linear, memory flat but for the codes")
+    atoms = learn(patches_of(20_000, 8), PENALTY, Learning(), 0).atoms
+    for n in sizes:
+        patches = patches_of(n, 8)
+        encode(patches[:2000], atoms, PENALTY)
+        seconds, found = best_of(lambda p=patches: encode(p, atoms, PENALTY), 1)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        held = (found.indices.nbytes + found.values.nbytes + patches.nbytes) / 2**20
+        print(f"{n:>9} patches {seconds:8.2f} s {1e6 * seconds / n:7.2f} us/patch   peak memory "
+              f"{peak:6.0f} MB, of which patches and codes {held:6.0f} MB")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few patches, under 20 s")
+    parser.add_argument("--big", action="store_true", help="12 x 12 patches and up to 10^6 patches")
+    given = parser.parse_args()
+    n = 3000 if given.quick else 100_000
+    coding(n, 8, 64 if given.quick else 256, True, given.quick)
+    if given.quick:
+        return
+    learning(n, True)
+    if given.big:
+        coding(n, 12, 256, True, False)
+        coding(n, 12, 512, True, False)
+        scaling((10_000, 100_000, 1_000_000))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""Figures of an enhance run: atoms, before and after, residual, spread, noise, resolution."""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from jaxmicro.app.enhance import EnhanceRun
+from jaxmicro.app.plot import COLOURS, FONT, new_figure, save, scale_bar
+from jaxmicro.dictionary.enhance import Dictionary
+from jaxmicro.dictionary.matching import spectrum
+
+ATOMS_SHOWN = 144
+ZOOM = 96  # pixels of the slice in the magnified field
+
+
+def all_figures(run: EnhanceRun, folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Every figure that the run has data for, as caption -> file."""
+    folder.mkdir(exist_ok=True)
+    caption = "Atoms, most used first: those that code the slice, and the twins that rebuild it."
+    out = {caption: atoms(run.dictionary, folder / "atoms.png")}
+    if run.dictionary.trace.size:
+        out["Held-out objective while learning."] = trace(run.dictionary, folder / "learning.png")
+    if run.sample is None:
+        return out
+    out["Before and after, the marked field magnified, and grey values along the line."] = (
+        before_after(run, folder / "before_after.png")
+    )
+    out[
+        "Residual: slice minus forward model of the result, in noise standard deviations. It "
+        "should look like noise. Right: spread of the overlapping estimates."
+    ] = residual(run, folder / "residual.png")
+    out["Spectra: the slice, the noise estimated from it, the residual, the result."] = spectra(
+        run, folder / "spectra.png"
+    )
+    if run.control is not None:
+        out["The same field with a dictionary of scrambled images, which know no structure."] = (
+            control(run, folder / "control.png")
+        )
+    return out
+
+
+def _bare(ax: Axes) -> None:
+    ax.set(xticks=[], yticks=[])
+
+
+def atoms(dictionary: Dictionary, path: pathlib.Path) -> pathlib.Path:
+    """Mosaic of the most used atoms of the first pass."""
+    stage = dictionary.stages[0]
+    order = np.argsort(-dictionary.usage)[:ATOMS_SHOWN]
+    seen = stage.coding @ np.linalg.inv(stage.whitener)
+    pairs = [("codes the slice", seen, stage.size)]
+    if dictionary.variant == "coupled":
+        pairs.append(("rebuilds", stage.rebuilding, stage.size * stage.upscale))
+    figure = new_figure(5.4 * len(pairs), 5.8)
+    for ax, (title, values, size) in zip(
+        figure.subplots(1, len(pairs), squeeze=False)[0], pairs, strict=True
+    ):
+        side = int(np.ceil(np.sqrt(len(order))))
+        gap = max(1, size // 8)
+        mosaic = np.full((side * (size + gap) + gap,) * 2, np.nan)
+        for i, j in enumerate(order):
+            tile = values[j].reshape(size, size)
+            tile = tile / max(float(np.abs(tile).max()), 1e-12)
+            y, x = (gap + v * (size + gap) for v in divmod(i, side))
+            mosaic[y : y + size, x : x + size] = tile
+        ax.set_facecolor("#E69F00")
+        ax.imshow(mosaic, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+        pixel = dictionary.pixel_size_nm * stage.size / size
+        ax.set_title(f"{title} ({size} x {size} of {pixel:.3g} nm)", fontsize=13)
+        _bare(ax)
+    return save(figure, path)
+
+
+def trace(dictionary: Dictionary, path: pathlib.Path) -> pathlib.Path:
+    figure = new_figure(6.0, 3.8)
+    ax = figure.subplots()
+    ax.plot(dictionary.trace[:, 1], dictionary.trace[:, 2], "o-", color=COLOURS[0], linewidth=2)
+    ax.set_xlabel("time spent learning (s)", **FONT)
+    ax.set_ylabel("held-out objective per patch", **FONT)
+    ax.grid(alpha=0.3)
+    return save(figure, path)
+
+
+def _zoom_field(values: np.ndarray, size: int) -> tuple[int, int]:
+    """Corner of the liveliest field of `size` pixels."""
+    size = min(size, *values.shape)
+    best, corner = -1.0, (0, 0)
+    for y in np.linspace(0, values.shape[0] - size, 9).astype(int):
+        for x in np.linspace(0, values.shape[1] - size, 9).astype(int):
+            part = values[y : y + size, x : x + size]
+            score = float(np.std(part)) if np.isfinite(part).all() else -0.5
+            if score > best:
+                best, corner = score, (int(y), int(x))
+    return corner
+
+
+def before_after(run: EnhanceRun, path: pathlib.Path) -> pathlib.Path:
+    assert run.sample is not None
+    before, after = run.sample.before.values, run.sample.after.values
+    n, pixel = run.dictionary.upscale, run.dictionary.pixel_size_nm
+    coarse = np.where(np.isfinite(after[::n, ::n]), before, np.nan)
+    low, high = np.nanpercentile(coarse, [0.5, 99.5])
+    size = min(ZOOM, *before.shape)
+    y, x = _zoom_field(coarse, size)
+    columns = [("slice", before, 1), ("enhanced", after, n)]
+    if run.sample.reference is not None:
+        columns.append(("reference", run.sample.reference, n))
+    each = 4.4
+    figure = new_figure(each * len(columns), each * 2 + 3.4)
+    axes = figure.subplots(3, len(columns), squeeze=False, height_ratios=[1, 1, 0.75])
+    row = y + size // 2
+    for column, (title, values, scale) in enumerate(columns):
+        top, middle = axes[0, column], axes[1, column]
+        top.imshow(values, cmap="gray", vmin=low, vmax=high)
+        top.set_title(title, fontsize=14)
+        box = np.array([x, x + size, x + size, x, x]) * scale - 0.5
+        side = np.array([y, y, y + size, y + size, y]) * scale - 0.5
+        top.plot(box, side, color=COLOURS[1], linewidth=2)
+        part = values[y * scale : (y + size) * scale, x * scale : (x + size) * scale]
+        middle.imshow(part, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+        middle.axhline((row - y + 0.5) * scale - 0.5, color=COLOURS[1], linewidth=1.5)
+        for ax, shown in ((top, values), (middle, part)):
+            _bare(ax)
+            if column == 0:
+                scale_bar(ax, shown.shape, pixel / scale)
+    for ax in axes[2]:
+        ax.remove()
+    ax = figure.add_subplot(axes[2, 0].get_gridspec()[2, :])
+    for (title, values, scale), colour in zip(
+        columns, (COLOURS[7], COLOURS[5], COLOURS[0]), strict=False
+    ):
+        line = values[int((row + 0.5) * scale), x * scale : (x + size) * scale]
+        place = (np.arange(len(line)) + 0.5) * pixel / scale / 1000
+        style = ":" if title == "slice" else "-"
+        ax.plot(place, line, style, color=colour, linewidth=2, label=title)
+    ax.set_xlabel("along the line (µm)", **FONT)
+    ax.set_ylabel("grey value", **FONT)
+    ax.legend(fontsize=11, ncols=len(columns))
+    ax.grid(alpha=0.3)
+    return save(figure, path)
+
+
+def residual(run: EnhanceRun, path: pathlib.Path) -> pathlib.Path:
+    assert run.sample is not None
+    result, n = run.sample.after, run.dictionary.upscale
+    figure = new_figure(11.0, 5.2)
+    left, right = figure.subplots(1, 2)
+    shown = left.imshow(
+        result.residual / result.noise.sd, cmap="RdBu_r", vmin=-4, vmax=4, interpolation="nearest"
+    )
+    left.set_title("residual", fontsize=14)
+    figure.colorbar(shown, ax=left, label="noise standard deviations", shrink=0.85)
+    top = float(np.nanpercentile(result.spread, 99.5))
+    other = right.imshow(result.spread, cmap="cividis", vmin=0, vmax=top)
+    right.set_title("spread of the estimates", fontsize=14)
+    figure.colorbar(other, ax=right, label="grey value", shrink=0.85)
+    for ax, scale, values in ((left, 1, result.residual), (right, n, result.spread)):
+        _bare(ax)
+        ax.set_facecolor("#BBBBBB")
+        scale_bar(ax, values.shape, run.dictionary.pixel_size_nm / scale)
+    return save(figure, path)
+
+
+def spectra(run: EnhanceRun, path: pathlib.Path) -> pathlib.Path:
+    assert run.sample is not None
+    before, result = run.sample.before.values.astype(float), run.sample.after
+    pixel, fine = run.dictionary.pixel_size_nm, run.dictionary.result_pixel_nm
+    figure = new_figure(7.2, 4.6)
+    ax = figure.subplots()
+    noise = np.fft.fftshift(result.noise.power((64, 64)))[32, 33:]
+    lines = [
+        ("slice", spectrum(_filled(before)), pixel, COLOURS[7], ":"),
+        ("result", spectrum(_filled(result.values)), fine, COLOURS[5], "-"),
+        ("residual", spectrum(np.nan_to_num(result.residual)), pixel, COLOURS[0], "-"),
+        ("noise estimate", (np.arange(1, 32) / 64, noise), pixel, COLOURS[2], "--"),
+    ]
+    for label, (frequency, power), size, colour, style in lines:
+        scale = (size / pixel) ** 2  # power per pixel of the slice
+        ax.semilogy(
+            frequency / size * 1000, power * scale, style, color=colour, linewidth=2, label=label
+        )
+    ax.set_xlabel("spatial frequency (cycles per µm)", **FONT)
+    ax.set_ylabel("power (grey² per slice pixel)", **FONT)
+    floor = float(np.median(noise)) * 1e-4
+    ax.set_ylim(bottom=max(floor, ax.get_ylim()[0]))
+    ax.legend(fontsize=11)
+    ax.grid(alpha=0.3)
+    return save(figure, path)
+
+
+def _filled(values: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(values), values, np.nanmean(values))
+
+
+def control(run: EnhanceRun, path: pathlib.Path) -> pathlib.Path:
+    assert run.sample is not None
+    assert run.control is not None
+    assert run.control_field is not None
+    n, pixel = run.dictionary.upscale, run.dictionary.pixel_size_nm
+    box = tuple(slice(s.start * n, s.stop * n) for s in run.control_field)
+    panels = [
+        ("slice", run.sample.before.values[run.control_field], 1),
+        ("its dictionary", run.sample.after.values[box], n),
+        ("scrambled control", run.control.values, n),
+    ]
+    low, high = np.nanpercentile(panels[0][1], [0.5, 99.5])
+    figure = new_figure(12.6, 4.7)
+    for ax, (title, values, scale) in zip(figure.subplots(1, 3), panels, strict=True):
+        ax.imshow(values, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+        ax.set_title(title, fontsize=14)
+        scale_bar(ax, values.shape, pixel / scale)
+        _bare(ax)
+    return save(figure, path)

@@ -1,0 +1,265 @@
+"""Learning a dictionary of one instrument for the slices of another.
+
+*paper*: training images resampled to the slice's pixel size, one dictionary, which codes and
+rebuilds. *coupled*: the training images are sent through a model of the slice's instrument (blur,
+decimation, noise of the slice's own spectrum). One set of atoms codes the degraded patches, whitened
+against the noise. Its twins rebuild: they are fitted to the sharp patches by least squares on the
+codes of the *noisy* ones, so shrinkage and noise are accounted for. Further passes do the same from
+what the earlier ones made of training images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxmicro.dictionary.forward import Forward
+from jaxmicro.dictionary.learn import Learned, Learning, learn
+from jaxmicro.dictionary.noise import Noise
+from jaxmicro.dictionary.patches import local_contrast, remove_mean, sample_patches
+from jaxmicro.dictionary.simulate import Looks, simulated_pairs
+from jaxmicro.dictionary.stage import Stage
+from jaxmicro.errors import DataError, UsageError
+
+VARIANTS = ("coupled", "paper")
+PENALTIES = (1.2, 1.7, 2.3, 3.0)  # noise standard deviations; the best on simulated pairs is taken
+LEARNING_PENALTY = 1.5  # noise standard deviations, for coding clean patches while learning
+WHITE_FLOOR = 1e-2  # of the largest noise eigenvalue: directions without noise are not trusted more
+SHRINK = 1e-4  # ridge of the twins' least squares, relative
+REFINE_PENALTIES = (0.6, 1.0)  # in units of the error that earlier stages leave
+REFINE_PATCHES = 60_000
+REFINE_TOLERANCE = 1e-2  # the codes are dense there, and the twins are fitted to the same codes
+HELD_OUT = 2048
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What to learn; a model file's [dictionary] table."""
+
+    variant: str = "coupled"
+    patch_size: int = 8
+    n_atoms: int = 256
+    n_patches: int = 100_000
+    upscale: int = 1
+    refine: int = 0  # patch size of further passes on the result's grid; 0 for none
+    refinements: int = 1  # how many
+    penalty: float | None = None  # None: from the noise
+    contrast_scaling: bool = False
+    learning: Learning = dataclasses.field(default_factory=Learning)
+
+    def __post_init__(self) -> None:
+        if self.variant not in VARIANTS:
+            raise UsageError(
+                f"variant {self.variant!r} is not known; use one of {', '.join(VARIANTS)}"
+            )
+        if self.patch_size < 2 or self.upscale < 1 or self.n_patches < 1:
+            raise UsageError(
+                f"patch_size {self.patch_size}, upscale {self.upscale}, n_patches "
+                f"{self.n_patches}: give 2 or more, 1 or more and 1 or more"
+            )
+        if self.variant == "paper" and (self.upscale != 1 or self.refine):
+            raise UsageError(
+                "the paper's recipe keeps the slice's pixels and has one pass; "
+                "use variant 'coupled' for --upscale or a second pass"
+            )
+        if self.penalty is not None and not self.penalty > 0:
+            raise UsageError(
+                f"--penalty {self.penalty:g} is not allowed; give a number above 0, or auto"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Taught:
+    """Stages ready to run, the learning behind them, and what the choice of penalty saw.
+
+    `choices` rows are (penalty in noise standard deviations, rms error on simulated pairs).
+    """
+
+    stages: tuple[Stage, ...]
+    learned: Learned
+    choices: tuple[tuple[float, float], ...] = ()
+
+
+def teach(
+    images: list[Float[np.ndarray, "Y X"]],
+    masks: list[np.ndarray | None],
+    recipe: Recipe,
+    noise: Noise,
+    blur_px: float,
+    *,
+    seed: int,
+    start: Learned | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Taught:
+    """Learn from training images that are on the grid of the result and in its grey values.
+
+    Args:
+      images: on the result's pixel size; NaN where unusable.
+      masks: True where usable; None for everywhere.
+      noise: of the slices, at the slices' pixel size.
+      blur_px: sd of the blur between the instruments, in pixels of the result.
+      seed: of patches, noise and learning.
+      start: a learning state to go on from (the paper's recipe, and coupled's coding atoms).
+
+    Raises:
+      DataError: training images too small, or fewer patches than atoms.
+      UsageError: a recipe that cannot be.
+    """
+    if recipe.variant == "paper":
+        return _teach_paper(images, masks, recipe, noise, seed, start, progress)
+    rng = np.random.default_rng([seed, 1])
+    forward = Forward(blur_px, recipe.upscale)
+    clean, noisy, sharp = simulated_pairs(
+        images, masks, recipe.patch_size, recipe.n_patches, forward, noise, rng
+    )
+    whitener = whitening(noise.covariance(recipe.patch_size))
+    size, scale = recipe.patch_size, recipe.upscale
+    m, out = size**2, (size * scale) ** 2
+    blank = Stage(
+        np.zeros((0, m), np.float32), whitener, np.zeros((0, out), np.float32),
+        np.zeros((0, out), np.float32), size, scale, 1.0, 0.0,
+        recipe.learning.nonnegative, recipe.learning.ridge,
+    )  # fmt: skip
+    stage, learned, choices = _fit_stage(
+        blank, clean, noisy, sharp, recipe, PENALTIES, seed, start, progress
+    )
+    stages = [stage]
+    if recipe.refine:
+        looks = Looks(images, masks, forward, noise, rng)
+        looks.advance(stage)
+        for number in range(recipe.refinements):
+            stages.append(_refinement(looks, recipe, rng, seed + 1 + number))
+            if number + 1 < recipe.refinements:
+                looks.advance(stages[-1])
+    return Taught(tuple(stages), learned, choices)
+
+
+def whitening(covariance: Float[np.ndarray, "m m"]) -> Float[np.ndarray, "m m"]:
+    """The symmetric inverse square root of a noise covariance."""
+    values, vectors = np.linalg.eigh(covariance)
+    values = np.maximum(values, WHITE_FLOOR * values.max())
+    return ((vectors / np.sqrt(values)) @ vectors.T).astype(np.float32)
+
+
+def _fit_stage(blank, clean, noisy, sharp, recipe, penalties, seed, start, progress, linear=False):
+    """Coding atoms from clean patches; the penalty and the twins from noisy and sharp ones."""
+    options = dataclasses.replace(recipe.learning, n_atoms=recipe.n_atoms)
+    white = remove_mean(clean)[0] @ blank.whitener
+    spare = min(HELD_OUT, len(white) // 10)
+    learned = learn(
+        white[spare:],
+        LEARNING_PENALTY,
+        options,
+        seed,
+        held_out=white[:spare] if spare else None,
+        start=start,
+        progress=progress,
+    )
+    few = min(len(noisy), 20_000)
+    test = max(1, few // 4)
+    choices = []
+    for penalty in penalties if recipe.penalty is None else (recipe.penalty,):
+        stage = dataclasses.replace(blank, coding=learned.atoms, penalty=float(penalty))
+        stage = fit_twins(stage, noisy[test:few], sharp[test:few], linear)
+        centred, mean = remove_mean(noisy[:test])
+        rebuilt = stage.rebuild(stage.encode(centred), centred) + mean
+        choices.append((float(penalty), float(np.sqrt(np.mean((rebuilt - sharp[:test]) ** 2)))))
+    best = min(choices, key=lambda pair: pair[1])[0]
+    stage = dataclasses.replace(blank, coding=learned.atoms, penalty=best)
+    return fit_twins(stage, noisy, sharp, linear), learned, tuple(choices)
+
+
+def fit_twins(
+    stage: Stage,
+    noisy: Float[np.ndarray, "n m"],
+    sharp: Float[np.ndarray, "n M"],
+    linear: bool = False,
+) -> Stage:
+    """The twins that rebuild `sharp` best, in the mean square, from the codes of `noisy`.
+
+    With `linear`, from the codes and the patch itself.
+    """
+    centred, mean = remove_mean(noisy)
+    codes = stage.encode(centred)
+    k = codes.n_atoms
+    width = k + linear * centred.shape[1]
+    gram, product = np.zeros((width, width)), np.zeros((width, sharp.shape[1]))
+    for at in range(0, len(noisy), 8192):
+        rows = slice(at, at + 8192)
+        part = dataclasses.replace(codes, indices=codes.indices[rows], values=codes.values[rows])
+        known = part.dense()
+        if linear:
+            known = np.concatenate([known, centred[rows] @ stage.whitener], axis=1)
+        gram += known.T @ known
+        product += known.T @ (sharp[rows] - mean[rows])
+    if not gram.trace() > 0:
+        raise DataError(
+            "every training patch was coded with zero codes: the penalty is too large for the "
+            "contrast of the training images; lower --penalty or check the intensity matching"
+        )
+    gram[np.diag_indices(width)] += SHRINK * gram.trace() / width
+    found = np.linalg.solve(gram, product)
+    return dataclasses.replace(
+        stage,
+        rebuilding=found[:k].astype(np.float32),
+        linear=(stage.whitener[:, : width - k] @ found[k:]).astype(np.float32)[: width - k],
+    )
+
+
+def _refinement(looks: Looks, recipe: Recipe, rng, seed: int) -> Stage:
+    """A further stage on the result's grid, from what the earlier ones make of training images."""
+    p = recipe.refine
+    first, sharp = looks.patches(p, min(recipe.n_patches, REFINE_PATCHES), rng)
+    error = float(np.sqrt(np.mean((first - sharp) ** 2)))
+    blank = Stage(
+        np.zeros((0, p * p), np.float32),
+        np.eye(p * p, dtype=np.float32) / max(error, 1e-6),
+        np.zeros((0, p * p), np.float32), np.zeros((0, p * p), np.float32), p, 1, 1.0, 0.0,
+        recipe.learning.nonnegative, recipe.learning.ridge, REFINE_TOLERANCE,
+    )  # fmt: skip
+    free = dataclasses.replace(recipe, penalty=None)
+    return _fit_stage(
+        blank, first, first, sharp, free, REFINE_PENALTIES, seed, None, None, linear=True
+    )[0]
+
+
+def _teach_paper(images, masks, recipe, noise, seed, start, progress):
+    """One dictionary at the slice's pixel size, coding to the noise level or at a fixed penalty."""
+    rng = np.random.default_rng([seed, 1])
+    raw = sample_patches(images, masks, recipe.patch_size, recipe.n_patches, rng)
+    patches = remove_mean(raw.astype(np.float32))[0]
+    m = patches.shape[1]
+    if recipe.contrast_scaling:
+        patches = patches / local_contrast(patches, 0.1 * float(patches.std()) + 1e-12)
+    options = dataclasses.replace(recipe.learning, n_atoms=recipe.n_atoms)
+    spare = min(HELD_OUT, len(patches) // 10)
+    # the scale-free choice of Mairal et al., 1.2/sqrt(m) on unit-norm patches
+    scale = float(np.sqrt(np.mean(np.sum(patches**2, axis=1))))
+    if not scale > 0:
+        raise DataError("the training patches have no contrast; give an image with structure")
+    learned = learn(
+        patches[spare:] / scale,
+        1.2 / np.sqrt(m),
+        options,
+        seed,
+        held_out=patches[:spare] / scale if spare else None,
+        start=start,
+        progress=progress,
+    )
+    bound = float(m * noise.sd**2)
+    stage = Stage(
+        learned.atoms,
+        np.eye(m, dtype=np.float32),
+        learned.atoms,
+        np.zeros((0, m), np.float32),
+        recipe.patch_size,
+        1,
+        recipe.penalty or 0.0,
+        bound,
+        options.nonnegative,
+        options.ridge,
+    )
+    return Taught((stage,), learned)

@@ -1,0 +1,253 @@
+"""Sparse coding of any number of patches: bounded memory, one certificate per patch."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from jaxmicro.dictionary import lasso, working_set
+from jaxmicro.errors import UsageError
+
+SOLVERS = ("auto", "fista", "working_set")
+CHUNK = 512  # patches a call of a compiled program
+FEW = 64  # and of the small one, for the last patches
+MANY = 64  # atoms from which working sets beat dense steps
+BLOCK = 32 * CHUNK  # patches whose intermediate state is alive at once
+THREADS = 2  # the fused loops run on one core each
+
+
+@dataclasses.dataclass(frozen=True)
+class Codes:
+    """Codes of n patches: at most s atoms each, padded with index 0 and value 0.
+
+    `gap` is the duality gap relative to the objective, `result` one of `lasso.RESULTS`.
+    """
+
+    indices: Int[np.ndarray, "n s"]
+    values: Float[np.ndarray, "n s"]
+    gap: Float[np.ndarray, " n"]
+    steps: Int[np.ndarray, " n"]
+    result: Int[np.ndarray, " n"]
+    n_atoms: int
+
+    @property
+    def nonzeros(self) -> Int[np.ndarray, " n"]:
+        return np.count_nonzero(self.values, axis=1)
+
+    def dense(self) -> Float[np.ndarray, "n k"]:
+        """The codes as a dense array; k/s times larger."""
+        out = np.zeros((len(self.values), self.n_atoms), self.values.dtype)
+        np.add.at(out, (np.arange(len(out))[:, None], self.indices), self.values)
+        return out
+
+    def rebuild(self, atoms: Float[np.ndarray, "k p"]) -> Float[np.ndarray, "n p"]:
+        """The patches these codes stand for: a D, with any dictionary of as many atoms."""
+        out = np.empty((len(self.values), atoms.shape[1]), np.result_type(atoms, self.values))
+        for at in range(0, len(out), BLOCK):
+            rows = slice(at, at + BLOCK)
+            dense = np.zeros((len(out[rows]), self.n_atoms), self.values.dtype)
+            # padding adds 0 to atom 0, so plain assignment would be wrong there
+            np.add.at(
+                dense, (np.arange(len(dense))[:, None], self.indices[rows]), self.values[rows]
+            )
+            out[rows] = dense @ atoms
+        return out
+
+
+def encode(
+    patches: Float[np.ndarray, "n m"],
+    atoms: Float[np.ndarray, "k m"],
+    penalty: float | Float[np.ndarray, " n"],
+    tolerance: float = 1e-3,
+    *,
+    ridge: float = 0.0,
+    nonnegative: bool = False,
+    weights: Float[np.ndarray, "n m"] | None = None,
+    solver: str = "auto",
+    max_steps: int = 2000,
+) -> Codes:
+    """Solve the lasso of every patch until its relative duality gap is at or below `tolerance`.
+
+    Args:
+      patches: in the units of the slice, means removed; float32 or float64 as given.
+      atoms: one atom a row.
+      penalty: lambda, one for all or one per patch, above 0.
+      tolerance: 1e-3 is enough for images; float32 certifies about 1e-5 and no less.
+      ridge: weight of 1/2 |a|^2 (elastic net).
+      nonnegative: codes at or above 0.
+      weights: per-pixel weights of the squared error; 0 leaves a pixel out.
+      solver: "fista" (accelerators, dense codes, weights), "working_set" (CPU) or "auto".
+      max_steps: of FISTA; the working set makes max_steps / 100 rounds, 8 at least.
+
+    Raises:
+      UsageError: sizes that do not fit, a penalty that is not above 0, an unknown solver.
+    """
+    # without x64 the programs run in float32 whatever comes in
+    dtype = np.dtype(jax.dtypes.canonicalize_dtype(np.asarray(patches).dtype))
+    patches = np.ascontiguousarray(patches, dtype)
+    atoms = np.ascontiguousarray(atoms, dtype)
+    level = np.broadcast_to(np.asarray(penalty, dtype), (len(patches),))
+    _check(patches, atoms, level, tolerance, ridge, solver, weights)
+    if solver == "auto":
+        cpu = jax.default_backend() == "cpu"
+        solver = "working_set" if cpu and weights is None and len(atoms) >= MANY else "fista"
+
+    finite = np.isfinite(patches).all(axis=1)
+    usable = finite.copy()
+    if weights is not None:
+        finite = np.isfinite(np.where(weights > 0, patches, 0.0)).all(axis=1)
+        usable = finite & (weights > 0).any(axis=1)
+        patches = np.where(weights > 0, patches, 0.0).astype(dtype)
+        weights = np.where(usable[:, None], weights, 0.0).astype(dtype)
+    patches = np.where(usable[:, None], patches, 0.0).astype(dtype)
+
+    options = (float(tolerance), float(ridge), bool(nonnegative), int(max_steps))
+    parts = []
+    for at in range(0, max(len(patches), 1), BLOCK):
+        rows = slice(at, at + BLOCK)
+        if solver == "working_set":
+            parts.append(_working_set(patches[rows], atoms, level[rows], *options))
+        else:
+            weight = None if weights is None else weights[rows]
+            parts.append(_fista(patches[rows], atoms, level[rows], weight, *options))
+    width = max(part[0].shape[1] for part in parts)
+    indices, values = (np.concatenate([_padded(part[i], width) for part in parts]) for i in (0, 1))
+    gap, steps = (np.concatenate([part[i] for part in parts]) for i in (2, 3))
+    result = np.where(gap <= tolerance, lasso.CONVERGED, lasso.MAX_STEPS)
+    result[~usable] = lasso.EMPTY
+    result[~finite] = lasso.NOT_FINITE
+    return Codes(indices, values, gap, steps, result.astype(np.int32), len(atoms))
+
+
+def _padded(part: np.ndarray, width: int) -> np.ndarray:
+    return np.pad(part, ((0, 0), (0, width - part.shape[1])))
+
+
+def _rows_up_to(n: int) -> int:
+    """Padded batch size, one of two: compiling a third costs more than its padding saves."""
+    return FEW if n <= FEW else CHUNK
+
+
+def _threads(work, tasks):
+    """Run compiled chunks on two host threads: XLA runs the fused loops on one core each."""
+    if len(tasks) < 2 or jax.default_backend() != "cpu":
+        return [work(task) for task in tasks]
+    with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(work, tasks))
+
+
+def _fista(patches, atoms, level, weights, tolerance, ridge, nonnegative, max_steps):
+    n, dtype = len(patches), patches.dtype
+    device_atoms = jnp.asarray(atoms)
+    scalars = (jnp.asarray(ridge, dtype), jnp.asarray(tolerance, dtype))
+
+    def work(rows):
+        part = patches[rows]
+        size = _rows_up_to(len(part))
+        extra = ((0, size - len(part)), (0, 0))
+        weight = np.ones_like(part) if weights is None else weights[rows]
+        out = lasso.fista(
+            np.pad(part, extra),
+            device_atoms,
+            np.pad(weight, extra),
+            np.pad(level[rows], extra[0], constant_values=1.0),
+            *scalars,
+            nonnegative=nonnegative,
+            max_steps=max_steps,
+        )
+        count = int(jnp.max(jnp.sum(out.values != 0, axis=1)))
+        width = min(len(atoms), max(1, 1 << (count - 1).bit_length()) if count else 1)
+        indices, values = lasso.to_sparse(out.values, width)
+        return tuple(np.asarray(a)[: len(part)] for a in (indices, values, out.gap, out.steps))
+
+    parts = _threads(work, [slice(at, min(at + CHUNK, n)) for at in range(0, max(n, 1), CHUNK)])
+    width = max(part[0].shape[1] for part in parts)
+    parts = [(_padded(p[0], width), _padded(p[1], width), p[2], p[3]) for p in parts]
+    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+
+
+def _working_set(patches, atoms, level, tolerance, ridge, nonnegative, max_steps):
+    n, dtype = len(patches), patches.dtype
+    device_atoms = jnp.asarray(atoms)
+    gram = device_atoms @ device_atoms.T
+    ridge_ = jnp.asarray(ridge, dtype)
+    indices = np.zeros((n, working_set.ADDED), np.int32)
+    values = np.zeros((n, working_set.ADDED), dtype)
+    gap = np.zeros(n, dtype)
+    steps = np.zeros(n, np.int32)
+
+    todo, state = np.arange(n), None
+    rounds = max(len(working_set.KEPT) + 3, max_steps // 100)
+    for number in range(rounds):
+        keep = working_set.KEPT[min(number, len(working_set.KEPT) - 1)]
+
+        def work(rows, state=state, todo=todo, keep=keep):
+            which = todo[rows]
+            padded = _rows_up_to(len(which))
+            extra = padded - len(which)
+            part = jnp.asarray(np.pad(patches[which], ((0, extra), (0, 0))))
+            if state is None:
+                now = working_set.start(part, device_atoms, nonnegative)
+            else:
+                now = working_set.Round(
+                    *(jnp.asarray(np.pad(a[rows], ((0, extra), (0, 0)))) for a in state)
+                )
+            here = np.pad(level[which], (0, extra), constant_values=1.0)
+            out, gaps, following = working_set.advance(
+                part, now, device_atoms, gram, here, ridge_, keep, nonnegative
+            )
+            host = (now.indices, out, gaps, following.indices, following.pull, following.values)
+            return [np.asarray(a)[: len(which)] for a in host]
+
+        chunks = [slice(at, min(at + CHUNK, len(todo))) for at in range(0, len(todo), CHUNK)]
+        parts = _threads(work, chunks)
+        columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        used, codes, gaps, *following = columns
+        steps[todo] += 1
+        done = gaps <= tolerance
+        last = number + 1 == rounds
+        ended = np.ones_like(done) if last else done
+        if codes.shape[1] > indices.shape[1]:
+            indices = _padded(indices, codes.shape[1])
+            values = _padded(values, codes.shape[1])
+        which = todo[ended]
+        indices[which, : used.shape[1]] = used[ended]
+        values[which, : codes.shape[1]] = codes[ended]
+        gap[which] = gaps[ended]
+        todo, state = todo[~ended], tuple(a[~ended] for a in following)
+        if not len(todo):
+            break
+    return indices, values, gap, steps
+
+
+def _check(patches, atoms, level, tolerance, ridge, solver, weights) -> None:
+    if patches.ndim != 2 or atoms.ndim != 2 or patches.shape[1] != atoms.shape[1]:
+        raise UsageError(
+            f"patches of shape {patches.shape} do not fit atoms of shape {atoms.shape}; "
+            "both need the same number of pixels in their second axis"
+        )
+    if not np.all(level > 0):
+        raise UsageError(f"penalty {float(np.min(level)):g} is not allowed; give one above 0")
+    if not tolerance > 0:
+        raise UsageError(f"tolerance {tolerance:g} is not allowed; give one above 0, e.g. 1e-3")
+    if not ridge >= 0:
+        raise UsageError(f"ridge {ridge:g} is not allowed; give 0 or more")
+    if solver not in SOLVERS:
+        raise UsageError(f"solver {solver!r} is not known; use one of {', '.join(SOLVERS)}")
+    if solver == "working_set" and weights is not None:
+        raise UsageError("solver 'working_set' takes no weights; use 'fista' or 'auto'")
+    if solver == "working_set" and len(atoms) < working_set.ADDED:
+        raise UsageError(
+            f"solver 'working_set' needs {working_set.ADDED} atoms or more, "
+            f"here are {len(atoms)}; use 'fista'"
+        )
+    if weights is not None and (weights.shape != patches.shape or not np.all(weights >= 0)):
+        raise UsageError(
+            f"weights of shape {weights.shape} must have the shape of the patches, "
+            f"{patches.shape}, and be 0 or more"
+        )
