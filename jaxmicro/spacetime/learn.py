@@ -127,7 +127,9 @@ def learn_correction(
         even = Params(
             jnp.ones_like(params.weights), params.means, params.sds, params.trend, params.gain
         )
-        log_density = model.log_densities(even, pixels)
+        design = model.design(pixels)
+        design = design[:, None] if design.ndim == 2 else design
+        log_density = jnp.stack(model.log_joint(even, pixels.values, design), axis=1)
         weights = params.weights
     at = [a[None] if a.ndim == 1 else a for a in (pixels.rows, pixels.cols, pixels.weight)]
     data = (probabilities, labels, log_density, weights, *at)

@@ -35,22 +35,13 @@ from jaxtyping import Array, Float, Int
 
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import UsageError
-from jaxmicro.mixture.ecm import MIN_PIXELS_PER_PARAMETER, Fit, Result, fit, grey_step
+from jaxmicro.mixture.criteria import Criteria
+from jaxmicro.mixture.ecm import Fit, fit, grey_step
 from jaxmicro.mixture.gmrm import GMRM, Params
-from jaxmicro.mixture.lanes import Lane, batched_map
-from jaxmicro.mixture.maximise import m_step
-from jaxmicro.spacetime.local_em import Level, Sums, counted, movie_step
-from jaxmicro.spacetime.smooth import (
-    Cells,
-    Kernel,
-    cells_for,
-    density_kernel,
-    own_share,
-    places,
-    taps_of,
-)
+from jaxmicro.mixture.lanes import batched_map
+from jaxmicro.spacetime.local_loop import Past, fit_movie
+from jaxmicro.spacetime.smooth import Kernel, cells_for, density_kernel
 
-INTERACTION_RANGE = (0.5, 3.0)  # learned strengths stay inside
 WIDER = 3.0  # the second kernel is this much wider in space
 START_TOLERANCE = 1e-4  # nats per pixel: how well the plain fit that starts things is done
 
@@ -102,10 +93,7 @@ class Local:
         )
 
 
-class Past(eqx.Module):
-    """What a causal fit of later frames inherits: class and count maps of each kernel, decayed."""
-
-    maps: tuple[Float[Array, "K Y X"], ...]
+DEFAULT = Local()
 
 
 class LocalFit(eqx.Module):
@@ -118,6 +106,7 @@ class LocalFit(eqx.Module):
       interaction: the strength b, as given or learned.
       past: for the next frames of a causal run; None with replicates.
       kernel: the kernel in use.
+      learned: whether the strength was learned.
     """
 
     fit: Fit
@@ -126,6 +115,7 @@ class LocalFit(eqx.Module):
     interaction: Float[Array, "*replicates"]
     past: Past | None
     kernel: Kernel = eqx.field(static=True)
+    learned: bool = eqx.field(static=True)
 
     def classify(self) -> Int[Array, "*batch n"]:
         """The most probable class of each pixel (0 is the darkest)."""
@@ -140,7 +130,7 @@ class LocalFit(eqx.Module):
 def fit_local(
     model: GMRM,
     pixels: Pixels,
-    local: Local = Local(),  # noqa: B008  frozen
+    local: Local = DEFAULT,
     *,
     init: Params | None = None,
     past: Past | None = None,
@@ -196,13 +186,13 @@ def fit_local(
         local.interaction is None,
         max_steps,
     )
-    return LocalFit(*out, kernel)
+    return LocalFit(*out, kernel, local.interaction is None)
 
 
 @eqx.filter_jit
 def _fit_all(model, pixels, init, past, numbers, cells, causal: bool, learn: bool, max_steps: int):
     values = pixels.values
-    batch, n = values.shape[:-1], values.shape[-1]
+    batch = values.shape[:-1]
     design = model.design(pixels)
     shared = pixels.rows.ndim < values.ndim
     weight = pixels.weight.astype(values.dtype)
@@ -211,7 +201,7 @@ def _fit_all(model, pixels, init, past, numbers, cells, causal: bool, learn: boo
         where = (pixels.rows, pixels.cols, design, weight)
         if shared:
             where = (pixels.rows[None], pixels.cols[None], design[:, None], weight[None])
-        out = _fit_movie(
+        out = fit_movie(
             model,
             values,
             *where,
@@ -232,7 +222,7 @@ def _fit_all(model, pixels, init, past, numbers, cells, causal: bool, learn: boo
             at = (pixels.rows[None], pixels.cols[None], design[:, None], weight[None])
         else:
             at = (at[0], at[1], jnp.moveaxis(at[2], 1, 0), at[3])
-        return _fit_movie(
+        return fit_movie(
             model, z, *at, first, None, numbers, cells, pixels.shape, causal, learn, max_steps
         )[:4]
 
@@ -251,169 +241,15 @@ def _fit_all(model, pixels, init, past, numbers, cells, causal: bool, learn: boo
     return fits, resp, neighbours, interaction, None
 
 
-class _State(eqx.Module):
-    params: Params
-    old: Float[Array, "T k n"]
-    interaction: Float[Array, ""]
-    log_likelihood: Float[Array, " T"]
-    count: Float[Array, " K"]
-    step: Int[Array, ""]
-    gap: Float[Array, ""]
-    length: Float[Array, ""]
-    trace: Float[Array, " steps"]
+def local_criteria(model: GMRM, fitted: LocalFit, pixels: Pixels) -> Criteria:
+    """Mean-field AIC, BIC and ICL (Forbes and Peyrard 2003), to rank beside `criteria`.
 
-
-def _fit_movie(
-    model, values, rows, cols, design, weight, start, past, numbers, cells, shape, causal, learn,
-    max_steps,
-):  # fmt: skip
-    n_frames, n = values.shape
-    k = model.n_classes
-    dtype = values.dtype
-    full_weight = jnp.broadcast_to(weight, values.shape)
-    used = full_weight > 0
-    bad = jnp.any(used & ~jnp.isfinite(values))
-    z = jnp.where(used & jnp.isfinite(values), values, 0)
-    count = jnp.maximum(jnp.sum(full_weight), 1)
-    centre = jnp.sum(full_weight * z) / count
-    spread = jnp.sqrt(jnp.sum(full_weight * (z - centre) ** 2) / count)
-    scale = jnp.where(spread > 0, spread, jnp.maximum(numbers["sd_floor"], 1))
-    floor = jnp.maximum(numbers["sd_floor"] / scale, 1e-3)
-    lane = Lane(jnp.where(used, (z - centre) / scale, 0), design, weight)
-    params = Params(
-        start.weights,
-        (start.means - centre) / scale,
-        jnp.maximum(start.sds / scale, floor),
-        start.trend / scale,
-        start.gain,
-    )
-
-    levels, last_counts = [], []
-    for i, grid in enumerate(cells):
-        where = places(grid, rows, cols, dtype)
-        taps = taps_of(numbers["widths"][i], grid, dtype)
-        own = own_share(taps, where)
-        before = None if past is None else past.maps[i]
-        neighbours, last = counted(
-            grid, where, taps, numbers["decay"], own, weight, n_frames, causal,
-            None if before is None else before[-1],
-        )  # fmt: skip
-        levels.append(Level(grid, where, taps, numbers["decay"], own, neighbours, before))
-        last_counts.append(last)
-    levels = tuple(levels)
-
-    # The first responsibilities are the plain ones: no neighbours yet.
-    def plain(args):
-        p, zz, f, w = args
-        joint = jnp.stack(model.log_joint(p, zz, f))
-        return jax.nn.softmax(joint, axis=0)[: k - 1] * w[None]
-
-    spread_design = jnp.broadcast_to(
-        jnp.moveaxis(lane.design, 1, 0), (n_frames, *design.shape[::2])
-    )
-    old = batched_map(plain, (params, lane.values, spread_design, full_weight), 1)
-
-    def body(s: _State) -> _State:
-        sums, _ = movie_step(
-            model, s.params, lane, levels, s.old, numbers["pseudo_count"], s.interaction, causal
-        )
-        new = m_step(model, s.params, sums.stats, tied=jnp.asarray(False), sd_floor=floor)
-        interaction = s.interaction
-        if learn:
-            step = jnp.sum(sums.slope) / jnp.maximum(jnp.sum(sums.curvature), 1e-3)
-            interaction = jnp.clip(interaction + jnp.clip(step, -0.5, 0.5), *INTERACTION_RANGE)
-        length = (jnp.sum(sums.change) + _moved(s.params, new, sums)) / count
-        ratio = jnp.clip(jnp.sqrt(length / jnp.maximum(s.length, jnp.finfo(dtype).tiny)), 0.3, 0.95)
-        level = jnp.sum(sums.log_likelihood) / count
-        return _State(
-            new,
-            sums.responsibilities,
-            interaction,
-            sums.log_likelihood,
-            jnp.sum(sums.stats.s0, axis=0),
-            s.step + 1,
-            0.5 * length / (1 - ratio),
-            length,
-            s.trace.at[s.step].set(level),
-        )
-
-    zero = jnp.zeros((), jnp.int32)
-    inf = jnp.asarray(jnp.inf, dtype)
-    state = jax.lax.while_loop(
-        lambda s: (s.step < max_steps) & (s.gap > numbers["tolerance"]),
-        body,
-        _State(
-            params, old, numbers["interaction"], jnp.zeros(n_frames, dtype), jnp.zeros(k, dtype),
-            zero, inf, inf, jnp.full(max_steps, jnp.nan, dtype),
-        ),
-    )  # fmt: skip
-
-    sums, inherited = movie_step(
-        model,
-        state.params,
-        lane,
-        levels,
-        state.old,
-        numbers["pseudo_count"],
-        state.interaction,
-        causal,
-    )
-    resp = sums.responsibilities
-    last_class = jnp.maximum(full_weight - jnp.sum(resp, axis=1), 0)
-    resp = jnp.concatenate([resp, last_class[:, None]], axis=1)
-    order = jnp.argsort(jnp.mean(state.params.means, axis=0))
-    finite = jnp.all(jnp.isfinite(sums.log_likelihood)) & ~bad
-    nan = jnp.where(finite, 1.0, jnp.nan).astype(dtype)
-    p = state.params
-    params = Params(
-        p.weights[:, order] * nan,
-        (p.means[:, order] * scale + centre) * nan,
-        p.sds[:, order] * scale * nan,
-        p.trend * scale * nan,
-        p.gain[:, order] * nan,
-    )
-    held = jnp.sum(sums.stats.s0, axis=0)
-    result = jnp.where(state.gap <= numbers["tolerance"], Result.converged, Result.max_steps)
-    result = jnp.where(jnp.any(p.sds <= floor * 1.0001), Result.degenerate_class, result)
-    result = jnp.where(jnp.any(held < 5), Result.empty_class, result)
-    need = MIN_PIXELS_PER_PARAMETER * model.n_parameters(n_frames)
-    result = jnp.where(jnp.sum(full_weight) < need, Result.too_few_pixels, result)
-    result = jnp.where(finite, result, Result.nonfinite).astype(jnp.int32)
-
-    def every(a: Array) -> Array:
-        return jnp.broadcast_to(a, (n_frames, *a.shape))
-
-    per_frame = jnp.sum(full_weight, axis=-1)
-    out = Fit(
-        params,
-        (sums.log_likelihood - per_frame * jnp.log(scale)) * nan,
-        every(state.trace - jnp.log(scale)),
-        every(state.step + 1),
-        every(result),
-        every(state.gap),
-    )
-    carried = tuple(
-        jnp.concatenate([m, c[None]]) for m, c in zip(inherited, last_counts, strict=True)
-    )
-    past_out = Past(carried) if causal else None
-    neighbours = jnp.where(used, levels[0].neighbours, 0)
-    return out, resp[:, order], neighbours, state.interaction, past_out
-
-
-def _moved(old: Params, new: Params, sums: Sums) -> Float[Array, ""]:
-    """Squared length of a parameter step in the complete-data information, nats."""
-    s = sums.stats
-    d_mean = new.means - old.means
-    slope = (
-        new.gain[..., None] * new.trend[..., None, :]
-        - old.gain[..., None] * old.trend[..., None, :]
-    )
-    along = 2 * d_mean * jnp.sum(s.sf * slope, axis=-1)
-    square = jnp.einsum("tkpq,tkp,tkq->tk", s.sff, slope, slope)
-    location = (s.s0 * d_mean**2 + along + square) / old.sds**2
-    return jnp.sum(location + 2 * s.s0 * jnp.log(new.sds / old.sds) ** 2)
-
-
-def grid_of(local_fit: LocalFit, shape: tuple[int, int]) -> Cells:
-    """The cells of the narrowest kernel."""
-    return cells_for(local_fit.kernel.width, shape)
+    The log-likelihood is the pseudo-likelihood, in which each pixel is left out of its own
+    proportions; a learned interaction counts as one parameter.
+    """
+    seen = np.broadcast_to(np.asarray(pixels.weight) > 0, pixels.values.shape)
+    resp = np.moveaxis(np.asarray(fitted.responsibilities, np.float64), -2, 0)
+    entropy = -float(np.sum(np.where(seen, resp * np.log(np.maximum(resp, 1e-300)), 0.0)))
+    total = float(np.sum(np.asarray(fitted.fit.log_likelihood, np.float64)))
+    free = model.n_parameters(pixels.n_frames) + int(fitted.learned)
+    return Criteria(total, free, int(np.sum(np.asarray(pixels.n_pixels))), entropy)

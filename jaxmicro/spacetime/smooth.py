@@ -56,10 +56,14 @@ class Kernel:
 
 
 class Cells(eqx.Module):
-    """A grid of square cells over a frame, with a margin of one cell on each side."""
+    """A grid of square cells over a frame, with a margin of one cell on each side.
+
+    `reach` is how many cells the taps of its kernel extend to each side.
+    """
 
     side: int = eqx.field(static=True)
     frame: tuple[int, int] = eqx.field(static=True)
+    reach: int = eqx.field(static=True)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -88,7 +92,8 @@ def cells_for(width: float, frame: tuple[int, int]) -> Cells:
     side = min(side, max(1, min(frame) // 4))
     if side % 2 == 0 and (frame[0] % 2 or frame[1] % 2):
         side -= 1  # no pixel may lie on the border of two cells
-    return Cells(side, frame)
+    most = max(_count(n, side) for n in frame)
+    return Cells(side, frame, min(max(1, math.ceil(REACH * width / side)), most))
 
 
 def places(
@@ -136,9 +141,7 @@ def over_time(
 
 def taps_of(width: Float[Array, ""] | float, cells: Cells, dtype: jnp.dtype) -> Float[Array, " R"]:
     """Half of the symmetric taps: weight at 0, 1, .. cells."""
-    reach = max(1, math.ceil(REACH * CELLS_PER_SD * 1.25))
-    limit = max(_count(n, cells.side) for n in cells.frame)
-    step = jnp.arange(min(reach, limit) + 1, dtype=dtype) * cells.side
+    step = jnp.arange(cells.reach + 1, dtype=dtype) * cells.side
     return jnp.exp(-0.5 * (step / width) ** 2)
 
 

@@ -116,7 +116,7 @@ def neighbour_shares(
     shape: tuple[int, int],
 ) -> tuple[Float[Array, "t K n"], Float[Array, "t n"]]:
     """Kernel-weighted sums of the other pixels' probabilities (t, K, n), and of ones (t, n)."""
-    n_frames, n_classes, n = probabilities.shape
+    n_frames, _, n = probabilities.shape
     rows, cols, weight = (jnp.broadcast_to(a, (n_frames, n)) for a in (rows, cols, weight))
     visited = weight > 0
     times = jnp.broadcast_to(jnp.arange(n_frames)[:, None], (n_frames, n))
