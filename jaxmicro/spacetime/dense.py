@@ -51,7 +51,9 @@ def dense_maps(
     """
     if pixels.values.ndim != 2:
         raise UsageError("a dense map needs (frames,) of pixels; index the replicates first")
-    kernel = local.kernel(float(np.mean(np.asarray(pixels.n_pixels))), pixels.shape)
+    kernel = local.kernel(
+        float(np.mean(np.asarray(pixels.n_pixels))), pixels.shape, pixels.n_frames
+    )
     cells = cells_for(kernel.width, pixels.shape)
     dtype = responsibilities.dtype
     shared = pixels.rows.ndim == 1

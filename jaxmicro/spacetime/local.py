@@ -83,9 +83,11 @@ class Local:
         if self.levels not in (1, 2):
             raise UsageError(f"levels {self.levels} is not allowed; use 1 or 2")
 
-    def kernel(self, n_per_frame: float, shape: tuple[int, int]) -> Kernel:
-        """The kernel for this many visited pixels a frame."""
-        usual = density_kernel(n_per_frame, shape, self.causal)
+    def kernel(
+        self, n_per_frame: float, shape: tuple[int, int], n_frames: int | None = None
+    ) -> Kernel:
+        """The kernel for this many visited pixels a frame (and frames, if there are only a few)."""
+        usual = density_kernel(n_per_frame, shape, self.causal, None if self.causal else n_frames)
         return Kernel(
             usual.width if self.width is None else self.width,
             usual.memory if self.memory is None else self.memory,
@@ -163,7 +165,10 @@ def fit_local(
         quantum = grey_step(np.asarray(pixels.values))
     if init is None:
         init = fit(model, pixels, tolerance=START_TOLERANCE, quantum=quantum).params
-    kernel = local.kernel(float(np.mean(np.asarray(pixels.n_pixels))), pixels.shape)
+    init = _mended(init)
+    kernel = local.kernel(
+        float(np.mean(np.asarray(pixels.n_pixels))), pixels.shape, pixels.n_frames
+    )
     widths = (kernel.width, WIDER * kernel.width)[: local.levels]
     cells = tuple(cells_for(w, pixels.shape) for w in widths)
     numbers = {
@@ -189,6 +194,20 @@ def fit_local(
     return LocalFit(*out, kernel, local.interaction is None)
 
 
+def _mended(params: Params) -> Params:
+    """Frames whose start is not finite start from the median of the others."""
+
+    def mend(a: Array) -> Array:
+        values = np.array(a)
+        good = np.isfinite(values).all(axis=-1)
+        if good.all() or not good.any():
+            return a
+        values[~good] = np.median(values[good], axis=0)
+        return jnp.asarray(values)
+
+    return jax.tree.map(mend, params)
+
+
 @eqx.filter_jit
 def _fit_all(model, pixels, init, past, numbers, cells, causal: bool, learn: bool, max_steps: int):
     values = pixels.values
@@ -209,7 +228,6 @@ def _fit_all(model, pixels, init, past, numbers, cells, causal: bool, learn: boo
             past,
             numbers,
             cells,
-            pixels.shape,
             causal,
             learn,
             max_steps,
@@ -222,9 +240,7 @@ def _fit_all(model, pixels, init, past, numbers, cells, causal: bool, learn: boo
             at = (pixels.rows[None], pixels.cols[None], design[:, None], weight[None])
         else:
             at = (at[0], at[1], jnp.moveaxis(at[2], 1, 0), at[3])
-        return fit_movie(
-            model, z, *at, first, None, numbers, cells, pixels.shape, causal, learn, max_steps
-        )[:4]
+        return fit_movie(model, z, *at, first, None, numbers, cells, causal, learn, max_steps)[:4]
 
     def replicate_first(a: Array) -> Array:
         return jnp.moveaxis(a, 1, 0)

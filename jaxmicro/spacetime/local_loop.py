@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxmicro.mixture.ecm import MIN_PIXELS_PER_PARAMETER, Fit, Result
-from jaxmicro.mixture.gmrm import Params
+from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.mixture.lanes import Lane, batched_map
 from jaxmicro.mixture.maximise import m_step
 from jaxmicro.spacetime.local_em import Sums, make_level, movie_step
+from jaxmicro.spacetime.smooth import Cells
 
 INTERACTION_RANGE = (0.5, 3.0)  # learned strengths stay inside
 
@@ -26,8 +27,6 @@ class _State(eqx.Module):
     params: Params
     old: Float[Array, "T k n"]
     interaction: Float[Array, ""]
-    log_likelihood: Float[Array, " T"]
-    count: Float[Array, " K"]
     step: Int[Array, ""]
     gap: Float[Array, ""]
     length: Float[Array, ""]
@@ -35,15 +34,32 @@ class _State(eqx.Module):
 
 
 def fit_movie(
-    model, values, rows, cols, design, weight, start, past, numbers, cells, shape, causal, learn,
-    max_steps,
-):  # fmt: skip
+    model: GMRM,
+    values: Float[Array, "T n"],
+    rows: Int[Array, "S n"],
+    cols: Int[Array, "S n"],
+    design: Float[Array, "P S n"],
+    weight: Float[Array, "S n"],
+    start: Params,
+    past: Past | None,
+    numbers: dict,
+    cells: tuple[Cells, ...],
+    causal: bool,
+    learn: bool,
+    max_steps: int,
+) -> tuple[Fit, Float[Array, "T K n"], Float[Array, "T n"], Float[Array, ""], Past | None]:
+    """Fit one movie; see `jaxmicro.spacetime.local`.
+
+    `numbers` holds width of each kernel, decay, pseudo_count, interaction to start from,
+    tolerance and sd_floor. Returns fit, responsibilities, neighbours, interaction, what later
+    frames inherit.
+    """
     n_frames = values.shape[0]
     k = model.n_classes
     dtype = values.dtype
     full_weight = jnp.broadcast_to(weight, values.shape)
     used = full_weight > 0
-    bad = jnp.any(used & ~jnp.isfinite(values))
+    bad = jnp.any(used & ~jnp.isfinite(values), axis=-1)
     z = jnp.where(used & jnp.isfinite(values), values, 0)
     count = jnp.maximum(jnp.sum(full_weight), 1)
     centre = jnp.sum(full_weight * z) / count
@@ -102,24 +118,26 @@ def fit_movie(
             new,
             sums.responsibilities,
             interaction,
-            sums.log_likelihood,
-            jnp.sum(sums.stats.s0, axis=0),
             s.step + 1,
             0.5 * length / (1 - ratio),
             length,
             s.trace.at[s.step].set(level),
         )
 
-    zero = jnp.zeros((), jnp.int32)
     inf = jnp.asarray(jnp.inf, dtype)
     state = jax.lax.while_loop(
         lambda s: (s.step < max_steps) & (s.gap > numbers["tolerance"]),
         body,
         _State(
-            params, old, numbers["interaction"], jnp.zeros(n_frames, dtype), jnp.zeros(k, dtype),
-            zero, inf, inf, jnp.full(max_steps, jnp.nan, dtype),
+            params,
+            old,
+            numbers["interaction"],
+            jnp.zeros((), jnp.int32),
+            inf,
+            inf,
+            jnp.full(max_steps, jnp.nan, dtype),
         ),
-    )  # fmt: skip
+    )
 
     sums, inherited = movie_step(
         state.params,
@@ -134,8 +152,11 @@ def fit_movie(
     last_class = jnp.maximum(full_weight - jnp.sum(resp, axis=1), 0)
     resp = jnp.concatenate([resp, last_class[:, None]], axis=1)
     order = jnp.argsort(jnp.mean(state.params.means, axis=0))
-    finite = jnp.all(jnp.isfinite(sums.log_likelihood)) & ~bad
-    nan = jnp.where(finite, 1.0, jnp.nan).astype(dtype)
+    finite = jnp.isfinite(sums.log_likelihood) & ~bad
+    if model.share:
+        finite = jnp.broadcast_to(jnp.all(finite), finite.shape)
+    per_frame_nan = jnp.where(finite, 1.0, jnp.nan).astype(dtype)
+    nan = per_frame_nan[:, None]
     p = state.params
     params = Params(
         p.weights[:, order] * nan,
@@ -150,7 +171,6 @@ def fit_movie(
     result = jnp.where(jnp.any(held < 5), Result.empty_class, result)
     need = MIN_PIXELS_PER_PARAMETER * model.n_parameters(n_frames)
     result = jnp.where(jnp.sum(full_weight) < need, Result.too_few_pixels, result)
-    result = jnp.where(finite, result, Result.nonfinite).astype(jnp.int32)
 
     def every(a: Array) -> Array:
         return jnp.broadcast_to(a, (n_frames, *a.shape))
@@ -158,10 +178,10 @@ def fit_movie(
     per_frame = jnp.sum(full_weight, axis=-1)
     out = Fit(
         params,
-        (sums.log_likelihood - per_frame * jnp.log(scale)) * nan,
+        (sums.log_likelihood - per_frame * jnp.log(scale)) * per_frame_nan,
         every(state.trace - jnp.log(scale)),
         every(state.step + 1),
-        every(result),
+        jnp.where(finite, result, Result.nonfinite).astype(jnp.int32),
         every(state.gap),
     )
     carried = tuple(

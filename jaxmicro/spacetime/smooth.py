@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxmicro.errors import UsageError
 
+NEIGHBOURS = 9.0  # kernel-weighted sampled neighbours to aim at
 REACH = 3.0  # taps end at this many sds
 CELLS_PER_SD = 1.2  # so coarse that four taps a side are enough, so fine that steps do not show
 
@@ -195,15 +196,21 @@ def own_share(taps: Float[Array, " R"], where: Places) -> Float[Array, "S n"]:
     return along(where.down) * along(where.right)
 
 
-def density_kernel(n_per_frame: float, frame: tuple[int, int], causal: bool) -> Kernel:
-    """The kernel for this many visited pixels a frame: about ten neighbours, near in space first.
+def density_kernel(
+    n_per_frame: float, frame: tuple[int, int], causal: bool, n_frames: int | None = None
+) -> Kernel:
+    """The kernel for this many visited pixels a frame: about nine neighbours, near in space first.
 
     The sd falls as density^-.35 (1 pixel at full frames, 5 at 1 %) and the memory makes up the
-    number of neighbours; both were found on simulated movies by the held-out log-loss.
+    number of neighbours; both were found on simulated movies by the held-out log-loss. Movies of
+    fewer frames than the memory needs (`n_frames`) get a wider Gaussian instead.
     """
     density = min(1.0, max(n_per_frame / (frame[0] * frame[1]), 1e-6))
     width = density**-0.35
-    frames = max(1.0, 9.0 / (2 * math.pi * density**0.3))  # frames' worth of weight
+    frames = max(1.0, NEIGHBOURS / (2 * math.pi * density**0.3))  # frames' worth of weight
+    if n_frames is not None and n_frames < frames:
+        frames = float(n_frames)
+        width = max(width, math.sqrt(NEIGHBOURS / (2 * math.pi * density * frames)))
     decay = 1 - 1 / frames if causal else (frames - 1) / (frames + 1)
     memory = -1 / math.log(decay) if decay > 1e-3 else 0.0
     return Kernel(width, memory, causal)
