@@ -43,7 +43,7 @@ from jaxmicro.spacetime.local_loop import Past, fit_movie
 from jaxmicro.spacetime.smooth import Kernel, cells_for, density_kernel
 
 WIDER = 3.0  # the second kernel is this much wider in space
-START_TOLERANCE = 1e-4  # nats per pixel: how well the plain fit that starts things is done
+START_TOLERANCE = 1e-6  # nats per pixel: a start stopped sooner can lie in a wrong basin
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,6 +21,7 @@ from jaxmicro.spacetime.smooth import (
     taps_of,
 )
 
+FEW = 4096  # pixels a frame that decide the interaction's strength
 FLOOR = 1e-6  # least proportion of a class anywhere: the likelihood can always outvote it
 
 
@@ -133,8 +134,12 @@ def proportions(
         sums = read(smoothed, where.cell, where.down, where.right, level.cells.side)
         others = jnp.maximum(sums - share[None] * old, 0)
         m = (pseudo_count * m + others) * (1 / (pseudo_count + count))[None]
-    last = 1 - jnp.sum(m, axis=0, keepdims=True)
-    return jnp.log(jnp.maximum(jnp.concatenate([m, last]), FLOOR))
+    # The last class is what is left of 1. The matrix product also stores its result, where fused
+    # loops would gather and smooth again for every reader.
+    to_all = jnp.concatenate([jnp.eye(k), -jnp.ones((1, k))]).astype(old.dtype)
+    rest = (jnp.arange(k + 1) == k).astype(old.dtype)
+    every = jax.lax.dot(to_all, m, precision=jax.lax.Precision.HIGHEST) + rest[:, None]
+    return jnp.log(jnp.maximum(every, FLOOR))
 
 
 def frame_step(
@@ -150,25 +155,37 @@ def frame_step(
     """E-step of one frame; log pi = b log m + constant.
 
     b goes from 1 without neighbours to `interaction` with many: `known` is how far. `slope` and
-    `curvature` are those of the pseudo-likelihood of the responsibilities in `interaction`.
+    `curvature` are those of the pseudo-likelihood of the responsibilities in `interaction`, from
+    every s-th pixel of large frames.
     """
-    scaled = (1 + (interaction - 1) * known)[None] * log_m
-    top = jnp.max(scaled, axis=0)
-    pi = jnp.exp(scaled - top[None])
-    norm = jnp.sum(pi, axis=0)
-    log_pi = scaled - (top + jnp.log(norm))[None]
-    resp, u, log_likelihood = posterior(params, values, design, weight, log_pi)
+    k = log_m.shape[0]
+    power = 1 + (interaction - 1) * known
+    exact = {"precision": jax.lax.Precision.HIGHEST}
+    log_weights = jax.lax.dot(jnp.eye(k, dtype=log_m.dtype), power[None] * log_m, **exact)
+    # FLOOR**10 is still a float32 above 0, so no largest term need be taken out
+    norm = jax.lax.dot(jnp.ones((1, k), log_m.dtype), jnp.exp(log_weights), **exact)[0]
+    resp, u, unnormalised = posterior(params, values, design, weight, log_weights)
+    log_likelihood = unnormalised - pairwise_sum(weight * jnp.log(norm))
     new = resp[:-1]
+    step = (new - old).reshape(-1)
 
-    pi = pi * (1 / norm)[None]
-    mean = jnp.sum(pi * log_m, axis=0)
-    square = jnp.sum(pi * log_m * log_m, axis=0)
-    slope = jnp.sum(known * (jnp.sum(resp * log_m, axis=0) - weight * mean))
-    curvature = jnp.sum(weight * known**2 * jnp.maximum(square - mean**2, 0))
-    moved = 2 * (new - old) ** 2 / jnp.maximum(new + old, 1e-6)
-    return Sums(
-        log_likelihood, moments(params, resp, u, design), new, slope, curvature, jnp.sum(moved)
-    )
+    some = slice(None, None, max(1, values.shape[0] // FEW))
+    lm, r, w, q = log_m[:, some], resp[:, some], weight[some], known[some]
+    pi = jnp.exp(log_weights[:, some]) / norm[some][None]
+    mean = jnp.sum(pi * lm, axis=0)
+    slope = jnp.sum(q * (jnp.sum(r * lm, axis=0) - w * mean))
+    spread = jnp.sum(pi * lm * lm, axis=0) - mean**2
+    curvature = jnp.sum(w * q**2 * jnp.maximum(spread, 0))
+    change = 4 * jnp.dot(step, step, **exact)
+    return Sums(log_likelihood, moments(params, resp, u, design), new, slope, curvature, change)
+
+
+def pairwise_sum(terms: Float[Array, " n"]) -> Float[Array, ""]:
+    """Sum in two levels: float32 error grows with the length of a run, so keep the runs short."""
+    n = terms.shape[0]
+    width = max(1, int(n**0.5))
+    head = terms[: n - n % width].reshape(-1, width)
+    return jnp.sum(jnp.sum(head, axis=1)) + jnp.sum(terms[n - n % width :])
 
 
 def movie_step(

@@ -14,6 +14,7 @@ from jaxmicro.mixture.maximise import m_step
 from jaxmicro.spacetime.local_em import Sums, make_level, movie_step
 from jaxmicro.spacetime.smooth import Cells
 
+DAMPING = 0.2  # all pixels move at once: undamped, neighbours can swap classes for ever
 INTERACTION_RANGE = (0.5, 3.0)  # learned strengths stay inside
 
 
@@ -116,7 +117,7 @@ def fit_movie(
         level = jnp.sum(sums.log_likelihood) / count
         return _State(
             new,
-            sums.responsibilities,
+            sums.responsibilities + DAMPING * (s.old - sums.responsibilities),
             interaction,
             s.step + 1,
             0.5 * length / (1 - ratio),

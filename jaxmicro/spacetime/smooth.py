@@ -153,7 +153,7 @@ def smooth(maps: Float[Array, "maps Y X"], taps: Float[Array, " R"]) -> Float[Ar
         pad = [(0, 0)] * 3
         pad[axis] = (reach, reach)
         size = maps.shape[axis]
-        wide = jax.lax.optimization_barrier(jnp.pad(maps, pad))
+        wide = jnp.pad(maps, pad)
         total = taps[0] * jax.lax.slice_in_dim(wide, reach, reach + size, axis=axis)
         for d in range(1, reach + 1):
             before = jax.lax.slice_in_dim(wide, reach - d, reach - d + size, axis=axis)
