@@ -165,7 +165,7 @@ def fit_local(
         quantum = grey_step(np.asarray(pixels.values))
     if init is None:
         init = fit(model, pixels, tolerance=START_TOLERANCE, quantum=quantum).params
-    init = _mended(init)
+    init = jax.tree.map(lambda a: a.astype(pixels.values.dtype), _mended(init))
     kernel = local.kernel(
         float(np.mean(np.asarray(pixels.n_pixels))), pixels.shape, pixels.n_frames
     )

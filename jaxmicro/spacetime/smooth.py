@@ -141,9 +141,15 @@ def over_time(
 
 
 def taps_of(width: Float[Array, ""] | float, cells: Cells, dtype: jnp.dtype) -> Float[Array, " R"]:
-    """Half of the symmetric taps: weight at 0, 1, .. cells."""
+    """Half of the symmetric taps: weight at 0, 1, .. cells.
+
+    Binning and interpolation add side^2 (1/12 + 1/6) to the kernel's variance; the taps are that
+    much narrower, and higher, so that a pixel weighs the same in all.
+    """
     step = jnp.arange(cells.reach + 1, dtype=dtype) * cells.side
-    return jnp.exp(-0.5 * (step / width) ** 2)
+    spread = 0.25 * cells.side**2 if cells.side > 1 else 0.0
+    narrow = jnp.maximum(width**2 - spread, 0.25 * width**2)
+    return jnp.exp(-0.5 * step**2 / narrow) * jnp.sqrt(width**2 / narrow)
 
 
 def smooth(maps: Float[Array, "maps Y X"], taps: Float[Array, " R"]) -> Float[Array, "maps Y X"]:

@@ -15,6 +15,7 @@ continuous and may be traced; the box that the kernel lives in (`reach`, `frames
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -63,7 +64,7 @@ class SoftVote(eqx.Module):
         edge: float = 0.5,
         reach: int | None = None,
         frames: int | None = None,
-        dtype: jnp.dtype | None = None,
+        dtype: Any = None,
     ) -> SoftVote:
         """A soft vote near the hard one; `reach` and `frames` leave room for the ball to grow.
 
