@@ -78,7 +78,7 @@ def dense_maps(
 
 def entropy_bits(foreground: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     """Entropy of a foreground probability: 0 sure, 1 bit where it could be either."""
-    p = np.clip(foreground, 1e-12, 1 - 1e-12)
+    p = np.clip(np.asarray(foreground, np.float64), 1e-12, 1 - 1e-12)
     return -(p * np.log2(p) + (1 - p) * np.log2(1 - p))
 
 
