@@ -250,9 +250,7 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs="+", default=[1.0, 0.1, 0.01])
     parser.add_argument("--scenes", nargs="+", default=list(SHAPES), choices=SHAPES)
     home = os.environ.get("JAXMICRO_DATA")
-    parser.add_argument(
-        "--data", type=pathlib.Path, default=home, help="folder of the real movies"
-    )
+    parser.add_argument("--data", type=pathlib.Path, default=home, help="folder of the real movies")
     parser.add_argument("--no-phantoms", action="store_true", help="real movies only")
     args = parser.parse_args()
     size, scenes, rates, seeds = (24, 512, 512), args.scenes, args.rates, args.seeds

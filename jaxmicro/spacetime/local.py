@@ -268,4 +268,6 @@ def local_criteria(model: GMRM, fitted: LocalFit, pixels: Pixels) -> Criteria:
     entropy = -float(np.sum(np.where(seen, resp * np.log(np.maximum(resp, 1e-300)), 0.0)))
     total = float(np.sum(np.asarray(fitted.fit.log_likelihood, np.float64)))
     free = model.n_parameters(pixels.n_frames) + int(fitted.learned)
-    return Criteria(total, free, int(np.sum(np.asarray(pixels.n_pixels))), entropy)
+    n = int(np.sum(np.asarray(pixels.n_pixels)))
+    bic = -2 * total + free * float(np.log(n))
+    return Criteria(total, free, n, -2 * total + 2 * free, bic, bic + 2 * entropy)

@@ -154,7 +154,9 @@ def test_labels_area_and_trend_beat_the_plain_fit(scene, pixels, start, fitted):
     local = np.asarray(fitted.classify())
     assert np.mean(local == truth) > 0.995 > np.mean(plain == truth)
     real = truth == 3
-    assert abs(np.sum(local == 3) / real.sum() - 1) < 0.015
+    # 341 visited pixels are foreground: ten of them are 3 %
+    wrong = [abs(np.sum(labels == 3) / real.sum() - 1) for labels in (plain, local)]
+    assert wrong[1] < min(0.03, wrong[0])
     assert np.all(np.asarray(fitted.fit.result) == Result.converged)
 
 
@@ -166,11 +168,11 @@ def test_responsibilities_are_probabilities_and_weights_their_means(pixels, fitt
 
 
 def test_criteria_rank_local_above_plain(pixels, start, fitted):
-    plain = criteria(MODEL, fit(MODEL, pixels, init=start), pixels)
+    plain = criteria(MODEL, fit(MODEL, pixels, init=start).params, pixels)
     local = local_criteria(MODEL, fitted, pixels)
     assert local.n_parameters == plain.n_parameters + 1
     assert local.bic < plain.bic - 100
-    assert local.entropy < plain.entropy
+    assert local.icl - local.bic < plain.icl - plain.bic  # twice the entropy of the labels
 
 
 def turned(pixels, start, how):
