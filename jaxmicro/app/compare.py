@@ -16,6 +16,7 @@ from jaxmicro.data.sampling import Pixels, sample
 from jaxmicro.data.survey import survey
 from jaxmicro.mixture.criteria import criteria
 from jaxmicro.mixture.ecm import Result, fit
+from jaxmicro.spacetime.local import fit_local, local_criteria
 
 
 def compare(
@@ -30,8 +31,9 @@ def compare(
     """One row per variant, best BIC first.
 
     `n_pixels` is the number of visited pixels, which is what the fit saw; `bic_above_best` in
-    nats x 2. A variant whose fit did not converge in every frame says so in `result`, and its
-    criteria are those of the parameters it reached.
+    nats x 2. Local proportions are ranked by their pseudo-likelihood, in which each pixel is left
+    out of its own proportions (Forbes and Peyrard 2003). A variant whose fit did not converge in
+    every frame says so in `result`, and its criteria are those of the parameters it reached.
     """
     stages = stages or Stages()
     with stages.stage("sample", movie.n_frames) as advance:
@@ -52,8 +54,13 @@ def compare(
 def _row(name: str, variant: Variant, pixels: Pixels) -> dict[str, object]:
     began = time.perf_counter()
     model = variant.mixture.model()
-    fitted = fit(model, pixels, tolerance=variant.fit.tolerance, max_steps=variant.fit.max_steps)
-    found = criteria(model, fitted.params, pixels)
+    options, neighbours = variant.fit, variant.neighbours
+    if neighbours is None:
+        fitted = fit(model, pixels, tolerance=options.tolerance, max_steps=options.max_steps)
+        found = criteria(model, fitted.params, pixels)
+    else:
+        local = fit_local(model, pixels, neighbours, max_steps=options.max_steps)
+        fitted, found = local.fit, local_criteria(model, local, pixels)
     codes, counts = np.unique(np.asarray(fitted.result), return_counts=True)
     ended = " ".join(f"{n} {Result(int(c)).name}" for c, n in zip(codes, counts, strict=True))
     return {
@@ -61,6 +68,7 @@ def _row(name: str, variant: Variant, pixels: Pixels) -> dict[str, object]:
         "classes": variant.mixture.classes,
         "trend": variant.mixture.trend or "none",
         "shared": " ".join(variant.mixture.share) or "none",
+        "proportions": variant.mixture.proportions,
         "n_pixels": found.n_pixels,
         "n_parameters": found.n_parameters,
         "log_likelihood": found.log_likelihood,

@@ -56,23 +56,35 @@ def write_fit(path: pathlib.Path, run: Quantified) -> None:
     fit_dataset(run).to_netcdf(path, engine="h5netcdf")
 
 
-def write_labels(path: pathlib.Path, run: Quantified) -> None:
-    """labels.tif: OME-TIFF, 0 not visited, 127 background, 255 foreground, calibrated."""
-    frames = (run.labels(t) for t in range(run.pixels.n_frames))
-    shape = (run.pixels.n_frames, *run.pixels.shape)
-    write_ome(path, frames, shape, run.movie.pixel_size_nm, run.movie.frame_interval_s)
+def write_labels(path: pathlib.Path, run: Quantified, dense: bool = False) -> None:
+    """labels.tif: OME-TIFF, 0 not visited, 127 background, 255 foreground, calibrated.
+
+    With `dense` every pixel has a label, an estimate where none was visited, and a second channel
+    holds the posterior entropy of foreground against background: 255 is 1 bit.
+    """
+    t, (y, x) = run.pixels.n_frames, run.pixels.shape
+    calibration = run.movie.pixel_size_nm, run.movie.frame_interval_s
+    if dense:
+        names = ("foreground, estimated where not visited", "posterior entropy, 255 = 1 bit")
+        planes = (plane for frame in run.dense_labels() for plane in frame)
+        write_ome(path, planes, (t, 2, y, x), *calibration, channels=names)
+        return
+    write_ome(path, (run.labels(i) for i in range(t)), (t, y, x), *calibration)
 
 
 def write_ome(
     path: pathlib.Path,
     frames: Iterator[np.ndarray],
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     pixel_size_nm: tuple[float, float] | None,
     frame_interval_s: float | None,
     dtype: type = np.uint8,
+    channels: tuple[str, ...] = (),
 ) -> None:
-    """A calibrated OME-TIFF movie, written frame by frame."""
-    metadata: dict[str, object] = {"axes": "TYX"}
+    """A calibrated OME-TIFF movie, (t, y, x) or (t, channel, y, x), written plane by plane."""
+    metadata: dict[str, object] = {"axes": "TCYX" if channels else "TYX"}
+    if channels:
+        metadata["Channel"] = {"Name": list(channels)}
     if pixel_size_nm is not None:
         metadata |= {
             "PhysicalSizeY": pixel_size_nm[0] / 1000,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,8 @@ from jaxmicro.mixture.ecm import Fit, Result, fit
 from jaxmicro.mixture.gmrm import GMRM
 from jaxmicro.mixture.trend import Trend
 from jaxmicro.spacetime.correct import Vote, vote
+from jaxmicro.spacetime.dense import dense_maps, entropy_bits
+from jaxmicro.spacetime.local import Local, LocalFit, fit_local
 
 DEFAULT_TREND = "x + y"
 DEFAULT_CLASSES = (2, 3, 4, 5)
@@ -50,6 +52,7 @@ class Quantified:
     alone: np.ndarray | None
     rate: float | None
     notes: tuple[str, ...]
+    local: LocalFit | None = None
 
     @property
     def results(self) -> list[str]:
@@ -65,6 +68,26 @@ class Quantified:
         seen = weight > 0
         out[rows[seen], cols[seen]] = np.where(self.foreground[t][seen], FOREGROUND, BACKGROUND)
         return out
+
+    def dense_labels(self) -> Iterator[np.ndarray]:
+        """Frames as (2, y, x) uint8: 255 foreground by the dense map, and its entropy.
+
+        An estimate wherever nothing was visited; entropy 255 is 1 bit: it could be either.
+        """
+        settings = self.variant.neighbours or Local()
+        if self.local is None:
+            responsibilities = self.model.responsibilities(self.fit.params, self.pixels)
+            strength = 1.0
+        else:
+            responsibilities, strength = self.local.responsibilities, float(self.local.interaction)
+        maps = dense_maps(
+            responsibilities, self.pixels, self.fit.params.weights, settings, strength
+        )
+        for frame in maps:
+            chance = frame[list(self.partition.foreground)].sum(axis=0)
+            labels = np.where(chance > 0.5, FOREGROUND, BACKGROUND)
+            entropy = np.rint(255 * entropy_bits(chance))
+            yield np.stack([labels, entropy]).astype(np.uint8)
 
 
 def narrow(
@@ -130,17 +153,23 @@ def quantify(
             variant, note = choose(pixels)
             notes.append(note)
     model = variant.mixture.model()
+    local = None
     with stages.stage("fit") as advance:
-        fitted = fit(
-            model, pixels, tolerance=variant.fit.tolerance, max_steps=variant.fit.max_steps
-        )
+        options, neighbours = variant.fit, variant.neighbours
+        if neighbours is None:
+            fitted = fit(model, pixels, tolerance=options.tolerance, max_steps=options.max_steps)
+        else:
+            local = fit_local(model, pixels, neighbours, max_steps=options.max_steps)
+            fitted = local.fit
+            notes += _local_notes(local, pixels)
         fitted = jax.block_until_ready(fitted)
         advance(movie.n_frames)
     notes += _result_notes(fitted)
     rule = variant.foreground
     parts = partition(fitted.params, rule.rule, tuple(rule.ranks), rule.overlap)
     with stages.stage("correct") as advance:
-        labels = parts.is_foreground(np.asarray(model.classify(fitted.params, pixels)))
+        classes = model.classify(fitted.params, pixels) if local is None else local.classify()
+        labels = parts.is_foreground(np.asarray(classes))
         voted = _corrected(labels, pixels, variant)
         if voted is not None:
             labels = np.asarray(voted.labels)
@@ -170,6 +199,7 @@ def quantify(
         alone=None if voted is None else np.asarray(voted.n_alone),
         rate=rate,
         notes=tuple(notes),
+        local=local,
     )
 
 
@@ -210,6 +240,21 @@ def _corrected(labels: np.ndarray, pixels: Pixels, variant: Variant) -> Vote | N
         variant.correction.neighbourhood(),
         variant.correction.threshold,
     )
+
+
+def _local_notes(local: LocalFit, pixels: Pixels) -> list[str]:
+    kernel = local.kernel
+    notes = [
+        f"local proportions: kernel of sd {kernel.width:.3g} pixels and {kernel.memory:.3g} frames"
+        f"{' of the past' if kernel.causal else ''}, interaction {float(local.interaction):.3g}"
+    ]
+    alone, total = int(np.sum(local.n_alone)), int(np.sum(pixels.n_pixels))
+    if alone > 0.05 * total:
+        notes.append(
+            f"{100 * alone / total:.0f} % of the visited pixels have no visited neighbour within "
+            "the local kernel and use their frame's weights; widen the kernel ([local] width)"
+        )
+    return notes
 
 
 def _vote_notes(voted: Vote, pixels: Pixels) -> list[str]:

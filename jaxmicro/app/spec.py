@@ -13,6 +13,7 @@ from jaxmicro.errors import UsageError
 from jaxmicro.growth.partition import DEFAULT_OVERLAP, RULES
 from jaxmicro.mixture.gmrm import GMRM, SHAREABLE
 from jaxmicro.mixture.trend import Trend
+from jaxmicro.spacetime.local import Local
 from jaxmicro.spacetime.neighbourhood import Neighbourhood
 
 
@@ -33,6 +34,10 @@ class Mixture(Table):
         list[Literal["means", "sds", "gain"]], Field(description=f"any of {list(SHAREABLE)}")
     ] = []
     gain: Annotated[bool, Field(description="true or false")] = False
+    proportions: Annotated[
+        Literal["global", "local"],
+        Field(description="'global' (one weight per class and frame) or 'local' (by neighbours)"),
+    ] = "global"
 
     @pydantic.model_validator(mode="after")
     def _buildable(self) -> Mixture:
@@ -89,6 +94,30 @@ class Correction(Table):
         return Neighbourhood(radius=self.radius, metric=self.metric, causal=self.causal)
 
 
+class LocalOptions(Table):
+    """[local]: how local proportions follow the neighbours; what is left out adapts."""
+
+    causal: Annotated[bool, Field(description="true (past and present frames only) or false")] = (
+        False
+    )
+    width: Annotated[
+        float | None, Field(gt=0, le=256, description="sd of the kernel, 0 to 256 pixels")
+    ] = None
+    memory: Annotated[
+        float | None, Field(ge=0, le=10_000, description="0 to 10000 frames to fall to 1/e")
+    ] = None
+    pseudo_count: Annotated[
+        float, Field(gt=0, le=1000, description="a number of pixels above 0, at most 1000")
+    ] = 1.0
+    interaction: Annotated[
+        float | None, Field(gt=0, le=10, description="a strength above 0 and at most 10")
+    ] = None
+    levels: Annotated[int, Field(ge=1, le=2, description="1 or 2")] = 1
+
+    def settings(self) -> Local:
+        return Local(**self.model_dump())
+
+
 class Variant(Table):
     """A whole model file for `quantify`, `compare`, `study` and `posterior`."""
 
@@ -97,6 +126,20 @@ class Variant(Table):
     fit: FitOptions = FitOptions()
     foreground: Foreground = Foreground()
     correction: Correction | None = None
+    local: LocalOptions | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _local_goes_with_proportions(self) -> Variant:
+        if self.local is not None and self.mixture.proportions != "local":
+            raise ValueError("a table [local] needs proportions = 'local' in [mixture]")
+        return self
+
+    @property
+    def neighbours(self) -> Local | None:
+        """Settings of the local proportions, or None for global ones."""
+        if self.mixture.proportions == "global":
+            return None
+        return (self.local or LocalOptions()).settings()
 
     def to_toml(self) -> str:
         """The variant as a TOML file, defaults written out."""
@@ -105,7 +148,10 @@ class Variant(Table):
             table = getattr(self, name)
             if isinstance(table, Table):
                 out += ["", f"[{name}]"]
-                out += [f"{k} = {_toml_value(v)}" for k, v in table.model_dump().items()]
+                out += [
+                    f"{k} = {_toml_value(v)}"
+                    for k, v in table.model_dump(exclude_none=True).items()
+                ]
         return "\n".join(out).lstrip("\n") + "\n"
 
 

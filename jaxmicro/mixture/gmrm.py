@@ -149,11 +149,21 @@ def e_step(
     variances need.
     """
     resp, u, log_likelihood = posterior(params, values, design, weight)
+    return log_likelihood, moments(params, resp, u, design)
+
+
+def moments(
+    params: Params,
+    resp: Float[Array, "K n"],
+    u: Float[Array, "K n"],
+    design: Float[Array, "P n"],
+) -> Stats:
+    """Sufficient statistics from weighted responsibilities and standardised residuals."""
     moment = resp * u
     sums = product(resp, moment_table(design))
     sums_u = product(moment, moment_table(design, order=1))
     sd, p = params.sds, design.shape[0]
-    return log_likelihood, Stats(
+    return Stats(
         sums[:, 0],
         sums_u[:, 0] * sd,
         jnp.sum(moment * u, axis=1) * sd**2,
@@ -168,8 +178,11 @@ def posterior(
     values: Float[Array, " n"],
     design: Float[Array, "P n"],
     weight: Float[Array, " n"],
+    log_weights: Float[Array, "K n"] | None = None,
 ) -> tuple[Float[Array, "K n"], Float[Array, "K n"], Float[Array, ""]]:
     """Weighted responsibilities, standardised residuals, and the summed log-likelihood.
+
+    `log_weights` are class proportions of each pixel, in the place of the frame's weights.
 
     The residuals of all classes come from one matrix product, whatever the gains: it is faster
     than building the trend row by row, and its result is stored once instead of being
@@ -182,8 +195,11 @@ def posterior(
     shift = jax.lax.dot(affine, fixed, precision=jax.lax.Precision.HIGHEST)
     u = values[None, :] * inverse[:, None] + shift
     tiny = jnp.finfo(values.dtype).tiny
-    constant = jnp.log(jnp.maximum(params.weights, tiny) * inverse) - 0.5 * _LOG_2PI
+    weights = params.weights if log_weights is None else jnp.ones_like(params.weights)
+    constant = jnp.log(jnp.maximum(weights, tiny) * inverse) - 0.5 * _LOG_2PI
     log_joint = constant[:, None] - 0.5 * u * u
+    if log_weights is not None:
+        log_joint = log_joint + log_weights
     top = jnp.max(log_joint, axis=0)
     density = jnp.exp(log_joint - top[None])
     total = jnp.sum(density, axis=0)

@@ -55,6 +55,13 @@ def quantify(
     baseline: Annotated[
         str, typer.Option(help="none, or first: subtract the first frame's area.")
     ] = "none",
+    dense: Annotated[
+        bool,
+        typer.Option(
+            "--dense",
+            help="labels.tif estimates every pixel, with an entropy channel; areas do not use it.",
+        ),
+    ] = False,
     force: Force = False,
 ) -> None:
     """Measure the foreground of a movie, frame by frame, with standard errors."""
@@ -87,7 +94,7 @@ def quantify(
         with stages.stage("write"):
             files.write_growth(folder / "growth.csv", run.growth)
             files.write_fit(folder / "fit.nc", run)
-            files.write_labels(folder / "labels.tif", run)
+            files.write_labels(folder / "labels.tif", run, dense)
             (folder / "model.toml").write_text(run.variant.to_toml(), encoding="utf-8")
             figures = plot.all_figures(run, folder / "figures")
         inputs = {movie: sha256(movie)} | ({} if mask is None else {mask: sha256(mask)})
