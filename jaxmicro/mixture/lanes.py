@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from jaxmicro.mixture.gmrm import Params, Stats, e_step
 
+CHUNK = 32_768  # pixels of small frames worked on together where no matrix product is in the way
 BLOCK = 8192  # pixels of a frame worked on together: some forty rows of them stay in cache
 THIN = 16_384  # pixels a frame that the first stage of a large fit looks at
 
