@@ -4,6 +4,7 @@ import pathlib
 
 import pytest
 
+from jaxmicro.app.cli import listed
 from jaxmicro.app.spec import Variant, load
 from jaxmicro.errors import UsageError
 
@@ -70,3 +71,17 @@ def test_every_quantify_model_of_the_project_loads():
     loaded = [load(p) for p in folder.glob("*.toml") if "[mixture]" in p.read_text()]
     assert len(loaded) >= 5
     assert all(isinstance(v, Variant) and v.description for v in loaded)
+
+
+def test_options_that_take_several_files_take_a_glob_of_the_shell():
+    given = ["enhance", "--train", "a.tif", "b.tif", "--out", "o", "--apply", "c.tif", "--force"]
+    assert listed(given) == [
+        "enhance", "--train", "a.tif", "--train", "b.tif", "--out", "o", "--apply", "c.tif",
+        "--force",
+    ]  # fmt: skip
+    assert listed(["compare", "m.tif", "a.toml", "b.toml"]) == [
+        "compare",
+        "m.tif",
+        "a.toml",
+        "b.toml",
+    ]

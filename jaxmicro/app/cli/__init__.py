@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import sys
 from typing import Annotated
 
 import typer
@@ -41,13 +42,29 @@ def _root(
         raise typer.Exit
 
 
+def listed(arguments: list[str], options: tuple[str, ...] = ("--train", "--apply")) -> list[str]:
+    """`--train a b` as `--train a --train b`, so that the shell's globs work with these options."""
+    out: list[str] = []
+    current = None
+    for word in arguments:
+        if word.startswith("--"):
+            current = word if word in options else None
+            if current is None:
+                out.append(word)
+        elif current is not None:
+            out += [current, word]
+        else:
+            out.append(word)
+    return out
+
+
 def main() -> None:
     """Entry point of the `jaxmicro` command."""
     # Compilation is most of a short run: keep compiled programs from run to run.
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "jaxmicro"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
-    app(prog_name="jaxmicro")
+    app(listed(sys.argv[1:]), prog_name="jaxmicro")
 
 
 __all__ = ["app", "main"]
