@@ -158,17 +158,22 @@ def _fit_stage(blank, clean, noisy, sharp, recipe, penalties, seed, start, progr
         start=start,
         progress=progress,
     )
+    blank = dataclasses.replace(
+        blank,
+        coding=learned.atoms,
+        rebuilding=np.zeros((len(learned.atoms), sharp.shape[1]), np.float32),
+    )
     few = min(len(noisy), 20_000)
     test = max(1, few // 4)
     choices = []
     for penalty in penalties if recipe.penalty is None else (recipe.penalty,):
-        stage = dataclasses.replace(blank, coding=learned.atoms, penalty=float(penalty))
+        stage = dataclasses.replace(blank, penalty=float(penalty))
         stage = fit_twins(stage, noisy[test:few], sharp[test:few], linear)
         centred, mean = remove_mean(noisy[:test])
         rebuilt = stage.rebuild(stage.encode(centred), centred) + mean
         choices.append((float(penalty), float(np.sqrt(np.mean((rebuilt - sharp[:test]) ** 2)))))
     best = min(choices, key=lambda pair: pair[1])[0]
-    stage = dataclasses.replace(blank, coding=learned.atoms, penalty=best)
+    stage = dataclasses.replace(blank, penalty=best)
     return fit_twins(stage, noisy, sharp, linear), learned, tuple(choices)
 
 

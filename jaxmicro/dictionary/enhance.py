@@ -109,7 +109,9 @@ def constant_rim(values: np.ndarray) -> np.ndarray:
     rows |= np.logical_and.accumulate(same[:, ::-1], axis=1)[:, ::-1]
     cols = np.logical_and.accumulate(same, axis=0)
     cols |= np.logical_and.accumulate(same[::-1], axis=0)[::-1]
-    return (rows | cols) if (rows | cols).mean() > 0.01 else np.zeros(values.shape, bool)
+    rim = rows | cols
+    # a constant image is no rim: it is refused as what it is
+    return rim if rim.mean() > 0.01 and not rim.all() else np.zeros(values.shape, bool)
 
 
 def pixel_size(image: Image, option: str) -> float:

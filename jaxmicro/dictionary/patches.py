@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 
 from jaxmicro.errors import DataError, UsageError
 
@@ -86,7 +86,7 @@ class Band:
     def counts(self) -> tuple[int, ...]:
         return tuple(len(s) for s in self.starts)
 
-    def extract(self, image: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "n m"]:
+    def extract(self, image: Shaped[np.ndarray, "*shape"]) -> Shaped[np.ndarray, "n m"]:
         """All patches of the band, one a row, in the order of the image."""
         axes = (self.size,) * image.ndim
         windows = np.lib.stride_tricks.sliding_window_view(image, axes)
