@@ -293,8 +293,9 @@ def local_model() -> None:
         state = ["NOT reached", "reached"]
         print(
             f"  {rate:4.0%}: plain {plain / frames * 1e3:6.1f}, local {cold / frames * 1e3:6.1f}: "
-            f"{slower:.1f} times (asked 4: {state[slower <= 4]}); warm frame {seconds * 1e3:.1f} ms "
-            f"in {int(one.fit.steps[0])} passes (asked {asked}: {state[seconds * 1e3 <= asked]})"
+            f"{slower:.1f} times (asked 4: {state[slower <= 4]}); warm frame "
+            f"{seconds * 1e3:.1f} ms in {int(one.fit.steps[0])} passes "
+            f"(asked {asked}: {state[seconds * 1e3 <= asked]})"
         )
 
 

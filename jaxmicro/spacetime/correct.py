@@ -14,7 +14,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Shaped
 
 from jaxmicro.errors import UsageError
-from jaxmicro.spacetime.neighbourhood import TILE_VOXELS, Neighbourhood, neighbour_sum
+from jaxmicro.spacetime.neighbourhood import (
+    TILE_VOXELS,
+    Neighbourhood,
+    neighbour_sum,
+    sum_at_pixels,
+)
 
 
 class Vote(eqx.Module):
@@ -120,15 +125,16 @@ def _vote_frames(labels, visited, neighbourhood, gamma, n_classes) -> Vote:
 def _vote_movie(labels, rows, cols, weight, shape, neighbourhood, gamma, n_classes) -> Vote:
     rows, cols, weight = (jnp.broadcast_to(a, labels.shape) for a in (rows, cols, weight))
     visited, classes = weight > 0, labels.astype(jnp.int32)
-    n_frames = labels.shape[0]
-    times = jnp.broadcast_to(jnp.arange(n_frames)[:, None], labels.shape)
-    # padding is sent outside the frame, where it is dropped
-    rows_in = jnp.where(visited, rows, shape[0])
 
     def count(k):
-        grid = jnp.zeros((n_frames, *shape), bool)
-        grid = grid.at[times, rows_in, cols].max(classes == k, mode="drop")
-        return neighbour_sum(grid, neighbourhood)[times, rows, cols]
+        return sum_at_pixels(
+            classes == k,
+            rows,
+            cols,
+            visited,
+            shape,
+            lambda grid: neighbour_sum(grid, neighbourhood),
+        )
 
     counts = jax.lax.map(count, jnp.arange(n_classes, dtype=jnp.int32))
     new, alone = _decide(classes, counts, gamma)

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jaxmicro.errors import UsageError
 
@@ -133,6 +133,27 @@ def correlate(
         raise UsageError(f"origin {origin} does not lie in a kernel of shape {kernel.shape}")
     crop, inside = _crop(kernel.shape, origin, grid.shape[-3:])
     return _fft(grid, kernel[crop], inside)
+
+
+def sum_at_pixels(
+    values: Shaped[Array, "t n"],
+    rows: Int[Array, "t n"],
+    cols: Int[Array, "t n"],
+    visited: Bool[Array, "t n"],
+    shape: tuple[int, int],
+    total: Callable[[Array], Array],
+) -> Shaped[Array, "t n"]:
+    """Neighbour sums from sampled pixels to sampled pixels: scatter, `total`, gather.
+
+    `total` maps a (t, y, x) grid to sums on the grid: `neighbour_sum` or `correlate` with their
+    settings bound. Pixels that were not visited add nothing. Bool values stay exact counts.
+    """
+    n_frames = values.shape[0]
+    times = jnp.broadcast_to(jnp.arange(n_frames)[:, None], values.shape)
+    rows_in = jnp.where(visited, rows, shape[0])  # outside the frame, where it is dropped
+    grid = jnp.zeros((n_frames, *shape), values.dtype).at[times, rows_in, cols]
+    grid = grid.max(values, mode="drop") if values.dtype == bool else grid.add(values, mode="drop")
+    return total(grid)[times, rows, cols]
 
 
 # -- choosing -----------------------------------------------------------------------------------

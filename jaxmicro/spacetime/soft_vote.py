@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
 from jaxmicro.errors import UsageError
-from jaxmicro.spacetime.neighbourhood import Neighbourhood, correlate
+from jaxmicro.spacetime.neighbourhood import Neighbourhood, correlate, sum_at_pixels
 
 # Distances on the pixel grid differ by 1/(2r) or more, so this margin puts whole-number radii
 # inside the ball and nothing else; a vote weighs 3e-5 or more, so 1e-6 breaks ties and no vote.
@@ -120,14 +120,12 @@ def neighbour_shares(
     n_frames, _, n = probabilities.shape
     rows, cols, weight = (jnp.broadcast_to(a, (n_frames, n)) for a in (rows, cols, weight))
     visited = weight > 0
-    times = jnp.broadcast_to(jnp.arange(n_frames)[:, None], (n_frames, n))
-    rows_in = jnp.where(visited, rows, shape[0])  # padding falls outside and is dropped
     kernel = settings.kernel().astype(probabilities.dtype)
 
     def total(values: Float[Array, "t n"]) -> Float[Array, "t n"]:
-        grid = jnp.zeros((n_frames, *shape), probabilities.dtype)
-        grid = grid.at[times, rows_in, cols].add(values, mode="drop")
-        return correlate(grid, kernel, settings.origin)[times, rows, cols]
+        return sum_at_pixels(
+            values, rows, cols, visited, shape, lambda g: correlate(g, kernel, settings.origin)
+        )
 
     sums = jax.lax.map(total, jnp.moveaxis(probabilities, 1, 0))
     count = total(jnp.ones((n_frames, n), probabilities.dtype))

@@ -1,0 +1,80 @@
+"""Local proportions from the model file to the files of a run."""
+
+import numpy as np
+import pytest
+import tifffile
+
+from jaxmicro.app.files import write_labels
+from jaxmicro.app.quantify import quantify
+from jaxmicro.app.spec import Variant, load
+from jaxmicro.data.phantom import operando
+from jaxmicro.errors import UsageError
+
+TEXT = """
+[mixture]
+classes = 4
+trend = "x + y + x:y"
+share = ["means", "sds"]
+proportions = "local"
+[local]
+width = 2
+interaction = 1.5
+[foreground]
+rule = "brightest"
+"""
+
+
+@pytest.fixture(scope="module")
+def variant(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "local.toml"
+    path.write_text(TEXT, encoding="utf-8")
+    return load(path)
+
+
+@pytest.fixture(scope="module")
+def run(variant):
+    return quantify(operando(4, shape=(4, 64, 64)).movie, variant, rate=0.3)
+
+
+def test_keys_reach_the_fit_and_the_model_file_comes_back(variant, run, tmp_path):
+    assert run.local.kernel.width == 2.0
+    assert float(run.local.interaction) == 1.5
+    assert any("local proportions: kernel of sd 2 pixels" in note for note in run.notes)
+    again = tmp_path / "model.toml"
+    again.write_text(variant.to_toml(), encoding="utf-8")
+    assert load(again) == variant
+
+
+def test_areas_come_from_the_visited_pixels_alone(run):
+    visited = run.foreground.sum(axis=1) / run.foreground.shape[1] * 64 * 64
+    np.testing.assert_allclose(run.growth.area_px, visited, rtol=1e-6)
+
+
+def test_dense_labels_hold_an_estimate_and_its_entropy(run, tmp_path):
+    path = tmp_path / "labels.tif"
+    write_labels(path, run, dense=True)
+    with tifffile.TiffFile(path) as file:
+        assert file.series[0].axes == "TCYX"
+        assert "estimated where not visited" in file.ome_metadata
+        labels, entropy = np.moveaxis(file.asarray(), 1, 0)
+    assert set(np.unique(labels)) <= {127, 255}
+    rows, cols = np.asarray(run.pixels.rows), np.asarray(run.pixels.cols)
+    at = np.arange(4)[:, None], rows, cols
+    # a visited pixel shows its own class, unless its foreground is a near tie
+    same = (labels[at] == 255) == run.foreground
+    assert same.mean() > 0.999
+    seen = np.zeros(labels.shape, bool)
+    seen[at] = True
+    assert entropy[seen].mean() < entropy[~seen].mean()
+
+
+def test_local_table_needs_local_proportions():
+    with pytest.raises(ValueError, match="needs proportions = 'local'"):
+        Variant.model_validate({"mixture": {"classes": 2}, "local": {"causal": True}})
+
+
+def test_unknown_key_in_local_is_refused_by_name(tmp_path):
+    path = tmp_path / "bad.toml"
+    path.write_text(TEXT.replace("width", "widht"), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"local\.widht is not a known key"):
+        load(path)
