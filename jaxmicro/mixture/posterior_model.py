@@ -1,12 +1,14 @@
 """The GMRM as a NumPyro model: priors, classes marginalised, ordered means, walks over frames.
 
-All priors are in standardised grey values, (z - centre) / spread, with the mean and sd of the
-visited pixels of the lane (one frame, or the whole movie) unless a scaling is given.
+All priors are in standardised grey values, (z - centre) / spread: the range in which 99 % of the
+lane's visited pixels lie (a lane is one frame, or the whole movie) becomes -2 to 2. The range says
+where K classes can be; mean and sd of the grey values would say mostly how common they are.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import equinox as eqx
 import jax
@@ -28,21 +30,34 @@ from jaxmicro.mixture.posterior_likelihood import (
     pixel_log_likelihood,
 )
 
-WALKS = ("log_odds", "trend_walk")
+GAP_UNIT = 0.15  # of the usual gap: where the coordinate of a gap bends from linear to log
+
+
+class _Gaps(dist.LogNormal):
+    """A log-normal sampled through softplus: nearly linear where classes are well apart.
+
+    A class mean that is free between two firm neighbours makes one gap grow as the other
+    shrinks. In logs that is a thin curved ridge, on which NUTS diverges; in linear coordinates
+    it is a straight one, which the observed information whitens.
+    """
+
+    support = constraints.softplus_positive
 
 
 @dataclasses.dataclass(frozen=True)
 class Priors:
-    """Weakly informative priors, in sds of the grey values unless stated otherwise.
+    """Weakly informative priors, in quarters of the range of grey values (see the module).
 
     Pairs are (location, scale) of a normal, or (median, sd of the log) of a log-normal.
 
     Attributes:
       weights: concentration of the Dirichlet on class weights (single frames).
-      lowest_mean: normal prior of the darkest class mean, about the mean grey value.
+      lowest_mean: normal prior of the darkest class mean; None is (2 / K - 2, 0.5).
       gap: log-normal prior of the distance between neighbouring class means; None is
-        (3 / K, 0.75). A log-normal has no mass at 0, so two classes never change places.
-      sd: log-normal prior of class sds; None is (1 / K, 0.75).
+        (4 / K, 0.5). A log-normal has no mass at 0, so two classes never change places.
+      sd: log-normal prior of the sd that classes have in common; None is (1 / K, 0.5).
+      sd_ratio: sd of the log of a class's own sd over the common one. One detector records all
+        classes: a class of a few dozen pixels must not pose as a wide one under all others.
       trend: (scale, degrees of freedom) of the Student-t that shrinks trend coefficients to 0.
       dof: log-normal prior of the degrees of freedom of Student-t classes.
       log_odds: normal prior, in the first frame, of each class's log odds against the most
@@ -55,9 +70,10 @@ class Priors:
     """
 
     weights: float = 1.0
-    lowest_mean: tuple[float, float] = (-1.2, 1.0)
+    lowest_mean: tuple[float, float] | None = None
     gap: tuple[float, float] | None = None
     sd: tuple[float, float] | None = None
+    sd_ratio: float = 0.3
     trend: tuple[float, float] = (0.25, 3.0)
     dof: tuple[float, float] = (8.0, 0.75)
     log_odds: tuple[float, float] = (-1.0, 2.5)
@@ -177,13 +193,18 @@ def priors(setting: Setting, data: Data) -> Mixture:
         loc = jnp.full(size, jnp.log(pair[0]), dtype)
         return numpyro.sample(name, dist.LogNormal(loc, pair[1]).to_event(1))
 
-    loc, scale = (jnp.asarray(v, dtype) for v in prior.lowest_mean)
+    loc, scale = (jnp.asarray(v, dtype) for v in prior.lowest_mean or (2.0 / k - 2.0, 0.5))
     lowest = numpyro.sample("lowest_mean", dist.Normal(loc, scale))
     means = lowest[None]
     if k > 1:
-        gaps = log_normal("gaps", prior.gap or (3.0 / k, 0.75), k - 1)
+        median, width = prior.gap or (4.0 / k, 0.5)
+        unit = GAP_UNIT * median
+        loc = jnp.full(k - 1, -math.log(GAP_UNIT), dtype)
+        gaps = unit * numpyro.sample("scaled_gaps", _Gaps(loc, width).to_event(1))
         means = lowest + jnp.concatenate([jnp.zeros(1, dtype), jnp.cumsum(gaps)])
-    own_sds = log_normal("own_sds", prior.sd or (1.0 / k, 0.75), k)
+    common = log_normal("common_sd", prior.sd or (1.0 / k, 0.5), 1)
+    about = jnp.broadcast_to(jnp.log(common), (k,))
+    own_sds = numpyro.sample("own_sds", dist.LogNormal(about, prior.sd_ratio).to_event(1))
     sds = jnp.sqrt(own_sds**2 + data.grey_step**2 / 12)
     dof = jnp.asarray(1.0, dtype)
     if data.noise.likelihood == "student-t":

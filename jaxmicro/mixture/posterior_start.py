@@ -19,6 +19,7 @@ from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.mixture.lanes import Lane
 from jaxmicro.mixture.posterior_likelihood import Mixture, Noise
 from jaxmicro.mixture.posterior_model import (
+    GAP_UNIT,
     Data,
     Hint,
     RandomWalk,
@@ -61,7 +62,8 @@ def standardised(
     grey = np.asarray(pixels.values, float)
     if scaling is None:
         used = grey[weight > 0]
-        scaling = float(used.mean()), float(max(used.std(), grey_step, 1e-6))
+        low, high = np.quantile(used, [0.005, 0.995])
+        scaling = float(low + high) / 2, float(max((high - low) / 4, grey_step, 1e-6))
     centre, spread = scaling
     dtype = pixels.values.dtype
     n_frames, n = grey.shape
@@ -125,12 +127,15 @@ def start_sites(
     trend = np.asarray(params.trend, float) / spread
     values: dict[str, np.ndarray] = {"lowest_mean": means[0], "own_sds": own}
     if k > 1:
-        values["gaps"] = np.maximum(np.diff(means), 0.02)
+        gaps = np.maximum(np.diff(means), 0.02)
+        values["scaled_gaps"] = gaps / (GAP_UNIT * (prior.gap or (4.0 / k,))[0])
+        means = means[0] + np.concatenate([[0], np.cumsum(gaps)])
     if data.noise.likelihood == "student-t":
         values["dof"] = np.full(1, prior.dof[0])
     if data.noise.gain is not None:
         shot = float(data.noise.gain) * np.maximum(means - float(data.noise.offset), 0)
         values["own_sds"] = np.sqrt(np.maximum(own**2 - shot, 0.1 * own**2))
+    values["common_sd"] = np.exp(np.mean(np.log(values["own_sds"]), keepdims=True))
     if not setting.movie:
         if k > 1:
             values["weights"] = weights[0]
@@ -148,8 +153,7 @@ def start_sites(
         if p:
             values["trend_precision"] = np.ones(p)
             values["trend_walk_white"] = np.zeros((p, n_frames))
-        ordered = values["lowest_mean"] + np.concatenate([[0], np.cumsum(values.get("gaps", []))])
-        shared = np.concatenate([ordered, np.log(values["own_sds"])])
+        shared = np.concatenate([means, np.log(values["own_sds"])])
         walks = np.concatenate([odds, trend.T])
         hint, steps = _hint(setting, data, jnp.asarray(shared, dtype), jnp.asarray(walks, dtype))
         if k > 1:
@@ -244,10 +248,14 @@ def split(sites: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
 def site_shapes(setting: Setting, data: Data) -> dict[str, tuple[int, ...]]:
     """Shapes of the unconstrained sites, in the order in which they are laid out flat."""
     k, p, n_frames = setting.n_classes, setting.n_terms, data.lane.values.shape[0]
-    shapes: dict[str, tuple[int, ...]] = {"lowest_mean": (), "own_sds": (k,)}
     walks: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {
+        "common_sd": (1,),
+        "lowest_mean": (),
+        "own_sds": (k,),
+    }
     if k > 1:
-        shapes["gaps"] = (k - 1,)
+        shapes["scaled_gaps"] = (k - 1,)
     if data.noise.likelihood == "student-t":
         shapes["dof"] = (1,)
     if setting.movie:
