@@ -62,6 +62,7 @@ class Priors:
       dof: log-normal prior of the degrees of freedom of Student-t classes.
       log_odds: normal prior, in the first frame, of each class's log odds against the most
         common class (movies).
+      reference: the class that log odds are against; None is the most common one.
       walk_weights: log-normal prior of the sd of a frame's step in those log odds (movies).
       walk_trend: log-normal prior of the sd of a frame's step in a trend coefficient (movies).
 
@@ -77,13 +78,14 @@ class Priors:
     trend: tuple[float, float] = (0.25, 3.0)
     dof: tuple[float, float] = (8.0, 0.75)
     log_odds: tuple[float, float] = (-1.0, 2.5)
+    reference: int | None = None
     walk_weights: tuple[float, float] = (0.1, 1.0)
     walk_trend: tuple[float, float] = (0.02, 1.0)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if value is None:
+            if value is None or field.name == "reference":
                 continue
             normal = field.name in ("lowest_mean", "log_odds")
             scales = value[1:] if normal else value if isinstance(value, tuple) else (value,)

@@ -142,7 +142,9 @@ def start_sites(
         if p:
             values["trend"] = trend[0]
     else:
-        reference = int(np.argmax(weights.mean(axis=0)))
+        reference = prior.reference
+        if reference is None:
+            reference = int(np.argmax(weights.mean(axis=0)))
         data = eqx.tree_at(lambda d: d.reference, data, jnp.asarray(reference))
         if k > 1:
             odds = np.log(weights) - np.log(weights[:, [reference]])
