@@ -69,16 +69,16 @@ def planted(key: jax.Array, setting: Setting, model: GMRM, n_frames: int, n: int
     return Pixels(values, rows, cols, pixels.weight, pixels.n_domain, (64, 64)), truth
 
 
-def ranks(key, variant: str, n_datasets: int, began: float) -> tuple[dict[str, np.ndarray], int]:
-    """Rank of the truth among thinned draws: {parameter: (datasets, ...)}, and bad r-hats."""
+def ranks(key, variant: str, n_datasets: int, began: float) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Rank of the truth among thinned draws: {parameter: (datasets, ...)}, and runs in doubt."""
     movie = variant == "movie"
     priors = MOVIE if movie else FRAME
     model = GMRM(2 if movie else 3, Trend("x"), share=("means", "sds") if movie else ())
     n_frames, n = (4, 128) if movie else (1, 256)
     setting = Setting(model.n_classes, 1, movie, priors)
-    sampler = Sampler(chains=2, draws=500, warmup=300)
+    sampler = Sampler(chains=4, draws=500, warmup=300)
     out: dict[str, list[np.ndarray]] = {}
-    bad = 0
+    bad = np.zeros(2, int)
     for i in range(n_datasets):
         own, draw_key = jax.random.split(jax.random.fold_in(key, i))
         pixels, truth = jax.jit(planted, static_argnums=(1, 2, 3, 4))(
@@ -87,7 +87,8 @@ def ranks(key, variant: str, n_datasets: int, began: float) -> tuple[dict[str, n
         result = posterior(draw_key, model, pixels, priors=priors, sampler=sampler,
                            grey_levels=0.0, scaling=(0.0, 1.0))  # fmt: skip
         draws = result["posterior"]
-        bad += not result.diagnose().trusted
+        found = result.diagnose()
+        bad += np.array([bool(found.divergences), bool(found.bad)])
         for name, value in truth.items():
             some = draws[name].values.reshape(-1, *draws[name].shape[2:])
             some = some[:: max(1, some.shape[0] // N_RANKS)][:N_RANKS]
@@ -142,7 +143,8 @@ def main() -> None:
         corrected = holm(raw)
         worst = min(corrected, key=lambda name: corrected[name])
         print(f"{variant}: {n_datasets} prior draws, {len(raw)} parameters, "
-              f"{time.perf_counter() - began:.0f} s; {bad} runs with a complaint")  # fmt: skip
+              f"{time.perf_counter() - began:.0f} s; {bad[0]} runs with divergences, "
+              f"{bad[1]} with an r-hat above 1.01")  # fmt: skip
         for name in raw:
             print(f"  {name:<18} p = {raw[name]:.3f}, corrected {corrected[name]:.3f}")
         if not args.quick:

@@ -141,6 +141,11 @@ def posterior(
         params = jax.tree.map(lambda leaf, a=a, b=b: leaf[a:b], start.params)
         data, values = start_sites(setting, data, params, scale)
         data, flow = prepare(setting, data, values)
+        if not np.all(np.isfinite(np.asarray(flow.root))):
+            raise NumericalError(
+                f"no mode of the posterior was found from frame {a} on; use fewer classes or "
+                "tighter priors"
+            )
         draw_key, area_key, new_key = jax.random.split(jax.random.fold_in(key, i), 3)
         try:
             drawn = draw(draw_key, setting, data, flow, sampler, advance)

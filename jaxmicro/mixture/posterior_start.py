@@ -210,7 +210,7 @@ def _hint(
             (_, here), (_, change) = jax.jvp(slope, (shared, walks), (d_shared, d_walks))
             return here, change
 
-        here, change = jax.lax.map(column, basis)
+        here, change = jax.vmap(column)(basis)
         return here[0], change
 
     odds = jnp.arange(n_walks) < k - 1
@@ -305,14 +305,9 @@ def prepare(setting: Setting, data: Data, values: dict[str, Array]) -> tuple[Dat
 
     def look(u: Array) -> tuple[Array, Array, Array]:
         """Value, gradient and Hessian: one traced program, a forward derivative per column."""
-        value_and_slope = jax.value_and_grad(height)
-
-        def column(d: Array) -> tuple[Array, Array, Array]:
-            (value, slope), (_, change) = jax.jvp(value_and_slope, (u,), (d,))
-            return value, slope, change
-
-        values, slopes, matrix = jax.lax.map(column, along)
-        return values[0], slopes[0], 0.5 * (matrix + matrix.T)
+        slopes, push = jax.linearize(jax.value_and_grad(height), u)
+        matrix = jax.vmap(lambda d: push(d)[1])(along)
+        return slopes[0], slopes[1], 0.5 * (matrix + matrix.T)
 
     def newton(_: int, state):
         at, best, damping = state
