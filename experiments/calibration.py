@@ -69,7 +69,9 @@ def planted(key: jax.Array, setting: Setting, model: GMRM, n_frames: int, n: int
     return Pixels(values, rows, cols, pixels.weight, pixels.n_domain, (64, 64)), truth
 
 
-def ranks(key, variant: str, n_datasets: int, began: float) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def ranks(
+    key, variant: str, n_datasets: int, began: float
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Rank of the truth among thinned draws: {parameter: (datasets, ...)}, and runs in doubt."""
     movie = variant == "movie"
     priors = MOVIE if movie else FRAME

@@ -269,7 +269,9 @@ def collected(
     out["observed_data"] = _observed(pixels, n_frames, edges, coords, attrs)
     out["constant_data"] = _places(pixels, n_frames, attrs)
     if "trace" in joined:
-        out["optimisation"] = xr.Dataset({"loss": (("step",), joined["trace"].ravel())}, attrs=attrs)
+        out["optimisation"] = xr.Dataset(
+            {"loss": (("step",), joined["trace"].ravel())}, attrs=attrs
+        )
     return Posterior(out, sampler.method, complete, start)
 
 

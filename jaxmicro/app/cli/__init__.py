@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import jaxmicro
-from jaxmicro.app.cli import compare, quantify, scenes
+from jaxmicro.app.cli import compare, posterior, quantify, scenes
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,6 +24,7 @@ phantom_app = typer.Typer(no_args_is_help=True, help="Write a scene whose truth 
 
 app.command()(quantify.quantify)
 app.command()(compare.compare)
+app.command()(posterior.posterior)
 app.command()(scenes.info)
 app.command()(scenes.demo)
 phantom_app.command()(scenes.operando)
