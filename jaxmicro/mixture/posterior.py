@@ -7,7 +7,6 @@ are random walks over frames, so that a frame of few pixels learns from its neig
 
 from __future__ import annotations
 
-import dataclasses
 
 import jax
 import jax.numpy as jnp

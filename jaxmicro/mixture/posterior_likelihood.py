@@ -9,6 +9,7 @@ responsibility-weighted sum of the gradients of l_ik, and those sums are the sta
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -69,7 +70,7 @@ class Noise:
                 "use 'gaussian' or 'poisson-gaussian', or leave the saturation out"
             )
 
-    def standardised(self, centre: float, spread: float, dtype: jnp.dtype) -> Scatter:
+    def standardised(self, centre: float, spread: float, dtype: Any) -> Scatter:
         """The same noise for (values - centre) / spread, as numbers for a program."""
 
         def number(value: float | None, shift: float) -> Array | None:

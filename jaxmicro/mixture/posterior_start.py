@@ -218,7 +218,7 @@ def _hint(
     scale = jnp.where(odds, prior.log_odds[1], prior.trend[0]).astype(dtype)
     usual = jnp.where(odds, prior.walk_weights[0], prior.walk_trend[0]).astype(dtype)
 
-    def smooth(_: int, state):
+    def smooth(_, state):
         walks, steps, _ = state
         here, change = look(walks)
         information = -jnp.diagonal(change[shared.shape[0] :]).T
@@ -309,7 +309,7 @@ def prepare(setting: Setting, data: Data, values: dict[str, Array]) -> tuple[Dat
         matrix = jax.vmap(lambda d: push(d)[1])(along)
         return slopes[0], slopes[1], 0.5 * (matrix + matrix.T)
 
-    def newton(_: int, state):
+    def newton(_, state):
         at, best, damping = state
         scale, vectors = jnp.linalg.eigh(best[2])
         scale = jnp.maximum(jnp.abs(scale), 1e-2) + damping
