@@ -184,7 +184,8 @@ def posterior(
     tiny = jnp.finfo(values.dtype).tiny
     constant = jnp.log(jnp.maximum(params.weights, tiny) * inverse) - 0.5 * _LOG_2PI
     log_joint = constant[:, None] - 0.5 * u * u
-    top = jnp.max(log_joint, axis=0)
+    # The shift cancels; as a constant it also spares derivatives the ties of a maximum (0 / 0).
+    top = jax.lax.stop_gradient(jnp.max(log_joint, axis=0))
     density = jnp.exp(log_joint - top[None])
     total = jnp.sum(density, axis=0)
     log_likelihood = _pairwise_sum(weight * (top + jnp.log(total)))
