@@ -142,7 +142,7 @@ def pixel_log_likelihood(
     noise: Scatter,
     mixture: Mixture,
     values: Float[Array, "T n"],
-    design: Float[Array, "P #T n"],
+    design: Float[Array, "P S n"],
 ) -> Float[Array, "T n"]:
     """log sum_k p_k f(z | class k) of every pixel, in nats, for any noise form."""
     joint = class_log_joint(noise, mixture, values, design)
@@ -155,7 +155,7 @@ def class_log_joint(
     noise: Scatter,
     mixture: Mixture,
     values: Float[Array, "T n"],
-    design: Float[Array, "P #T n"],
+    design: Float[Array, "P S n"],
 ) -> list[Float[Array, "T n"]]:
     """log p_k + log f(z | class k) at each pixel, one array per class."""
     slope = jnp.zeros_like(values)
@@ -169,7 +169,7 @@ def class_log_joint(
 
 
 def class_scale(
-    noise: Scatter, mean: Float[Array, "T n"], sd: Float[Array, "T 1"]
+    noise: Scatter, mean: Float[Array, "T n"], sd: Float[Array, "T #n"]
 ) -> Float[Array, "T n"]:
     """Scale of a class at pixels with local mean `mean`: its sd, with shot noise where asked."""
     if noise.gain is None:

@@ -379,7 +379,8 @@ def whitened(setting: Setting, data: Data) -> None:
 
 def potential(setting: Setting, data: Data, sites: dict[str, Array]) -> Float[Array, ""]:
     """Minus log posterior density at unconstrained site values, up to a constant, in nats."""
-    return potential_energy(whitened, (setting, data), {}, sites)
+    energy = potential_energy(whitened, (setting, data), {}, sites)
+    return energy.astype(data.lane.values.dtype)  # constants of the priors may be wider
 
 
 def constrained(setting: Setting, data: Data, sites: dict[str, Array]) -> dict[str, Array]:

@@ -372,7 +372,8 @@ def _svi(
         complete = False
     shape = (sampler.chains, sampler.draws)
     fitted = svi.get_params(state)
-    samples = guide.sample_posterior(draw_key, fitted, sample_shape=(shape[0] * shape[1],))
+    keys = jax.random.split(draw_key, shape[0] * shape[1])
+    samples = jax.vmap(lambda k: guide.sample_posterior(k, fitted))(keys)
     whole = dataclasses.replace(setting, subsample=None)
     sites = _derived(whole, data, samples)
     sites = {n: np.asarray(a).reshape(*shape, *a.shape[1:]) for n, a in sites.items()}
