@@ -23,6 +23,9 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
 class Mixture(Table):
     """[mixture]: classes, trend, and what all frames share."""
 
@@ -118,6 +121,70 @@ class LocalOptions(Table):
         return Local(**self.model_dump())
 
 
+class Prior(Table):
+    """[posterior.priors]: see `jaxmicro.mixture.posterior_model.Priors`."""
+
+    weights: Annotated[float, Field(gt=0, description="a Dirichlet concentration above 0")] = 1.0
+    lowest_mean: Annotated[Pair | None, Field(description="[location, scale]")] = None
+    gap: Annotated[Pair | None, Field(description="[median, sd of the log]")] = None
+    sd: Annotated[Pair | None, Field(description="[median, sd of the log]")] = None
+    sd_ratio: Annotated[float, Field(gt=0, description="an sd of the log above 0")] = 0.3
+    trend: Annotated[Pair, Field(description="[scale, degrees of freedom]")] = [0.25, 3.0]
+    dof: Annotated[Pair, Field(description="[median, sd of the log]")] = [8.0, 0.75]
+    log_odds: Annotated[Pair, Field(description="[location, scale]")] = [-1.0, 2.5]
+    walk_weights: Annotated[Pair, Field(description="[median, sd of the log]")] = [0.1, 1.0]
+    walk_trend: Annotated[Pair, Field(description="[median, sd of the log]")] = [0.02, 1.0]
+
+
+class Posterior(Table):
+    """[posterior]: how `jaxmicro posterior` draws; the other commands leave it alone."""
+
+    method: Annotated[
+        Literal["nuts", "svi", "laplace"], Field(description="'nuts', 'svi' or 'laplace'")
+    ] = "nuts"
+    likelihood: Annotated[
+        Literal["gaussian", "student-t", "poisson-gaussian"],
+        Field(description="'gaussian', 'student-t' or 'poisson-gaussian'"),
+    ] = "gaussian"
+    gain: Annotated[float | None, Field(gt=0, description="grey levels per quantum, above 0")] = (
+        None
+    )
+    offset: Annotated[float, Field(description="grey level without signal")] = 0.0
+    censoring: Annotated[
+        Literal["none", "saturated"], Field(description="'none' or 'saturated'")
+    ] = "none"
+    saturation: Annotated[float | None, Field(description="a grey level")] = None
+    chains: Annotated[int, Field(ge=1, le=64, description="1 to 64")] = 4
+    draws: Annotated[int, Field(ge=50, description="a whole number from 50")] = 1000
+    warmup: Annotated[int, Field(ge=50, description="a whole number from 50")] = 300
+    target_accept: Annotated[float, Field(ge=0.5, lt=1, description="0.5 up to but not 1")] = 0.8
+    guide: Annotated[
+        Literal["multivariate", "diagonal", "lowrank"],
+        Field(description="'multivariate', 'diagonal' or 'lowrank'"),
+    ] = "multivariate"
+    steps: Annotated[int, Field(ge=1, description="a whole number from 1")] = 3000
+    learning_rate: Annotated[float, Field(gt=0, description="a number above 0")] = 0.01
+    subsample: Annotated[int | None, Field(ge=1, description="pixels a frame and step")] = None
+    log_likelihood_every: Annotated[
+        int | None, Field(ge=1, description="keep every n-th draw's pixel log-likelihoods")
+    ] = None
+    priors: Prior = Prior()
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> Posterior:
+        counts = self.likelihood == "poisson-gaussian"
+        if counts != (self.gain is not None):
+            raise ValueError("likelihood = 'poisson-gaussian' and a gain go together")
+        if self.censoring == "saturated" and self.likelihood == "student-t":
+            raise ValueError(
+                "censoring has no posterior form with likelihood = 'student-t'; use 'gaussian' "
+                "or 'poisson-gaussian', or censoring = 'none'"
+            )
+        if self.saturation is not None and self.censoring == "none":
+            raise ValueError("a saturation level needs censoring = 'saturated'")
+        return self
+
+
 class Variant(Table):
     """A whole model file for `quantify`, `compare`, `study` and `posterior`."""
 
@@ -127,6 +194,7 @@ class Variant(Table):
     foreground: Foreground = Foreground()
     correction: Correction | None = None
     local: LocalOptions | None = None
+    posterior: Posterior | None = None
 
     @pydantic.model_validator(mode="after")
     def _local_goes_with_proportions(self) -> Variant:
@@ -147,12 +215,20 @@ class Variant(Table):
         for name in type(self).model_fields:
             table = getattr(self, name)
             if isinstance(table, Table):
-                out += ["", f"[{name}]"]
-                out += [
-                    f"{k} = {_toml_value(v)}"
-                    for k, v in table.model_dump(exclude_none=True).items()
-                ]
+                out += _toml_table(name, table)
         return "\n".join(out).lstrip("\n") + "\n"
+
+
+def _toml_table(name: str, table: Table) -> list[str]:
+    """A table and those within it; keys without a value are left out, as in any file."""
+    out, inner = ["", f"[{name}]"], []
+    for key in type(table).model_fields:
+        value = getattr(table, key)
+        if isinstance(value, Table):
+            inner += _toml_table(f"{name}.{key}", value)
+        elif value is not None:
+            out.append(f"{key} = {_toml_value(value)}")
+    return out + inner
 
 
 def _toml_value(value: Any) -> str:

@@ -200,7 +200,8 @@ def posterior(
     log_joint = constant[:, None] - 0.5 * u * u
     if log_weights is not None:
         log_joint = log_joint + log_weights
-    top = jnp.max(log_joint, axis=0)
+    # The shift cancels; as a constant it also spares derivatives the ties of a maximum (0 / 0).
+    top = jax.lax.stop_gradient(jnp.max(log_joint, axis=0))
     density = jnp.exp(log_joint - top[None])
     total = jnp.sum(density, axis=0)
     log_likelihood = _pairwise_sum(weight * (top + jnp.log(total)))

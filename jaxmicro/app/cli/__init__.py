@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import jaxmicro
-from jaxmicro.app.cli import compare, enhance, quantify, scenes
+from jaxmicro.app.cli import compare, enhance, posterior, quantify, scenes
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,6 +26,7 @@ phantom_app = typer.Typer(no_args_is_help=True, help="Write a scene whose truth 
 app.command()(quantify.quantify)
 app.command()(compare.compare)
 app.command()(enhance.enhance)
+app.command()(posterior.posterior)
 app.command()(scenes.info)
 app.command()(scenes.demo)
 phantom_app.command()(scenes.operando)

@@ -1,0 +1,398 @@
+"""Drawing from the posterior of one lane: NUTS, a variational guide, or the Laplace approximation.
+
+NUTS (Hoffman and Gelman 2014, JMLR 15:1593) runs in the isotropic coordinates of
+`posterior_start`, in blocks, so that progress shows and an interruption keeps what was drawn.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import optax
+from jaxtyping import Array
+from numpyro.infer import SVI, Trace_ELBO, autoguide, init_to_value
+from numpyro.infer.hmc import hmc
+
+from jaxmicro.errors import UsageError
+from jaxmicro.mixture.posterior_model import Data, Setting, constrained, potential, whitened
+from jaxmicro.mixture.posterior_start import Flow, sites_of
+
+METHODS = ("nuts", "svi", "laplace")
+PLACEMENTS = ("auto", "threads", "vectorized", "parallel")
+GUIDES = ("multivariate", "diagonal", "lowrank")
+BLOCK = 50  # draws between two looks at the clock and the keyboard
+_JITTER = 1.0  # posterior sds by which the chains' starts are scattered
+
+Progress = Callable[[int, int], None]  # steps done, steps in all
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+    """How to draw.
+
+    Attributes:
+      method: "nuts"; "svi", a normal guide fitted by stochastic gradients; "laplace", the normal
+        with the mode and the observed information of the posterior.
+      chains, draws, warmup: NUTS runs; draws are per chain and the other methods return as many.
+      target_accept: mean acceptance NUTS tunes its step size to.
+      placement: chains one by one on CPU threads, vectorised on one device, or in parallel over
+        all devices; "auto" takes threads on a CPU, "parallel" on several accelerators.
+      guide, steps, learning_rate, subsample: of "svi"; `subsample` is pixels a step, None all.
+
+    Raises:
+      UsageError: an unknown name or a number out of range.
+    """
+
+    method: str = "nuts"
+    chains: int = 4
+    draws: int = 1000
+    warmup: int = 300
+    target_accept: float = 0.8
+    placement: str = "auto"
+    guide: str = "multivariate"
+    steps: int = 3000
+    learning_rate: float = 0.01
+    subsample: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, known in (("method", METHODS), ("placement", PLACEMENTS), ("guide", GUIDES)):
+            if getattr(self, name) not in known:
+                raise UsageError(
+                    f"{name} {getattr(self, name)!r} is not known; use one of {', '.join(known)}"
+                )
+        for name, low in (("chains", 1), ("draws", BLOCK), ("warmup", BLOCK), ("steps", 1)):
+            if getattr(self, name) < low:
+                raise UsageError(
+                    f"{name} = {getattr(self, name)} is not allowed; use {low} or more"
+                )
+        if not 0.5 <= self.target_accept < 1:
+            raise UsageError(
+                f"target_accept = {self.target_accept} is not allowed; use .5 up to but not 1"
+            )
+        if self.subsample is not None and self.subsample < 1:
+            raise UsageError(f"subsample = {self.subsample} is not allowed; use 1 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class Draws:
+    """Draws of one lane: arrays (chain, draw, ...) in standardised grey values.
+
+    `sites` are constrained quantities, `stats` what the sampler says about each draw, `trace` the
+    loss of a variational fit. `complete` is False where sampling was interrupted.
+    """
+
+    sites: dict[str, np.ndarray]
+    stats: dict[str, np.ndarray]
+    complete: bool
+    trace: np.ndarray | None = None
+
+
+def draw(
+    key: jax.Array,
+    setting: Setting,
+    data: Data,
+    flow: Flow,
+    sampler: Sampler,
+    progress: Progress | None = None,
+) -> Draws:
+    """Draw from the posterior of one lane by the sampler's method."""
+    if sampler.method == "nuts":
+        return _nuts(key, setting, data, flow, sampler, progress)
+    if sampler.method == "laplace":
+        shape = (sampler.chains, sampler.draws, flow.size(setting, data))
+        z = jax.random.normal(key, shape, flow.mode.dtype)
+        return Draws(_constrain(setting, data, flow, z), _overlap(setting, data, flow, z), True)
+    return _svi(key, setting, data, flow, sampler, progress)
+
+
+# -- NUTS ------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What of a `Sampler` a compiled NUTS program depends on."""
+
+    warmup: int
+    target_accept: float
+    adapt_mass: bool
+    first_step: float
+
+
+def _kernel(setting: Setting, options: Options, data: Data, flow: Flow, z: Array, key: Array):
+    """NumPyro's NUTS on isotropic coordinates, and its state at `z`."""
+
+    def generate(data: Data, flow: Flow):
+        def energy(z: Array) -> Array:
+            # The sampler keeps JAX's default precision, the pixels keep their own.
+            return potential(setting, data, sites_of(setting, data, flow, z)).astype(z.dtype)
+
+        return energy
+
+    begin, advance = hmc(potential_fn_gen=generate, algo="NUTS")
+    state = begin(
+        z,
+        options.warmup,
+        step_size=options.first_step,
+        adapt_mass_matrix=options.adapt_mass,
+        target_accept_prob=options.target_accept,
+        model_args=(data, flow),
+        rng_key=key,
+    )
+    return state, lambda s: advance(s, (data, flow), {})
+
+
+@eqx.filter_jit
+def _begin(setting: Setting, options: Options, data: Data, flow: Flow, key: Array) -> Any:
+    jitter, own = jax.random.split(key)
+    dtype = jnp.result_type(float)
+    z = _JITTER * jax.random.normal(jitter, (flow.size(setting, data),), dtype)
+    return _kernel(setting, options, data, flow, z, own)[0]
+
+
+@eqx.filter_jit
+def _advance(setting: Setting, options: Options, data: Data, flow: Flow, state: Any) -> Any:
+    """BLOCK transitions of one chain: the new state and what happened on the way."""
+    return _block(setting, options, data, flow, state)
+
+
+@eqx.filter_jit
+def _advance_all(setting: Setting, options: Options, data: Data, flow: Flow, states: Any) -> Any:
+    """The same for chains stacked on a leading axis of one device."""
+    return jax.vmap(lambda s: _block(setting, options, data, flow, s))(states)
+
+
+def _block(setting: Setting, options: Options, data: Data, flow: Flow, state: Any) -> Any:
+    # The kernel's start is traced for its settings only; its numbers are never computed.
+    _, advance = _kernel(setting, options, data, flow, state.z, state.rng_key)
+
+    def step(state: Any, _: None) -> tuple[Any, dict[str, Array]]:
+        state = advance(state)
+        return state, {
+            "z": state.z,
+            "lp": -state.potential_energy,
+            "energy": state.energy,
+            "diverging": state.diverging,
+            "acceptance_rate": state.accept_prob,
+            "n_steps": state.num_steps,
+            "step_size": state.adapt_state.step_size,
+        }
+
+    return jax.lax.scan(step, state, None, length=BLOCK)
+
+
+def _nuts(
+    key: Array,
+    setting: Setting,
+    data: Data,
+    flow: Flow,
+    sampler: Sampler,
+    progress: Progress | None,
+) -> Draws:
+    n_warm = -(-sampler.warmup // BLOCK)
+    n_blocks = n_warm + -(-sampler.draws // BLOCK)
+    options = Options(
+        n_warm * BLOCK,
+        sampler.target_accept,
+        adapt_mass=setting.movie,
+        first_step=0.7,
+    )
+    run = functools.partial(_advance, setting, options, data, flow)
+    keys = jax.random.split(key, sampler.chains)
+    begin = functools.partial(_begin, setting, options, data, flow)
+    placement = _placed(sampler)
+    if placement == "threads":
+        blocks, complete = _on_threads(run, begin, keys, n_blocks, progress)
+    else:
+        states = jax.vmap(begin)(keys)
+        run_all = functools.partial(_advance_all, setting, options)
+        if placement == "parallel":
+            run_all = _over_devices(run_all, sampler.chains)
+        blocks, complete = _vectorised(run_all, data, flow, states, n_blocks, progress)
+    kept = blocks[n_warm:]
+    if not kept:
+        raise KeyboardInterrupt("interrupted before the first draw was kept")
+    out = {n: np.concatenate([b[n] for b in kept], axis=1)[:, : sampler.draws] for n in kept[0]}
+    z = jnp.asarray(out.pop("z"), flow.mode.dtype)
+    sites = _constrain(setting, data, flow, z)
+    out["tree_depth"] = np.floor(np.log2(np.maximum(out["n_steps"], 1))).astype(int) + 1
+    return Draws(sites, out, complete)
+
+
+def _placed(sampler: Sampler) -> str:
+    if sampler.placement != "auto":
+        return sampler.placement
+    if jax.default_backend() == "cpu" and jax.device_count() == 1:
+        return "threads"
+    divides = jax.device_count() > 1 and sampler.chains % jax.device_count() == 0
+    return "parallel" if divides else "vectorized"
+
+
+def _on_threads(run, begin, keys, n_blocks: int, progress: Progress | None):
+    """Each chain in its own thread's turn: no chain waits for another one's longer trees."""
+    states = [begin(k) for k in keys]
+    blocks: list[dict[str, np.ndarray]] = []
+
+    def one(state):
+        return jax.block_until_ready(run(state))
+
+    with concurrent.futures.ThreadPoolExecutor(min(len(states), os.cpu_count() or 1)) as pool:
+        try:
+            for b in range(n_blocks):
+                if b == 0:  # one chain alone meets the compiler, so that it is met once
+                    done = [one(states[0]), *pool.map(one, states[1:])]
+                else:
+                    done = list(pool.map(one, states))
+                states = [state for state, _ in done]
+                outs = [jax.tree.map(np.asarray, out) for _, out in done]
+                blocks.append({n: np.stack([out[n] for out in outs]) for n in outs[0]})
+                if progress is not None:
+                    progress(b + 1, n_blocks)
+        except KeyboardInterrupt:
+            return blocks, False
+    return blocks, True
+
+
+def _vectorised(run, data: Data, flow: Flow, states, n_blocks: int, progress: Progress | None):
+    """All chains in one program, on one device or spread over several."""
+    blocks: list[dict[str, np.ndarray]] = []
+    try:
+        for b in range(n_blocks):
+            states, out = run(data, flow, states)
+            blocks.append(jax.tree.map(np.asarray, out))
+            if progress is not None:
+                progress(b + 1, n_blocks)
+    except KeyboardInterrupt:
+        return blocks, False
+    return blocks, True
+
+
+def _over_devices(run, n_chains: int):
+    """Chains in equal parts over all devices; the parts never talk to one another."""
+    devices = jax.devices()
+    if n_chains % len(devices):
+        raise UsageError(
+            f"chains = {n_chains} cannot be spread over {len(devices)} devices; use a multiple of "
+            f"{len(devices)}, or placement = 'vectorized'"
+        )
+    mesh = jax.sharding.Mesh(np.asarray(devices), ("chain",))
+    whole, part = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec("chain")
+    return jax.jit(
+        jax.shard_map(
+            run, mesh=mesh, in_specs=(whole, whole, part), out_specs=part, check_vma=False
+        )
+    )
+
+
+# -- normal approximations -------------------------------------------------------------------
+
+
+@eqx.filter_jit
+def _constrain_all(setting: Setting, data: Data, flow: Flow, z: Array) -> dict[str, Array]:
+    return jax.lax.map(lambda a: constrained(setting, data, sites_of(setting, data, flow, a)), z)
+
+
+def _constrain(setting: Setting, data: Data, flow: Flow, z: Array) -> dict[str, np.ndarray]:
+    """Constrained sites of draws z (chain, draw, N)."""
+    sites = _constrain_all(setting, data, flow, z.reshape(-1, z.shape[-1]))
+    kept = {n: a for n, a in sites.items() if not n.endswith(("_white", "_density"))}
+    return {n: np.asarray(a).reshape(*z.shape[:2], *a.shape[1:]) for n, a in kept.items()}
+
+
+@eqx.filter_jit
+def _log_ratio(setting: Setting, data: Data, flow: Flow, z: Array) -> Array:
+    """Log of posterior over standard normal at isotropic coordinates, up to a constant."""
+
+    def one(a: Array) -> Array:
+        return 0.5 * jnp.sum(a**2) - potential(setting, data, sites_of(setting, data, flow, a))
+
+    return jax.lax.map(one, z)
+
+
+def _overlap(setting: Setting, data: Data, flow: Flow, z: Array) -> dict[str, np.ndarray]:
+    """Log importance ratios of the draws: how far the approximation is from the posterior."""
+    ratio = _log_ratio(setting, data, flow, z.reshape(-1, z.shape[-1]))
+    return {"log_ratio": np.asarray(ratio).reshape(z.shape[:2])}
+
+
+def _svi(
+    key: Array,
+    setting: Setting,
+    data: Data,
+    flow: Flow,
+    sampler: Sampler,
+    progress: Progress | None,
+) -> Draws:
+    """A normal guide fitted to the NumPyro model, minibatched where `subsample` says so."""
+    n = data.lane.values.shape[-1]
+    if sampler.subsample is not None and sampler.subsample < n:
+        setting = dataclasses.replace(setting, subsample=sampler.subsample)
+    target = functools.partial(whitened, setting, data)
+    zero = jnp.zeros(flow.size(setting, data), flow.mode.dtype)
+    at_mode = constrained(setting, data, sites_of(setting, data, flow, zero))
+    guides = {
+        "multivariate": autoguide.AutoMultivariateNormal,
+        "diagonal": autoguide.AutoDiagonalNormal,
+        "lowrank": autoguide.AutoLowRankMultivariateNormal,
+    }
+    guide = guides[sampler.guide](
+        target, init_loc_fn=init_to_value(values=at_mode), init_scale=0.03
+    )
+    schedule = optax.cosine_decay_schedule(sampler.learning_rate, sampler.steps, alpha=0.01)
+    svi = SVI(target, guide, optax.adam(schedule), Trace_ELBO(num_particles=4))
+    fit_key, draw_key = jax.random.split(key)
+    state = svi.init(fit_key)
+    size = max(1, min(sampler.steps, 250))
+
+    @jax.jit
+    def run(state):
+        return jax.lax.scan(lambda s, _: svi.update(s), state, None, length=size)
+
+    losses: list[np.ndarray] = []
+    complete = True
+    n_blocks = -(-sampler.steps // size)
+    try:
+        for b in range(n_blocks):
+            state, loss = run(state)
+            losses.append(np.asarray(loss))
+            if progress is not None:
+                progress(b + 1, n_blocks)
+    except KeyboardInterrupt:
+        if not losses:
+            raise
+        complete = False
+    shape = (sampler.chains, sampler.draws)
+    fitted = svi.get_params(state)
+    keys = jax.random.split(draw_key, shape[0] * shape[1])
+    samples = jax.vmap(lambda k: guide.sample_posterior(k, fitted))(keys)
+    whole = dataclasses.replace(setting, subsample=None)
+    sites = _derived(whole, data, samples)
+    sites = {n: np.asarray(a).reshape(*shape, *a.shape[1:]) for n, a in sites.items()}
+    return Draws(sites, {}, complete, np.concatenate(losses))
+
+
+@eqx.filter_jit
+def _derived(setting: Setting, data: Data, samples: dict[str, Array]) -> dict[str, Array]:
+    """Means, sds and the walks at draws of the sampled sites."""
+
+    def one(values: dict[str, Array]) -> dict[str, Array]:
+        run = numpyro.handlers.trace(numpyro.handlers.substitute(whitened, values))
+        sites = run.get_trace(setting, data)
+        return {
+            name: site["value"]
+            for name, site in sites.items()
+            if site["type"] in ("sample", "deterministic")
+            and not site.get("is_observed", False)
+            and not name.endswith(("_white", "_density", "log_likelihood"))
+        }
+
+    return jax.lax.map(one, samples)
