@@ -36,6 +36,9 @@ _HOME = {
     "partition": "growth.partition",
     "estimate": "growth.estimate",
     "Growth": "growth.estimate",
+    "Recipe": "dictionary.coupled",
+    "build_dictionary": "dictionary.enhance:build",
+    "enhance": "dictionary.enhance",
 }
 __all__ = sorted([*_HOME, "__version__"])
 
@@ -43,7 +46,8 @@ __all__ = sorted([*_HOME, "__version__"])
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'jaxmicro' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"jaxmicro.{_HOME[name]}"), name)
+    module, _, attribute = _HOME[name].partition(":")
+    return getattr(importlib.import_module(f"jaxmicro.{module}"), attribute or name)
 
 
 def __dir__() -> list[str]:
