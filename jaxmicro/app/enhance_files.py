@@ -21,13 +21,13 @@ def write_stack(
     """A calibrated float32 OME-TIFF (z, y, x), written slice by slice; NaN where nothing is."""
     metadata: dict[str, object] = {
         "axes": "ZYX",
-        "PhysicalSizeX": pixel_size_nm / 1000,
+        "PhysicalSizeX": round(pixel_size_nm / 1000, 9),
         "PhysicalSizeXUnit": "µm",
-        "PhysicalSizeY": pixel_size_nm / 1000,
+        "PhysicalSizeY": round(pixel_size_nm / 1000, 9),
         "PhysicalSizeYUnit": "µm",
     }
     if spacing_nm is not None:
-        metadata |= {"PhysicalSizeZ": spacing_nm / 1000, "PhysicalSizeZUnit": "µm"}
+        metadata |= {"PhysicalSizeZ": round(spacing_nm / 1000, 9), "PhysicalSizeZUnit": "µm"}
     tifffile.imwrite(
         path,
         slices,
@@ -58,7 +58,9 @@ def write_two_stacks(
             yield one
 
     try:
-        write_stack(folder / names[0], firsts(), shape, pixel_size_nm, spacing_nm)
+        once = firsts()
+        write_stack(folder / names[0], once, shape, pixel_size_nm, spacing_nm)
+        next(once, None)  # the writer stops at the last slice; let the stage end and be timed
         held.flush()
         write_stack(
             folder / names[1], (held[z] for z in range(shape[0])), shape, pixel_size_nm, spacing_nm

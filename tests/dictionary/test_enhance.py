@@ -28,7 +28,7 @@ RECIPE = Recipe(upscale=1, patch_size=6, n_atoms=32, n_patches=3000, learning=Le
 
 @pytest.fixture(scope="module")
 def scene():
-    return stem_txm(3, shape=(96, 96), n_stem=1, n_slices=2)
+    return stem_txm(6, shape=(96, 96), n_stem=1, n_slices=2)
 
 
 @pytest.fixture(scope="module")
