@@ -125,7 +125,7 @@ def sklearn_coding(patches, atoms, quick):
         print("scikit-learn is missing: pip install scikit-learn")
         return []
     rows = []
-    share = min(len(patches), 2000 if quick else 10_000)  # times are scaled up from this many
+    share = min(len(patches), 1000 if quick else 4000)  # times are scaled up from this many
     for name in ("lasso_cd", "lasso_lars"):
         options = {"max_iter": 1000} if name == "lasso_cd" else {}
         part = patches[:share].astype(np.float64)
@@ -190,8 +190,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few patches, under 20 s")
     parser.add_argument("--big", action="store_true", help="12 x 12 patches and up to 10^6 patches")
+    parser.add_argument("--patches", type=int, default=100_000, help="how many to code")
     given = parser.parse_args()
-    n = 3000 if given.quick else 100_000
+    n = 3000 if given.quick else given.patches
     coding(n, 8, 64 if given.quick else 256, True, given.quick)
     if given.quick:
         return

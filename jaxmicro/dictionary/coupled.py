@@ -2,10 +2,10 @@
 
 *paper*: training images resampled to the slice's pixel size, one dictionary, which codes and
 rebuilds. *coupled*: the training images are sent through a model of the slice's instrument (blur,
-decimation, noise of the slice's own spectrum). One set of atoms codes the degraded patches, whitened
-against the noise. Its twins rebuild: they are fitted to the sharp patches by least squares on the
-codes of the *noisy* ones, so shrinkage and noise are accounted for. Further passes do the same from
-what the earlier ones made of training images.
+decimation, noise of the slice's own spectrum). One set of atoms codes the degraded patches,
+whitened against the noise. Its twins rebuild: they are fitted to the sharp patches by least squares
+on the codes of the *noisy* ones, so shrinkage and noise are accounted for. Further passes do the
+same from what the earlier ones made of training images.
 """
 
 from __future__ import annotations
