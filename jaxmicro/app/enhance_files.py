@@ -58,9 +58,8 @@ def write_two_stacks(
             yield one
 
     try:
-        once = firsts()
-        write_stack(folder / names[0], once, shape, pixel_size_nm, spacing_nm)
-        next(once, None)  # the writer stops at the last slice; let the stage end and be timed
+        write_stack(folder / names[0], firsts(), shape, pixel_size_nm, spacing_nm)
+        next(pairs, None)  # the writer stops at the last slice; let the stage end and be timed
         held.flush()
         write_stack(
             folder / names[1], (held[z] for z in range(shape[0])), shape, pixel_size_nm, spacing_nm
