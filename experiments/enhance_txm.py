@@ -1,8 +1,23 @@
 """Enhancing TXM slices: the coupled dictionary, the paper's recipe and the usual rivals.
 
 Command: python experiments/enhance_txm.py [--quick] [--real FOLDER] [--out FOLDER] [--size 192]
-Run time: EXPECT_TIME
-Expected: EXPECT
+Run time: about 25 minutes on two cores that others load fully (two of learning for each noise);
+  --quick 20 s of processor time.
+Expected: with --size 160, four scenes (mean ± sd over scenes), noise 0.05:
+                             PSNR dB           SSIM        FRC nm       edge nm
+  raw slice             19.91 ± 0.85  0.546 ± 0.009        71 ± 2        59 ± 2
+  TV                    19.87 ± 0.97  0.617 ± 0.012        69 ± 3        61 ± 2
+  non-local means       20.17 ± 0.98  0.666 ± 0.019        63 ± 3        61 ± 2
+  BM3D (white)          20.11 ± 0.98  0.668 ± 0.023        60 ± 3        64 ± 3
+  BM3D (white) + RL     20.98 ± 0.78  0.654 ± 0.010        76 ± 1        48 ± 2
+  BM3D (spectrum)       19.88 ± 0.98  0.662 ± 0.025        59 ± 3        66 ± 3
+  BM3D (spectrum) + RL  21.39 ± 0.83  0.706 ± 0.014        71 ± 1        42 ± 1
+  scikit-learn          19.93 ± 0.99  0.662 ± 0.025        59 ± 1        65 ± 3
+  paper's recipe        19.44 ± 1.01  0.642 ± 0.025        55 ± 1        67 ± 2
+  coupled               22.27 ± 0.76  0.732 ± 0.002        48 ± 3        40 ± 1
+  (blurred, no noise)   20.84 ± 1.05  0.776 ± 0.031        52 ± 1        65 ± 2
+NOISE_TEN
+REAL_TEXT
 
 Phantoms: the dictionaries learn from STEM sections of a scene of their own and are applied to
 slices of other scenes; noise 0.05 and 0.10 of the grey range, blur 60 nm. Truth is what STEM would
