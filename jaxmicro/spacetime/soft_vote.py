@@ -79,7 +79,7 @@ class SoftVote(eqx.Module):
         r, s = neighbourhood.radius, neighbourhood.time_scale
         room = r + min(3 * edge, r)
 
-        def number(value: float) -> Array:
+        def number(value: float | int) -> Array:
             return jnp.asarray(value, dtype or jnp.float32)
 
         return cls(
