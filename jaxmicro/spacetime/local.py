@@ -180,7 +180,7 @@ def fit_local(
         "sd_floor": quantum / 12**0.5,
     }
     numbers = jax.tree.map(lambda v: jnp.asarray(v, pixels.values.dtype), numbers)
-    out = _fit_all(
+    found, resp, neighbours, strength, later = _fit_all(
         model,
         pixels,
         init,
@@ -191,7 +191,8 @@ def fit_local(
         local.interaction is None,
         max_steps,
     )
-    return LocalFit(*out, kernel, local.interaction is None)
+    learned = local.interaction is None
+    return LocalFit(found, resp, neighbours, strength, later, kernel, learned)
 
 
 def _mended(params: Params) -> Params:

@@ -160,10 +160,10 @@ def frame_step(
     """
     k = log_m.shape[0]
     power = 1 + (interaction - 1) * known
-    exact = {"precision": jax.lax.Precision.HIGHEST}
-    log_weights = jax.lax.dot(jnp.eye(k, dtype=log_m.dtype), power[None] * log_m, **exact)
+    high = jax.lax.Precision.HIGHEST
+    log_weights = jax.lax.dot(jnp.eye(k, dtype=log_m.dtype), power[None] * log_m, precision=high)
     # FLOOR**10 is still a float32 above 0, so no largest term need be taken out
-    norm = jax.lax.dot(jnp.ones((1, k), log_m.dtype), jnp.exp(log_weights), **exact)[0]
+    norm = jax.lax.dot(jnp.ones((1, k), log_m.dtype), jnp.exp(log_weights), precision=high)[0]
     resp, u, unnormalised = posterior(params, values, design, weight, log_weights)
     log_likelihood = unnormalised - pairwise_sum(weight * jnp.log(norm))
     new = resp[:-1]
@@ -176,7 +176,7 @@ def frame_step(
     slope = jnp.sum(q * (jnp.sum(r * lm, axis=0) - w * mean))
     spread = jnp.sum(pi * lm * lm, axis=0) - mean**2
     curvature = jnp.sum(w * q**2 * jnp.maximum(spread, 0))
-    change = 4 * jnp.dot(step, step, **exact)
+    change = 4 * jnp.dot(step, step, precision=high)
     return Sums(log_likelihood, moments(params, resp, u, design), new, slope, curvature, change)
 
 

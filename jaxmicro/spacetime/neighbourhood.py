@@ -151,8 +151,9 @@ def sum_at_pixels(
     n_frames = values.shape[0]
     times = jnp.broadcast_to(jnp.arange(n_frames)[:, None], values.shape)
     rows_in = jnp.where(visited, rows, shape[0])  # outside the frame, where it is dropped
-    grid = jnp.zeros((n_frames, *shape), values.dtype).at[times, rows_in, cols]
-    grid = grid.max(values, mode="drop") if values.dtype == bool else grid.add(values, mode="drop")
+    place = jnp.zeros((n_frames, *shape), values.dtype).at[times, rows_in, cols]
+    counting = values.dtype == jnp.bool_
+    grid = place.max(values, mode="drop") if counting else place.add(values, mode="drop")
     return total(grid)[times, rows, cols]
 
 

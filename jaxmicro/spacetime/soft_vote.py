@@ -78,9 +78,16 @@ class SoftVote(eqx.Module):
                 raise UsageError(f"{name} {value} is not allowed; use a positive number")
         r, s = neighbourhood.radius, neighbourhood.time_scale
         room = r + min(3 * edge, r)
-        numbers = [jnp.asarray(v, dtype or jnp.float32) for v in (r, s, threshold, sharpness, edge)]
+
+        def number(value: float | int) -> Array:
+            return jnp.asarray(value, dtype or jnp.float32)
+
         return cls(
-            *numbers,
+            number(r),
+            number(s),
+            number(threshold),
+            number(sharpness),
+            number(edge),
             reach=max(1, math.ceil(room)) if reach is None else reach,
             frames=math.ceil(room / s) if frames is None else frames,
             metric=neighbourhood.metric,
