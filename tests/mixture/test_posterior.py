@@ -240,7 +240,7 @@ def test_a_class_that_is_absent_from_a_frame_gets_a_bound_near_zero():
 
 
 def test_area_counts_what_was_seen_and_draws_what_was_not():
-    result, (pixels, label) = drawn(False), planted()
+    result, (_, label) = drawn(False), planted()
     area = result["growth"]["area_px"].values[..., 0]
     seen = label.sum()
     share = result["posterior"]["weights"].values[:, :, 0, 1].mean()
@@ -372,7 +372,7 @@ def test_variants_without_a_posterior_are_named(model, words):
 
 
 def test_too_few_pixels_for_the_classes():
-    with pytest.raises(DataError, match="frame 0 has 60 visited pixels, too few .* 3 classes"):
+    with pytest.raises(DataError, match=r"frame 0 has 60 visited pixels, too few .* 3 classes"):
         posterior(jax.random.key(0), GMRM(3), planted(n=60)[0])
 
 
