@@ -1,6 +1,8 @@
 """What the posterior adds to the ECM point estimate on phantoms sampled at 1 %.
 
-    Command: python experiments/ecm_against_posterior.py [--quick] [--part seeds|frames|movies|speed|all]
+    Command: python experiments/ecm_against_posterior.py [--quick] [--part PART]
+
+PART is one of speed, seeds, frames, movies, or all.
 
 Parts:
   seeds  One 512 x 512 frame whose labels are scattered at random, 1 % of its pixels, default

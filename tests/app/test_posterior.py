@@ -42,9 +42,10 @@ def test_a_run_leaves_every_file_and_the_report_starts_with_diagnostics(run, pha
     data = az.from_netcdf(out / "posterior.nc")
     assert data["posterior"].sizes["draw"] == 100
     assert "time_s" in data["growth"].coords
-    rows = list(csv.DictReader((out / "growth.csv").open()))
+    rows = list(csv.DictReader((out / "growth.csv").read_text("utf-8").splitlines()))
     assert len(rows) == 6
-    truth = [float(r["area_px"]) for r in csv.DictReader((phantom / "truth.csv").open())]
+    lines = (phantom / "truth.csv").read_text("utf-8").splitlines()
+    truth = [float(r["area_px"]) for r in csv.DictReader(lines)]
     peak = int(np.argmax(truth))
     area, se = float(rows[peak]["area_px"]), float(rows[peak]["area_px_se"])
     assert abs(area - truth[peak]) < 4 * se
