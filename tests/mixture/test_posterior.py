@@ -285,7 +285,7 @@ def test_other_noise_forms_recover_the_means(noise):
 # -- what is kept ----------------------------------------------------------------------------
 
 
-# ArviZ warns of few draws for a pixel's importance weights, and of pandas' future on its own account
+# ArviZ warns of few draws for importance weights, and of pandas' future on its own account
 @pytest.mark.filterwarnings("ignore")
 def test_arviz_reads_summarises_compares_and_draws_the_file(tmp_path):
     path = tmp_path / "posterior.nc"
