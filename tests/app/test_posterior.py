@@ -103,13 +103,14 @@ def test_mistakes_in_the_table_are_named(tmp_path, extra, words):
         load(model_file(tmp_path, extra))
 
 
-def test_a_variant_without_posterior_form_is_wrong_usage(run, phantom, tmp_path):
+@pytest.mark.parametrize("variant", ["share = ['means']", "proportions = 'local'"])
+def test_a_variant_without_posterior_form_is_wrong_usage(run, phantom, tmp_path, variant):
     model = tmp_path / "model.toml"
-    model.write_text("[mixture]\nclasses = 2\nshare = ['means']\n", encoding="utf-8")
+    model.write_text(f"[mixture]\nclasses = 2\n{variant}\n", encoding="utf-8")
     status, _, err = run(
         "posterior", phantom / "movie.tif", "--model", model, "--rate", 0.2,
         "--out", tmp_path / "out",
     )  # fmt: skip
     assert status == 2
-    assert "share = ['means'] has no posterior form" in err
+    assert f"{variant} has no posterior form" in err
     assert not (tmp_path / "out").exists()
