@@ -1,6 +1,6 @@
 """Simulation-based calibration of the posterior: are its intervals what they say?
 
-    python experiments/calibration.py [--quick] [--datasets 200] [--variant frame|movie|both]
+    Command: python experiments/calibration.py [--quick] [--datasets 200] [--variant VARIANT]
 
 Parameters are drawn from the prior, grey values from the model, and the posterior of those grey
 values is sampled by the shipped method: ECM fit, isotropic coordinates, NUTS. If model, likelihood,
@@ -11,16 +11,18 @@ passes if none is below .01.
 
 The prior is the library's, with fixed scaling and classes kept a little further apart: 3 classes
 and one trend term on 256 pixels of a single frame; 2 classes, one trend term, 4 frames of 128
-pixels for the movie.
+pixels for the movie; VARIANT is frame, movie or both.
+
+Run time: 149 s (frame) and 212 s (movie) for 200 data sets each on two shared cores.
+Expected: smallest Holm-corrected p 1.000 of 10 parameters (frame; smallest raw p .165) and 0.520
+of 18 (movie; smallest raw p .029): both pass. Divergences in 5 and 4 of the 200 runs, an r-hat
+above 1.01 in 23 and 18 (500 draws a chain, classes that may overlap as the prior pleases).
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import time
-
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "/tmp/jaxmicro-calibration-cache")
 
 import jax
 import jax.numpy as jnp

@@ -1,6 +1,8 @@
 """What the posterior adds to the ECM point estimate on phantoms sampled at 1 %.
 
-    Command: python experiments/ecm_against_posterior.py [--quick] [--part seeds|frames|movies|speed|all]
+    Command: python experiments/ecm_against_posterior.py [--quick] [--part PART]
+
+PART is one of speed, seeds, frames, movies, or all.
 
 Parts:
   seeds  One 512 x 512 frame whose labels are scattered at random, 1 % of its pixels, default
@@ -11,8 +13,10 @@ Parts:
   speed  4 chains x 1000 draws on one frame against the textbook NumPyro model (a marginalised
          `MixtureSameFamily` with the default NUTS), effective draws per second of sampling.
 
-Run time: RUNTIME
-Expected: EXPECTED
+Run time: speed 9 minutes (the textbook model takes them), the others several minutes each.
+Expected: speed, on two cores that other programs shared: jaxmicro 3.0 s for 4 x 1000 draws on
+2621 pixels, least bulk ESS 2516, 839 effective draws a second; textbook 167 s, 985 and 6; a
+factor of 143 (one measurement of the median of two runs each). SEEDS
 """
 
 from __future__ import annotations

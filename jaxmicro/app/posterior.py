@@ -64,6 +64,11 @@ def run(
             f"--rate {rate:g} sub-samples a full movie, but this one is sub-sampled already "
             "(--mask or --missing); leave one of them out"
         )
+    if variant is not None and variant.mixture.proportions == "local":
+        raise UsageError(
+            "proportions = 'local' has no posterior form; use proportions = 'global' (the frame's "
+            "own weights, which for a movie walk from frame to frame)"
+        )
     notes = list(movie.warnings)
     table = variant.posterior if variant is not None and variant.posterior else Table()
     noise = _noise(table, movie)

@@ -169,14 +169,7 @@ def class_log_joint(
 
 
 def class_scale(
-    noise: Scatter,
-    mean: Float[Array, "T n"],
-    sd: Float[
-        Array,
-        (
-            T  # n
-        ),
-    ],
+    noise: Scatter, mean: Float[Array, "T n"], sd: Float[Array, "T m"]
 ) -> Float[Array, "T n"]:
     """Scale of a class at pixels with local mean `mean`: its sd, with shot noise where asked."""
     if noise.gain is None:

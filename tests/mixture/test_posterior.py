@@ -240,7 +240,7 @@ def test_a_class_that_is_absent_from_a_frame_gets_a_bound_near_zero():
 
 
 def test_area_counts_what_was_seen_and_draws_what_was_not():
-    result, (pixels, label) = drawn(False), planted()
+    result, (_, label) = drawn(False), planted()
     area = result["growth"]["area_px"].values[..., 0]
     seen = label.sum()
     share = result["posterior"]["weights"].values[:, :, 0, 1].mean()
@@ -285,8 +285,8 @@ def test_other_noise_forms_recover_the_means(noise):
 # -- what is kept ----------------------------------------------------------------------------
 
 
-# ArviZ warns where 200 draws are few for a pixel's importance weights
-@pytest.mark.filterwarnings("ignore:Estimated shape parameter")
+# ArviZ warns of few draws for importance weights, and of pandas' future on its own account
+@pytest.mark.filterwarnings("ignore")
 def test_arviz_reads_summarises_compares_and_draws_the_file(tmp_path):
     path = tmp_path / "posterior.nc"
     drawn(True).save(path)
@@ -372,7 +372,7 @@ def test_variants_without_a_posterior_are_named(model, words):
 
 
 def test_too_few_pixels_for_the_classes():
-    with pytest.raises(DataError, match="frame 0 has 60 visited pixels, too few .* 3 classes"):
+    with pytest.raises(DataError, match=r"frame 0 has 60 visited pixels, too few .* 3 classes"):
         posterior(jax.random.key(0), GMRM(3), planted(n=60)[0])
 
 
