@@ -85,7 +85,8 @@ def marginals(run: Drawn, path: pathlib.Path) -> pathlib.Path:
         for j in range(k):
             ax = axes[row, j]
             draws = values[name][..., j]
-            edges = np.linspace(*np.quantile(draws, [0.0005, 0.9995]), 41)
+            low, high = np.quantile(draws, [0.0005, 0.9995])
+            edges = np.linspace(float(low), float(high), 41)
             for c, chain in enumerate(draws):
                 ax.hist(chain, edges, density=True, histtype="step", linewidth=1.4,
                         color=COLOURS[c % len(COLOURS)])  # fmt: skip

@@ -143,8 +143,9 @@ def _sampler(table: Table) -> Sampler:
 
 
 def _priors(table: Table) -> Priors:
-    values = table.priors.model_dump()
-    return Priors(**{n: tuple(v) if isinstance(v, list) else v for n, v in values.items()})
+    values: dict[str, Any] = table.priors.model_dump()
+    given: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
+    return Priors(**given)
 
 
 def _growth(

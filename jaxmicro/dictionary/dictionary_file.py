@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ _STAGE_NUMBERS = ("size", "upscale", "penalty", "bound", "nonnegative", "ridge",
 
 def save_dictionary(path: str | pathlib.Path, dictionary: Dictionary) -> None:
     """dictionary.npz: plain arrays only, so that reading it never runs anything."""
-    arrays: dict[str, np.ndarray] = {
+    arrays: dict[str, Any] = {
         "format": np.array(FORMAT),
         "variant": np.array(dictionary.variant),
         "pixel_size_nm": np.array(dictionary.pixel_size_nm),
@@ -61,8 +62,9 @@ def load_dictionary(path: str | pathlib.Path) -> Dictionary:
             )
             if not fits:
                 raise DataError(f"{path}: pass {i + 1} holds arrays that do not fit; learn it anew")
-            numbers = {n: get[n].item() for n in _STAGE_NUMBERS}
-            stages.append(Stage(**{n: get[n] for n in _STAGE_ARRAYS}, **numbers))
+            fields: dict[str, Any] = {n: get[n] for n in _STAGE_ARRAYS}
+            fields |= {n: get[n].item() for n in _STAGE_NUMBERS}
+            stages.append(Stage(**fields))
         noise = Noise(
             float(arrays["noise_sd"]), arrays["noise_correlation"], int(arrays["noise_windows"])
         )

@@ -97,10 +97,10 @@ def encode(
         cpu = jax.default_backend() == "cpu"
         solver = "working_set" if cpu and weights is None and len(atoms) >= MANY else "fista"
 
-    finite = np.isfinite(patches).all(axis=1)
+    finite = np.asarray(np.isfinite(patches).all(axis=1))
     usable = finite.copy()
     if weights is not None:
-        finite = np.isfinite(np.where(weights > 0, patches, 0.0)).all(axis=1)
+        finite = np.asarray(np.isfinite(np.where(weights > 0, patches, 0.0)).all(axis=1))
         usable = finite & (weights > 0).any(axis=1)
         patches = np.where(weights > 0, patches, 0.0).astype(dtype)
         weights = np.where(usable[:, None], weights, 0.0).astype(dtype)

@@ -188,7 +188,7 @@ def learn(
     best, waited, stopped = np.inf, 0, False
     order = np.empty(0, int)
     began = time.perf_counter()
-    coding = {"ridge": options.ridge, "nonnegative": options.nonnegative}
+    coding: dict[str, Any] = {"ridge": options.ridge, "nonnegative": options.nonnegative}
 
     for step in range(1, total + 1):
         if len(order) < batch:
@@ -285,7 +285,7 @@ def load_learning(path: str | pathlib.Path) -> Learned:
     """
     arrays = read_arrays(path, STATE_FORMAT)
     try:
-        fields = {f.name: arrays[f.name] for f in dataclasses.fields(Learned)}
+        fields: dict[str, Any] = {f.name: arrays[f.name] for f in dataclasses.fields(Learned)}
     except KeyError as err:
         raise DataError(f"{path}: the learning state lacks {err}; learn it anew") from err
     fields["minibatches"] = int(fields["minibatches"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
@@ -101,7 +102,8 @@ class Band:
         shaped = patches.reshape(*self.counts, *(self.size,) * onto.ndim)
         for offset in itertools.product(range(self.size), repeat=onto.ndim):
             target = np.ix_(*(s + o for s, o in zip(self.starts, offset, strict=True)))
-            onto[target] += shaped[(..., *offset)]
+            place: tuple[Any, ...] = (..., *offset)
+            onto[target] += shaped[place]
 
 
 class Overlap:

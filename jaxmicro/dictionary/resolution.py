@@ -73,7 +73,8 @@ def edge_width(
     if mask is not None:
         strength[gaussian((~mask).astype(np.float32), (reach / 2, reach / 2)) > 1e-3] = 0
     offsets = np.arange(-reach, reach + 0.25, 0.5)
-    widths, taken = [], np.zeros(image.shape, bool)
+    widths: list[float] = []
+    taken = np.zeros(image.shape, bool)
     for place in np.argsort(-strength, axis=None)[: 60 * n_edges]:
         y, x = divmod(int(place), image.shape[1])
         if strength[y, x] <= 0 or len(widths) >= n_edges:

@@ -79,7 +79,7 @@ class Noise:
         return Scatter(
             self.likelihood,
             number(self.gain, 0.0),
-            number(self.offset, centre),
+            jnp.asarray((self.offset - centre) / spread, dtype),
             number(self.saturation, centre),
         )
 

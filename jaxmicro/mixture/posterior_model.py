@@ -223,8 +223,8 @@ def priors(setting: Setting, data: Data) -> Mixture:
             log_weights = jnp.log(weights)[None]
         trend = jnp.zeros((1, 0), dtype)
         if p:
-            scale, tails = prior.trend
-            shrink = dist.StudentT(tails, jnp.zeros(p, dtype), scale).to_event(1)
+            width, tails = prior.trend
+            shrink = dist.StudentT(tails, jnp.zeros(p, dtype), width).to_event(1)
             trend = numpyro.sample("trend", shrink)[None]
     numpyro.deterministic("means", means)
     numpyro.deterministic("sds", sds)

@@ -312,7 +312,7 @@ def _observed(pixels: Pixels, n_frames: int, edges, coords, attrs) -> xr.Dataset
 
 def _places(pixels: Pixels, n_frames: int, attrs) -> xr.Dataset:
     shape = (pixels.n_frames, pixels.values.shape[-1])
-    variables = {
+    variables: dict[str, Any] = {
         name: (
             ("frame", "pixel"),
             np.broadcast_to(np.asarray(a), shape)[:n_frames],

@@ -376,8 +376,8 @@ def _svi(
     samples = jax.vmap(lambda k: guide.sample_posterior(k, fitted))(keys)
     whole = dataclasses.replace(setting, subsample=None)
     sites = _derived(whole, data, samples)
-    sites = {n: np.asarray(a).reshape(*shape, *a.shape[1:]) for n, a in sites.items()}
-    return Draws(sites, {}, complete, np.concatenate(losses))
+    drawn = {n: np.asarray(a).reshape(*shape, *a.shape[1:]) for n, a in sites.items()}
+    return Draws(drawn, {}, complete, np.concatenate(losses))
 
 
 @eqx.filter_jit

@@ -159,9 +159,9 @@ def start_sites(
         walks = np.concatenate([odds, trend.T])
         hint, steps = _hint(setting, data, jnp.asarray(shared, dtype), jnp.asarray(walks, dtype))
         if k > 1:
-            values["walk_weights"] = steps[: k - 1]
+            values["walk_weights"] = np.asarray(steps[: k - 1])
         if p:
-            values["walk_trend"] = steps[k - 1 :]
+            values["walk_trend"] = np.asarray(steps[k - 1 :])
         data = eqx.tree_at(lambda d: d.hint, data, hint, is_leaf=lambda x: x is None)
     return data, {name: jnp.asarray(v, dtype) for name, v in values.items()}
 

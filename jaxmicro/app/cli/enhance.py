@@ -106,7 +106,8 @@ def enhance(
         "invert": invert,
     }
     if dictionary is not None:
-        taught, learned, recipe, notes = load_dictionary(dictionary), None, None, []
+        taught, learned, recipe = load_dictionary(dictionary), None, None
+        notes: list[str] = []
         if patch_size is not None and patch_size != taught.patch_size:
             raise UsageError(
                 f"--patch-size {patch_size} contradicts {dictionary}, whose patches are "
