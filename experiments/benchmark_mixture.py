@@ -13,9 +13,10 @@ Compile time is reported apart. Figures are the least of three runs.
 Figures seen on two cores: see RESULTS at the end of this file's run; ratios asked for are 20
 (cold full frame), 20 (1000 replicates at 1 %), 5 (warm frame at 10 %) and 50 (flexmix at 10 %).
 
-Local proportions (--local-only, about 1 minute), 16 frames of 512 x 512, two cores that had four
-times as much other work to do: 1.7 times the plain fit at 10 % and 1.5 times at 1 % (asked 4), one
-warm causal frame 31.5 ms in 7 passes at 10 % (asked 30) and 5.0 ms in 6 passes at 1 % (asked 15).
+Local proportions (--local-only, about 1 minute), 16 frames of 512 x 512, two cores that had five
+times as much other work to do: 1.3 to 1.7 times the plain fit at 10 % and .9 to 1.5 times at 1 %
+(asked 4); one warm causal frame 32 to 53 ms in 7 passes at 10 % (asked 30; 22 ms of one core's own
+time, so the wait for the core is the rest) and 3.4 to 5.0 ms in 6 passes at 1 % (asked 15).
 """
 
 from __future__ import annotations
