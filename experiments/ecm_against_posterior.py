@@ -13,10 +13,16 @@ Parts:
   speed  4 chains x 1000 draws on one frame against the textbook NumPyro model (a marginalised
          `MixtureSameFamily` with the default NUTS), effective draws per second of sampling.
 
-Run time: speed 9 minutes (the textbook model takes them), the others several minutes each.
-Expected: speed, on two cores that other programs shared: jaxmicro 3.0 s for 4 x 1000 draws on
-2621 pixels, least bulk ESS 2516, 839 effective draws a second; textbook 167 s, 985 and 6; a
-factor of 143 (one measurement of the median of two runs each). SEEDS
+Run time: speed 9 minutes (the textbook model takes them), seeds 5 minutes, frames and movies
+several minutes each.
+Expected: all on two cores that other programs shared.
+speed: jaxmicro 3.0 s for 4 x 1000 draws on 2621 pixels, least bulk ESS 2516, 839 effective draws
+a second; textbook 167 s, 985 and 6; a factor of 143 (median of two runs each, measured once).
+seeds: |mean - truth| within 2 posterior sds in 98.8 % (weights), 100 % (means), 97.5 % (sds) and
+95.0 % (trend); posterior sd over information s.e. 0.95 to 1.03 for every trend term, medians
+1.015, 0.992, 0.768 and 0.994 for the means: the third class holds some 40 pixels, where the
+likelihood is far from quadratic (0.33 to 2.97). r-hat <= 1.0052, no divergence in 19 of 20 seeds
+(one divergence in the other).
 """
 
 from __future__ import annotations

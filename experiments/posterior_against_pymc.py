@@ -7,8 +7,8 @@ twice. PyMC is not among the project's packages: where it is missing the script 
 Means and sds are compared in units of their Monte-Carlo error, which for two correct programs is
 standard normal: the largest of 14 should stay below 3.5.
 
-Run time: 1 to 2 minutes on two cores, most of it PyMC's compiler.
-Expected: EXPECTED
+Run time: 7 minutes on two busy cores, most of it compilers.
+Expected: largest difference 1.2 Monte-Carlo errors of 14 (PyMC 5.28.5, measured once).
 """
 
 from __future__ import annotations
