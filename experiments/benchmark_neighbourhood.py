@@ -1,7 +1,7 @@
 """Neighbour sums in space-time: cost a voxel against SciPy and XLA's own convolution.
 
-    python experiments/benchmark_neighbourhood.py            # 60 s on 2 cores
-    python experiments/benchmark_neighbourhood.py --quick    # 10 s, smaller movie
+Command:   python experiments/benchmark_neighbourhood.py   (--quick: a smaller movie)
+Run time:  about 60 s on 2 cores; --quick 10 s
 
 Ours runs on a whole movie of 60 x 512 x 512 with 1 % of the pixels visited. The rivals would
 need minutes to hours at that size, so they run once on (2 r + 4) x 64 x 64 (16 x 16 at radius
@@ -9,7 +9,7 @@ need minutes to hours at that size, so they run once on (2 r + 4) x 64 x 64 (16 
 lies outside it, XLA picks another path), so the ratios say the order of magnitude and no more.
 `exact` compares with running sums in whole numbers. Compilation is told apart.
 
-Expected, 2 cores, JAX 0.10.2, ns a voxel over two runs on a machine with other work on it:
+Expected:  2 cores, JAX 0.10.2, ns a voxel over two runs on a machine with other work on it:
 
     radius  ours      scipy             lax.conv
     3       8 to 14   55 to 203         2 900 to 5 600
