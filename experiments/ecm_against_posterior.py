@@ -23,6 +23,9 @@ seeds: |mean - truth| within 2 posterior sds in 98.8 % (weights), 100 % (means),
 1.015, 0.992, 0.768 and 0.994 for the means: the third class holds some 40 pixels, where the
 likelihood is far from quadratic (0.33 to 2.97). r-hat <= 1.0052, no divergence in 19 of 20 seeds
 (one divergence in the other).
+frames: 80 % intervals of area hold the truth in 80.6 % of 98 frames (dendrite 79, front 86,
+islands 75, rods 82 %), mean error +0.61 %, mean width 22.9 % of the area. No figures are kept
+for movies: they take long on a busy machine.
 """
 
 from __future__ import annotations
