@@ -1,7 +1,7 @@
 """Speed of the mixture fit beside a NumPy ECM, scikit-learn and flexmix, on two threads.
 
-    python experiments/benchmark_mixture.py            (about 4 minutes)
-    python experiments/benchmark_mixture.py --quick    (small frames, under 20 seconds)
+Command:   python experiments/benchmark_mixture.py   (--quick: small frames; --local-only)
+Run time:  about 4 minutes on 2 cores; --quick about 20 s
 
 One frame of 512 x 512 pixels, K 4, trend x + y + x:y (planted at random places, so that every
 program looks for the same optimum). NumPy's ECM is float64, starts and stops by the same rules

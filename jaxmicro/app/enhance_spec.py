@@ -28,7 +28,6 @@ class DictionaryTable(Table):
         Field(ge=0, le=32, description="patch size of further passes, 4 to 32, or 0 for none"),
     ] = 0
     refinements: Annotated[int, Field(ge=1, le=4, description="further passes, 1 to 4")] = 1
-    contrast_scaling: Annotated[bool, Field(description="true or false")] = False
 
 
 class LearningTable(Table):
@@ -74,7 +73,6 @@ class EnhanceVariant(Table):
             refine=table.refine,
             refinements=table.refinements,
             penalty=penalty,
-            contrast_scaling=table.contrast_scaling,
             learning=Learning(n_atoms=n_atoms, **self.learning.model_dump()),
         )
 
@@ -88,7 +86,6 @@ class EnhanceVariant(Table):
             "patches": recipe.n_patches,
             "refine": recipe.refine,
             "refinements": recipe.refinements,
-            "contrast_scaling": str(recipe.contrast_scaling).lower(),
         }
         lines += [f"{name} = {value}" for name, value in known.items()]
         lines += ["", "[learning]"]

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from jaxmicro.dictionary.forward import Forward
 from jaxmicro.dictionary.learn import Learned, Learning, learn
 from jaxmicro.dictionary.noise import Noise
-from jaxmicro.dictionary.patches import local_contrast, remove_mean, sample_patches
+from jaxmicro.dictionary.patches import remove_mean, sample_patches
 from jaxmicro.dictionary.simulate import Looks, simulated_pairs
 from jaxmicro.dictionary.stage import Stage
 from jaxmicro.errors import DataError, UsageError
@@ -47,7 +47,6 @@ class Recipe:
     refine: int = 0  # patch size of further passes on the result's grid; 0 for none
     refinements: int = 1  # how many
     penalty: float | None = None  # None: from the noise
-    contrast_scaling: bool = False
     learning: Learning = dataclasses.field(default_factory=Learning)
 
     def __post_init__(self) -> None:
@@ -237,8 +236,6 @@ def _teach_paper(images, masks, recipe, noise, seed, start, progress):
     raw = sample_patches(images, masks, recipe.patch_size, recipe.n_patches, rng)
     patches = remove_mean(raw.astype(np.float32))[0]
     m = patches.shape[1]
-    if recipe.contrast_scaling:
-        patches = patches / local_contrast(patches, 0.1 * float(patches.std()) + 1e-12)
     options = dataclasses.replace(recipe.learning, n_atoms=recipe.n_atoms)
     spare = min(HELD_OUT, len(patches) // 10)
     # the scale-free choice of Mairal et al., 1.2/sqrt(m) on unit-norm patches

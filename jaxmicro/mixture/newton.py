@@ -30,6 +30,7 @@ from jaxmicro.mixture.lanes import Lane, e_lane, over_frames
 from jaxmicro.mixture.maximise import advance, m_step
 
 MAX_ROUNDS = 80  # a lane that needs more sits on a ridge that float32 cannot resolve
+CONTRACTING = 0.1  # a round that leaves more of the gap than this asks for fresh information
 MAX_DAMPING = 2.0  # there a step is a third of ECM's
 
 
@@ -203,6 +204,9 @@ class Polish(eqx.Module):
     reference: Float[Array, ""]
     damping: Float[Array, ""]
     gap: Float[Array, ""]
+    complete: Float[Array, "T q q"]
+    missing: Float[Array, "T q q"]
+    stale: Bool[Array, ""]
     step: Int[Array, ""]
     kept: Int[Array, ""]
     trace: Float[Array, " steps"]
@@ -225,6 +229,7 @@ def polish(
     """
     dtype = lane.values.dtype
     n_frames, k = params.means.shape
+    q = sum(n for _, n in coordinates(model))
     count = jnp.maximum(jnp.sum(jnp.broadcast_to(lane.weight, lane.values.shape)), 1)
     slack = 4 * jnp.finfo(dtype).eps
 
@@ -233,7 +238,15 @@ def polish(
         level = jnp.sum(log_likelihood) / count
         worse = ~(level >= s.reference - slack * jnp.abs(s.reference))
         mapped = m_step(model, s.at, stats, tied=jnp.asarray(False), sd_floor=sd_floor)
-        newton, damped = _directions(model, s.at, stats, lane, sd_floor, s.damping)
+        score, complete = gradient_and_information(model, s.at, stats)
+        # The information costs two E-steps: while steps contract well an earlier one will do.
+        complete, missing = jax.lax.cond(
+            s.stale,
+            lambda: (complete, _missing(model, s.at, lane)),
+            lambda: (s.complete, s.missing),
+        )
+        known = (score, complete, missing)
+        newton, damped = _directions(model, s.at, stats, known, sd_floor, s.damping)
         gradient = newton[0]
         gap = 0.5 * jnp.sum(gradient * newton[1]) / count
         # A negative or infinite foretold gain means no maximum nearby.
@@ -253,6 +266,9 @@ def polish(
             reference=jnp.where(worse, s.reference, level),
             damping=jnp.where(worse | ~usable, jnp.minimum(up, MAX_DAMPING), down),
             gap=jnp.where(worse, s.gap, gap),
+            complete=complete,
+            missing=missing,
+            stale=worse | ~usable | (s.damping > 0) | ~(gap < CONTRACTING * s.gap),
             step=s.step + 1,
             kept=s.kept + (~worse).astype(s.kept.dtype),
             trace=s.trace.at[s.kept].set(jnp.where(worse, s.trace[s.kept], level)),
@@ -273,6 +289,9 @@ def polish(
         reference=jnp.asarray(-jnp.inf, dtype),
         damping=jnp.zeros((), dtype),
         gap=jnp.asarray(jnp.inf, dtype),
+        complete=jnp.zeros((n_frames, q, q), dtype),
+        missing=jnp.zeros((n_frames, q, q), dtype),
+        stale=jnp.asarray(True),
         step=step,
         kept=kept,
         trace=trace,
@@ -288,14 +307,13 @@ def _directions(
     model: GMRM,
     params: Params,
     stats: Stats,
-    lane: Lane,
+    known: tuple[Array, Array, Array],
     sd_floor: Float[Array, ""],
     damping: Float[Array, ""],
 ) -> tuple[tuple[Array, Array], Array]:
     """(gradient, Newton step) and the damped step, coordinates that cannot move left out."""
     k, p = model.n_classes, model.trend.n_terms
-    score, complete = gradient_and_information(model, params, stats)
-    missing = _missing(model, params, lane)
+    score, complete, missing = known
     # Adding a constant to all logits, or trading gain for trend, changes nothing: pin both.
     total = jnp.sum(stats.s0, axis=-1)
     pin = jnp.einsum("t,tk,tj->tkj", total, params.weights, params.weights)

@@ -10,91 +10,26 @@ import concurrent.futures
 import dataclasses
 import functools
 import os
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro
-import optax
 from jaxtyping import Array
-from numpyro.infer import SVI, Trace_ELBO, autoguide, init_to_value
 from numpyro.infer.hmc import hmc
 
-from jaxmicro.errors import UsageError
-from jaxmicro.mixture.posterior_model import Data, Setting, constrained, potential, whitened
+from jaxmicro.mixture.posterior_draws import (
+    Draws,
+    Progress,
+    Sampler,
+)
+from jaxmicro.mixture.posterior_model import Data, Setting, constrained, potential
 from jaxmicro.mixture.posterior_start import Flow, sites_of
+from jaxmicro.mixture.posterior_svi import draw_from_guide
 
-METHODS = ("nuts", "svi", "laplace")
-PLACEMENTS = ("auto", "threads", "vectorized", "parallel")
-GUIDES = ("multivariate", "diagonal", "lowrank")
 BLOCK = 50  # draws between two looks at the clock and the keyboard
 _JITTER = 1.0  # posterior sds by which the chains' starts are scattered
-
-Progress = Callable[[int, int], None]  # steps done, steps in all
-
-
-@dataclasses.dataclass(frozen=True)
-class Sampler:
-    """How to draw.
-
-    Attributes:
-      method: "nuts"; "svi", a normal guide fitted by stochastic gradients; "laplace", the normal
-        with the mode and the observed information of the posterior.
-      chains, draws, warmup: NUTS runs; draws are per chain and the other methods return as many.
-      target_accept: mean acceptance NUTS tunes its step size to.
-      placement: chains one by one on CPU threads, vectorised on one device, or in parallel over
-        all devices; "auto" takes threads on a CPU, "parallel" on several accelerators.
-      guide, steps, learning_rate, subsample: of "svi"; `subsample` is pixels a step, None all.
-
-    Raises:
-      UsageError: an unknown name or a number out of range.
-    """
-
-    method: str = "nuts"
-    chains: int = 4
-    draws: int = 1000
-    warmup: int = 300
-    target_accept: float = 0.8
-    placement: str = "auto"
-    guide: str = "multivariate"
-    steps: int = 3000
-    learning_rate: float = 0.01
-    subsample: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, known in (("method", METHODS), ("placement", PLACEMENTS), ("guide", GUIDES)):
-            if getattr(self, name) not in known:
-                raise UsageError(
-                    f"{name} {getattr(self, name)!r} is not known; use one of {', '.join(known)}"
-                )
-        for name, low in (("chains", 1), ("draws", BLOCK), ("warmup", BLOCK), ("steps", 1)):
-            if getattr(self, name) < low:
-                raise UsageError(
-                    f"{name} = {getattr(self, name)} is not allowed; use {low} or more"
-                )
-        if not 0.5 <= self.target_accept < 1:
-            raise UsageError(
-                f"target_accept = {self.target_accept} is not allowed; use .5 up to but not 1"
-            )
-        if self.subsample is not None and self.subsample < 1:
-            raise UsageError(f"subsample = {self.subsample} is not allowed; use 1 or more")
-
-
-@dataclasses.dataclass(frozen=True)
-class Draws:
-    """Draws of one lane: arrays (chain, draw, ...) in standardised grey values.
-
-    `sites` are constrained quantities, `stats` what the sampler says about each draw, `trace` the
-    loss of a variational fit. `complete` is False where sampling was interrupted.
-    """
-
-    sites: dict[str, np.ndarray]
-    stats: dict[str, np.ndarray]
-    complete: bool
-    trace: np.ndarray | None = None
 
 
 def draw(
@@ -112,7 +47,7 @@ def draw(
         shape = (sampler.chains, sampler.draws, flow.size(setting, data))
         z = jax.random.normal(key, shape, flow.mode.dtype)
         return Draws(_constrain(setting, data, flow, z), _overlap(setting, data, flow, z), True)
-    return _svi(key, setting, data, flow, sampler, progress)
+    return draw_from_guide(key, setting, data, flow, sampler, progress)
 
 
 # -- NUTS ------------------------------------------------------------------------------------
@@ -322,77 +257,3 @@ def _overlap(setting: Setting, data: Data, flow: Flow, z: Array) -> dict[str, np
     """Log importance ratios of the draws: how far the approximation is from the posterior."""
     ratio = _log_ratio(setting, data, flow, z.reshape(-1, z.shape[-1]))
     return {"log_ratio": np.asarray(ratio).reshape(z.shape[:2])}
-
-
-def _svi(
-    key: Array,
-    setting: Setting,
-    data: Data,
-    flow: Flow,
-    sampler: Sampler,
-    progress: Progress | None,
-) -> Draws:
-    """A normal guide fitted to the NumPyro model, minibatched where `subsample` says so."""
-    n = data.lane.values.shape[-1]
-    if sampler.subsample is not None and sampler.subsample < n:
-        setting = dataclasses.replace(setting, subsample=sampler.subsample)
-    target = functools.partial(whitened, setting, data)
-    zero = jnp.zeros(flow.size(setting, data), flow.mode.dtype)
-    at_mode = constrained(setting, data, sites_of(setting, data, flow, zero))
-    guides = {
-        "multivariate": autoguide.AutoMultivariateNormal,
-        "diagonal": autoguide.AutoDiagonalNormal,
-        "lowrank": autoguide.AutoLowRankMultivariateNormal,
-    }
-    guide = guides[sampler.guide](
-        target, init_loc_fn=init_to_value(values=at_mode), init_scale=0.03
-    )
-    schedule = optax.cosine_decay_schedule(sampler.learning_rate, sampler.steps, alpha=0.01)
-    svi = SVI(target, guide, optax.adam(schedule), Trace_ELBO(num_particles=4))
-    fit_key, draw_key = jax.random.split(key)
-    state = svi.init(fit_key)
-    size = max(1, min(sampler.steps, 250))
-
-    @jax.jit
-    def run(state):
-        return jax.lax.scan(lambda s, _: svi.update(s), state, None, length=size)
-
-    losses: list[np.ndarray] = []
-    complete = True
-    n_blocks = -(-sampler.steps // size)
-    try:
-        for b in range(n_blocks):
-            state, loss = run(state)
-            losses.append(np.asarray(loss))
-            if progress is not None:
-                progress(b + 1, n_blocks)
-    except KeyboardInterrupt:
-        if not losses:
-            raise
-        complete = False
-    shape = (sampler.chains, sampler.draws)
-    fitted = svi.get_params(state)
-    keys = jax.random.split(draw_key, shape[0] * shape[1])
-    samples = jax.vmap(lambda k: guide.sample_posterior(k, fitted))(keys)
-    whole = dataclasses.replace(setting, subsample=None)
-    sites = _derived(whole, data, samples)
-    drawn = {n: np.asarray(a).reshape(*shape, *a.shape[1:]) for n, a in sites.items()}
-    return Draws(drawn, {}, complete, np.concatenate(losses))
-
-
-@eqx.filter_jit
-def _derived(setting: Setting, data: Data, samples: dict[str, Array]) -> dict[str, Array]:
-    """Means, sds and the walks at draws of the sampled sites."""
-
-    def one(values: dict[str, Array]) -> dict[str, Array]:
-        run = numpyro.handlers.trace(numpyro.handlers.substitute(whitened, values))
-        sites = run.get_trace(setting, data)
-        return {
-            name: site["value"]
-            for name, site in sites.items()
-            if site["type"] in ("sample", "deterministic")
-            and not site.get("is_observed", False)
-            and not name.endswith(("_white", "_density", "log_likelihood"))
-        }
-
-    return jax.lax.map(one, samples)

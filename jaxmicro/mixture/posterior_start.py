@@ -16,23 +16,21 @@ from jaxtyping import Array, Float
 
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.mixture.gmrm import GMRM, Params
-from jaxmicro.mixture.lanes import Lane
+from jaxmicro.mixture.lanes import Lane, padded
 from jaxmicro.mixture.posterior_likelihood import Mixture, Noise
 from jaxmicro.mixture.posterior_model import (
     GAP_UNIT,
     Data,
     Hint,
-    RandomWalk,
     Setting,
     constrained,
     lane_log_likelihood,
     log_weights_of,
     potential,
     unconstrained,
-    unwhiten,
 )
+from jaxmicro.mixture.posterior_walk import RandomWalk, unwhiten
 
-PAD = 64  # odd pixel counts cost XLA its vector loops on CPU: 160 us against 45 us a gradient
 _NEWTON_STEPS = 12
 _SMOOTHINGS = 12
 _RARE = 1e-4  # a class emptier than this starts here: its log odds must be finite
@@ -67,7 +65,6 @@ def standardised(
     centre, spread = scaling
     dtype = pixels.values.dtype
     n_frames, n = grey.shape
-    pad = -n % PAD
     values = np.where(weight > 0, (grey - centre) / spread, 0)
     design = np.asarray(model.design(pixels))
     design = np.broadcast_to(design.reshape(design.shape[0], -1, n), (design.shape[0], n_frames, n))
@@ -79,11 +76,8 @@ def standardised(
         noise = Noise(noise.likelihood, noise.gain, noise.offset, level)
         saturated = _saturated(bright, values, design, dtype)
 
-    def padded(a: np.ndarray) -> Array:
-        return jnp.asarray(np.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, pad)]), dtype)
-
     data = Data(
-        Lane(padded(values), padded(design), padded(weight)),
+        padded(Lane(*(jnp.asarray(a, dtype) for a in (values, design, weight)))),
         saturated,
         noise.standardised(centre, spread, dtype),
         jnp.zeros(n_frames, dtype),

@@ -21,7 +21,7 @@ from jaxmicro.mixture.posterior_likelihood import (
     gaussian_log_likelihood,
     pixel_log_likelihood,
 )
-from jaxmicro.mixture.posterior_model import RandomWalk, unwhiten
+from jaxmicro.mixture.posterior_walk import RandomWalk, unwhiten
 from jaxmicro.mixture.trend import Trend
 
 QUICK = Sampler(chains=4, draws=250, warmup=150)
