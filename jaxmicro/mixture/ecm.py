@@ -142,7 +142,7 @@ def fit(
 def grey_step(values: np.ndarray) -> float:
     """The step between grey levels in use: 1 for 8-bit data, 0 for continuous data."""
     flat = values.ravel()
-    some = flat[:: max(1, flat.size // 200_000)]
+    some = flat[:: max(1, flat.size // 10_000)]
     levels = np.unique(some[np.isfinite(some)])
     if levels.size < 2 or levels.size > some.size // 4:
         return 0.0
