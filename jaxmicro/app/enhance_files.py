@@ -65,7 +65,6 @@ def write_two_stacks(
             folder / names[1], (held[z] for z in range(shape[0])), shape, pixel_size_nm, spacing_nm
         )
     finally:
-        del held
         waiting.unlink(missing_ok=True)
 
 

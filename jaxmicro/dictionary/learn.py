@@ -14,6 +14,7 @@ import pathlib
 import time
 import zipfile
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxmicro.errors import UsageError
 
+BLOCK = 50  # draws between two looks at the clock and the keyboard
 METHODS = ("nuts", "svi", "laplace")
 PLACEMENTS = ("auto", "threads", "vectorized", "parallel")
 GUIDES = ("multivariate", "diagonal", "lowrank")

@@ -19,7 +19,9 @@ import numpy as np
 from jaxtyping import Array
 from numpyro.infer.hmc import hmc
 
+from jaxmicro.errors import UsageError
 from jaxmicro.mixture.posterior_draws import (
+    BLOCK,
     Draws,
     Progress,
     Sampler,
@@ -28,7 +30,6 @@ from jaxmicro.mixture.posterior_model import Data, Setting, constrained, potenti
 from jaxmicro.mixture.posterior_start import Flow, sites_of
 from jaxmicro.mixture.posterior_svi import draw_from_guide
 
-BLOCK = 50  # draws between two looks at the clock and the keyboard
 _JITTER = 1.0  # posterior sds by which the chains' starts are scattered
 
 
