@@ -55,7 +55,7 @@ def test_log_likelihood_to_a_twentieth_of_a_nat_at_four_million_pixels(rng):
         )
         mixture = sum(
             p * stats.norm.pdf(z, m + trend[0] * x, s)
-            for p, m, s in zip(weights, means, sds, strict=True)
+            for p, m, s in zip(weights / weights.sum(), means, sds, strict=True)
         )
         total += math.fsum(np.log(mixture)[:-5].tolist())
     got = criteria(model, params, pixels)
