@@ -12,16 +12,16 @@ Compile time is reported apart. Figures are the least of three runs.
 
 Expected:  on 2 idle cores, JAX 0.10.2 (least of three runs; ratios repeat to about 15 %)
 
-    cold full frame, NumPy               234 ms     7.3 s   31 times (20 asked)
-    cold full frame, scikit-learn        155 ms    15.8 s  102 times
-    warm frame at 10 %, NumPy          4.4-5.0 ms   22-27 ms  4.4 to 5.9 times (5 asked)
-    cold frame at 10 %, flexmix           71 ms    11.9 s  167 times (50 asked)
-    1000 replicates at 1 %, NumPy        3.2 s     89.5 s   28 times (20 asked)
-    peak memory, 200 frames of 512 x 512           1.85 GiB (2 asked)
-    local proportions, plain and local, ms a frame: 48 and 86 at 10 %, 6.8 and 13.1 at 1 %
-    one warm causal frame, local: 28 ms in 7 passes at 10 % (30 asked), 3.5 ms in 6 at 1 % (15)
+    cold full frame, NumPy           226-234 ms     7.3 s   31 to 32 times (20 asked)
+    cold full frame, scikit-learn    120-155 ms   14-16 s  102 to 115 times
+    warm frame at 10 %, NumPy        5.0-5.5 ms    22 ms   4.1 to 4.4 times (5 asked, not reached)
+    cold frame at 10 %, flexmix       71-103 ms   12 s     119 to 167 times (50 asked)
+    1000 replicates at 1 %, NumPy        3.1 s    83-90 s   26 to 28 times (20 asked)
+    peak memory, 200 frames of 512 x 512          1.85 to 1.91 GiB (2 asked)
+    local proportions, plain and local, ms a frame: 48 and 67-86 at 10 %, 6.8 and 13.1 at 1 %
+    one warm causal frame, local: 17 to 28 ms at 10 % (30 asked), 3.5 ms at 1 % (15)
 
-Ours ends 5.5e-7 nats a pixel above the reference optimum, which float64 NumPy found to 1e-6.
+Ours ends 6e-7 nats a pixel above the reference optimum, which float64 NumPy found to 1e-6.
 Compilation 3 to 5 s. NumPy takes plain ECM steps (639 cold, 26 warm), ours 2 to 50 passes: the
 ratios are faster passes times fewer of them.
 """
