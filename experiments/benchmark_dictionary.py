@@ -35,7 +35,7 @@ from jaxmicro.dictionary.encode import encode
 from jaxmicro.dictionary.learn import Learning, learn, objectives
 from jaxmicro.dictionary.patches import remove_mean, sample_patches
 
-PENALTY = 0.15  # on patches of unit mean square norm
+PENALTY = 0.12  # on patches of unit mean square norm
 
 
 def patches_of(n: int, size: int, seed: int = 0) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
 
 import jax
@@ -10,15 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxmicro.dictionary import lasso, working_set
+from jaxmicro.dictionary import chunks, lasso, working_set
 from jaxmicro.errors import UsageError
 
 SOLVERS = ("auto", "fista", "working_set")
-CHUNK = 512  # patches a call of a compiled program
-FEW = 64  # and of the small one, for the last patches
+ROUNDS = 12  # of the working set, at least
 MANY = 64  # atoms from which working sets beat dense steps
-BLOCK = 32 * CHUNK  # patches whose intermediate state is alive at once
-THREADS = 2  # the fused loops run on one core each
+BLOCK = 128 * chunks.CHUNK  # patches whose working sets are alive at once
+DENSE = 16 * chunks.CHUNK  # and patches whose dense codes are
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +46,8 @@ class Codes:
     def rebuild(self, atoms: Float[np.ndarray, "k p"]) -> Float[np.ndarray, "n p"]:
         """The patches these codes stand for: a D, with any dictionary of as many atoms."""
         out = np.empty((len(self.values), atoms.shape[1]), np.result_type(atoms, self.values))
-        for at in range(0, len(out), BLOCK):
-            rows = slice(at, at + BLOCK)
+        for at in range(0, len(out), DENSE):
+            rows = slice(at, at + DENSE)
             dense = np.zeros((len(out[rows]), self.n_atoms), self.values.dtype)
             # padding adds 0 to atom 0, so plain assignment would be wrong there
             np.add.at(
@@ -82,7 +80,7 @@ def encode(
       nonnegative: codes at or above 0.
       weights: per-pixel weights of the squared error; 0 leaves a pixel out.
       solver: "fista" (accelerators, dense codes, weights), "working_set" (CPU) or "auto".
-      max_steps: of FISTA; the working set makes max_steps / 100 rounds, 8 at least.
+      max_steps: of FISTA; the working set makes max_steps / 100 rounds, 12 at least.
 
     Raises:
       UsageError: sizes that do not fit, a penalty that is not above 0, an unknown solver.
@@ -107,11 +105,12 @@ def encode(
     patches = np.where(usable[:, None], patches, 0.0).astype(dtype)
 
     options = (float(tolerance), float(ridge), bool(nonnegative), int(max_steps))
+    rounds = max(ROUNDS, max_steps // 100)
     parts = []
     for at in range(0, max(len(patches), 1), BLOCK):
         rows = slice(at, at + BLOCK)
         if solver == "working_set":
-            parts.append(_working_set(patches[rows], atoms, level[rows], *options))
+            parts.append(working_set.solve(patches[rows], atoms, level[rows], *options[:3], rounds))
         else:
             weight = None if weights is None else weights[rows]
             parts.append(_fista(patches[rows], atoms, level[rows], weight, *options))
@@ -128,19 +127,6 @@ def _padded(part: np.ndarray, width: int) -> np.ndarray:
     return np.pad(part, ((0, 0), (0, width - part.shape[1])))
 
 
-def _rows_up_to(n: int) -> int:
-    """Padded batch size, one of two: compiling a third costs more than its padding saves."""
-    return FEW if n <= FEW else CHUNK
-
-
-def _threads(work, tasks):
-    """Run compiled chunks on two host threads: XLA runs the fused loops on one core each."""
-    if len(tasks) < 2 or jax.default_backend() != "cpu":
-        return [work(task) for task in tasks]
-    with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(work, tasks))
-
-
 def _fista(patches, atoms, level, weights, tolerance, ridge, nonnegative, max_steps):
     n, dtype = len(patches), patches.dtype
     device_atoms = jnp.asarray(atoms)
@@ -148,7 +134,7 @@ def _fista(patches, atoms, level, weights, tolerance, ridge, nonnegative, max_st
 
     def work(rows):
         part = patches[rows]
-        size = _rows_up_to(len(part))
+        size = chunks.rows_up_to(len(part))
         extra = ((0, size - len(part)), (0, 0))
         weight = np.ones_like(part) if weights is None else weights[rows]
         out = lasso.fista(
@@ -165,64 +151,10 @@ def _fista(patches, atoms, level, weights, tolerance, ridge, nonnegative, max_st
         indices, values = lasso.to_sparse(out.values, width)
         return tuple(np.asarray(a)[: len(part)] for a in (indices, values, out.gap, out.steps))
 
-    parts = _threads(work, [slice(at, min(at + CHUNK, n)) for at in range(0, max(n, 1), CHUNK)])
+    parts = chunks.on_threads(work, chunks.split(np.arange(n)) or [np.arange(0)])
     width = max(part[0].shape[1] for part in parts)
     parts = [(_padded(p[0], width), _padded(p[1], width), p[2], p[3]) for p in parts]
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
-
-
-def _working_set(patches, atoms, level, tolerance, ridge, nonnegative, max_steps):
-    n, dtype = len(patches), patches.dtype
-    device_atoms = jnp.asarray(atoms)
-    gram = device_atoms @ device_atoms.T
-    ridge_ = jnp.asarray(ridge, dtype)
-    indices = np.zeros((n, working_set.ADDED), np.int32)
-    values = np.zeros((n, working_set.ADDED), dtype)
-    gap = np.zeros(n, dtype)
-    steps = np.zeros(n, np.int32)
-
-    todo, state = np.arange(n), None
-    rounds = max(len(working_set.KEPT) + 3, max_steps // 100)
-    for number in range(rounds):
-        keep = working_set.KEPT[min(number, len(working_set.KEPT) - 1)]
-
-        def work(rows, state=state, todo=todo, keep=keep):
-            which = todo[rows]
-            padded = _rows_up_to(len(which))
-            extra = padded - len(which)
-            part = jnp.asarray(np.pad(patches[which], ((0, extra), (0, 0))))
-            if state is None:
-                now = working_set.start(part, device_atoms, nonnegative)
-            else:
-                now = working_set.Round(
-                    *(jnp.asarray(np.pad(a[rows], ((0, extra), (0, 0)))) for a in state)
-                )
-            here = np.pad(level[which], (0, extra), constant_values=1.0)
-            out, gaps, following = working_set.advance(
-                part, now, device_atoms, gram, here, ridge_, keep, nonnegative
-            )
-            host = (now.indices, out, gaps, following.indices, following.pull, following.values)
-            return [np.asarray(a)[: len(which)] for a in host]
-
-        chunks = [slice(at, min(at + CHUNK, len(todo))) for at in range(0, len(todo), CHUNK)]
-        parts = _threads(work, chunks)
-        columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-        used, codes, gaps, *following = columns
-        steps[todo] += 1
-        done = gaps <= tolerance
-        last = number + 1 == rounds
-        ended = np.ones_like(done) if last else done
-        if codes.shape[1] > indices.shape[1]:
-            indices = _padded(indices, codes.shape[1])
-            values = _padded(values, codes.shape[1])
-        which = todo[ended]
-        indices[which, : used.shape[1]] = used[ended]
-        values[which, : codes.shape[1]] = codes[ended]
-        gap[which] = gaps[ended]
-        todo, state = todo[~ended], tuple(a[~ended] for a in following)
-        if not len(todo):
-            break
-    return indices, values, gap, steps
 
 
 def _check(patches, atoms, level, tolerance, ridge, solver, weights) -> None:
@@ -241,9 +173,9 @@ def _check(patches, atoms, level, tolerance, ridge, solver, weights) -> None:
         raise UsageError(f"solver {solver!r} is not known; use one of {', '.join(SOLVERS)}")
     if solver == "working_set" and weights is not None:
         raise UsageError("solver 'working_set' takes no weights; use 'fista' or 'auto'")
-    if solver == "working_set" and len(atoms) < working_set.ADDED:
+    if solver == "working_set" and len(atoms) < working_set.SIZES[0]:
         raise UsageError(
-            f"solver 'working_set' needs {working_set.ADDED} atoms or more, "
+            f"solver 'working_set' needs {working_set.SIZES[0]} atoms or more, "
             f"here are {len(atoms)}; use 'fista'"
         )
     if weights is not None and (weights.shape != patches.shape or not np.all(weights >= 0)):

@@ -1,9 +1,11 @@
 """Working-set proximal coordinate descent: the lasso of many patches, fast on a CPU.
 
-One round, for a batch of patches that are not finished: coordinate descent on a small set of atoms
-for each patch (patch axis innermost, so that the loops vectorise over patches), one dense check of
-the duality gap, and a new, larger set made of the atoms in use and the worst violators. The host
-drops finished patches between rounds. Sorting and arg-max stay out of the inner loops.
+One round, for a batch of patches that are not finished: coordinate descent and a Newton step on a
+small set of atoms for each patch (patch axis innermost, so that the loops vectorise over patches),
+one dense check of the duality gap, and a new set made of the atoms in use and the worst violators.
+Between rounds the host drops finished patches and sorts the others by the size of their next set.
+Full sorts, arg-max and reductions over inner axes stay out of the loops: XLA does not vectorise
+them on a CPU.
 """
 
 from __future__ import annotations
@@ -13,79 +15,126 @@ import functools
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxmicro.dictionary import chunks
 from jaxmicro.dictionary.lasso import gap_terms, relative
 
-ADDED = 8  # violators added to the set in each round
-KEPT = (8, 12, 16, 24, 40)  # atoms kept from the set before, round by round; the last repeats
-SMALL = 24  # sets up to this size end with a Newton step, which costs their size cubed
-SWEEPS, LONG = 10, 25  # of coordinate descent, on small and on larger sets
-LANES = 64  # patches a block of the descent; batches are multiples of it
+SIZES = (8, 16, 24, 32, 48, 64, 96, 128)  # of the sets; every patch grows through them at need
+ROOM = 8  # violators a set has room for at least
+OFFERED = 16  # violators found in each round; sets with more room take more than ROOM
+SMALL = 32  # sets up to this size end with a Newton step, which costs their size cubed
+SWEEPS, TAIL, LONG = 10, 2, 25  # of descent: before the Newton step, after it, on larger sets
+LANES = {8: 256, 16: 128, 24: 64, 32: 64}  # patches a block: their Gram matrices fill the cache
+WIDE = 16  # and on larger sets
+STAGE = 8  # unknowns eliminated before the linear system is cut smaller; even, as the sizes are
 JITTER = 1e-5  # of squared atom norms, which are 1 at most
 
 
 class Round(eqx.Module):
-    """Patches between rounds: for each its set of atoms, and what descent on it needs."""
+    """Patches after a round, with the set of the next one: atoms in use, then violators.
 
-    indices: Int[Array, "n s"]
-    pull: Float[Array, "n s"]  # d_j . x of the atoms in the set
-    values: Float[Array, "n s"]
+    Attributes:
+      indices: atoms of the set; k stands for none.
+      slope: d_j . residual - ridge a_j at the present codes.
+      values: codes.
+      gap: relative duality gap.
+      used: how many codes are not 0.
+    """
+
+    indices: Int[Array, "n t"]
+    slope: Float[Array, "n t"]
+    values: Float[Array, "n t"]
+    gap: Float[Array, " n"]
+    used: Int[Array, " n"]
 
 
-def _winners(score: Float[Array, "n k"], count: int) -> Int[Array, "n count"]:
-    """The best atom of each of `count` interleaved groups of atoms.
+def _winners(score: Float[Array, "n k"], count: int, ordered: bool = True) -> Int[Array, "n count"]:
+    """The best atom of each of `count` interleaved groups, best first; k where no score is > 0.
 
     Nearly the `count` best (a later round takes what shared a group) at a twentieth of the cost of
-    `top_k`: maxima and comparisons vectorise, sorting does not.
+    `top_k`: a non-negative float orders as the integer of its bits, whose low ones can carry the
+    index, so that one vectorised maximum gives both.
     """
     n, k = score.shape
-    padded = jnp.pad(score, ((0, 0), (0, -k % count)), constant_values=-2.0)
-    groups = padded.reshape(n, -1, count)
-    best = jnp.max(groups, axis=1, keepdims=True)
-    member = jnp.arange(groups.shape[1], dtype=jnp.int32)[None, :, None]
-    first = jnp.min(jnp.where(groups == best, member, groups.shape[1]), axis=1)
-    # a patch that is not finite equals nothing: keep its index in range
-    first = jnp.minimum(first, groups.shape[1] - 1)
-    index = first * count + jnp.arange(count, dtype=jnp.int32)[None, :]
-    return jnp.minimum(index, k - 1)
+    bits = max(1, (k - 1).bit_length())
+    low = (1 << bits) - 1
+    packed = jax.lax.bitcast_convert_type(score.astype(jnp.float32), jnp.int32)
+    packed = (packed & ~low) | jnp.arange(k, dtype=jnp.int32)[None, :]
+    packed = jnp.pad(packed, ((0, 0), (0, -k % count)))
+    best = jnp.max(packed.reshape(n, -1, count), axis=1)
+    if ordered:
+        best = -jnp.sort(-best, axis=1)
+    return jnp.where(best > low, best & low, k)
 
 
-@functools.partial(jax.jit, static_argnames=("nonnegative",))
-def start(patches: Float[Array, "n m"], atoms: Float[Array, "k m"], nonnegative: bool) -> Round:
-    """A first set of atoms that correlate well with each patch, all codes zero."""
-    pull = patches @ atoms.T
-    indices = _winners(pull if nonnegative else jnp.abs(pull), min(ADDED, atoms.shape[0]))
-    chosen = jnp.take_along_axis(pull, indices, axis=1)
-    return Round(indices, chosen, jnp.zeros_like(chosen))
+def _row(array, j):
+    return jax.lax.dynamic_index_in_dim(array, j, keepdims=False)
 
 
-def _descend(gram, pull, values, penalty, ridge, nonnegative):
+def _column(array, j):
+    return jax.lax.dynamic_index_in_dim(array, j, axis=1, keepdims=False)
+
+
+def _moved(gram, slope, step):
+    """The slope after codes have moved by `step`; a loop over rows, which vectorises."""
+    return jax.lax.fori_loop(
+        0, len(slope), lambda j, s: s - _row(step, j)[None] * _row(gram, j), slope
+    )
+
+
+def _descend(gram, pull, codes, penalty, sweeps, nonnegative):
     """Coordinate descent on (s, n) arrays; gram is (s, s, n) of each patch's own atoms."""
     size = pull.shape[0]
+    own = jnp.stack([gram[j, j] for j in range(size)])
+    inverse = jnp.where(own > 0, 1.0 / jnp.where(own > 0, own, 1.0), 0.0)
 
     def update(step, codes):
         j = step % size
-        row = jax.lax.dynamic_index_in_dim(gram, j, keepdims=False)
-        own = jax.lax.dynamic_index_in_dim(row, j, keepdims=False)
-        old = jax.lax.dynamic_index_in_dim(codes, j, keepdims=False)
-        rest = jax.lax.dynamic_index_in_dim(pull, j, keepdims=False)
-        rest = rest - jnp.sum(row * codes, axis=0) + own * old
-        if nonnegative:
-            shrunk = jnp.maximum(rest - penalty, 0.0)
-        else:
-            shrunk = rest - jnp.clip(rest, -penalty, penalty)
-        new = shrunk / jnp.maximum(own + ridge, 1e-12)
+        row, inv = _row(gram, j), _row(inverse, j)
+        free = _row(codes, j) + (_row(pull, j) - jnp.sum(row * codes, axis=0)) * inv
+        level = penalty * inv
+        new = (
+            jnp.maximum(free - level, 0.0) if nonnegative else free - jnp.clip(free, -level, level)
+        )
         return jax.lax.dynamic_update_index_in_dim(codes, new, j, axis=0)
 
-    if size > SMALL:
-        return jax.lax.fori_loop(0, LONG * size, update, values)
-    codes = jax.lax.fori_loop(0, SWEEPS * size, update, values)
-    codes = _polish(gram, pull, codes, penalty, ridge)
-    return jax.lax.fori_loop(0, 2 * size, update, codes)
+    return jax.lax.fori_loop(0, sweeps * size, update, codes)
 
 
-def _polish(gram, pull, codes, penalty, ridge):
+def _solve(system, right):
+    """Solve the (s, s, n) systems: eliminate a few unknowns, recurse on the rest, put them back."""
+    size = right.shape[0]
+    stage = min(STAGE, size)
+    unit = jnp.eye(size, dtype=right.dtype)
+
+    def eliminate(pair, carry):
+        # two at a time: half the traffic. Subtracting the unit columns too makes their own rows
+        # the solved ones
+        system, right = carry
+        p = 2 * pair
+        top, low = _row(system, p), _row(system, p + 1)
+        a, b, c = _row(top, p), _row(top, p + 1), _row(low, p + 1)
+        scale = 1.0 / (a * c - b * b)
+        a, b, c = a * scale, b * scale, c * scale
+        first, second = c[None] * top - b[None] * low, a[None] * low - b[None] * top
+        x, y = _row(right, p), _row(right, p + 1)
+        own, other = c * x - b * y, a * y - b * x
+        left = _column(system, p) - _row(unit, p)[:, None]
+        right_column = _column(system, p + 1) - _row(unit, p + 1)[:, None]
+        system = system - left[:, None] * first[None] - right_column[:, None] * second[None]
+        return system, right - left * own[None] - right_column * other[None]
+
+    system, right = jax.lax.fori_loop(0, stage // 2, eliminate, (system, right))
+    if stage == size:
+        return right
+    rest = _solve(system[stage:, stage:], right[stage:])
+    head = right[:stage] - jnp.sum(system[:stage, stage:] * rest[None], axis=1)
+    return jnp.concatenate([head, rest])
+
+
+def _polish(gram, pull, codes, penalty):
     """A Newton step on the atoms in use, cut where the first code changes sign.
 
     Coordinate descent finds the support quickly and the values slowly where atoms are alike; on
@@ -94,97 +143,218 @@ def _polish(gram, pull, codes, penalty, ridge):
     """
     size = pull.shape[0]
     used = codes != 0
+    slope = _moved(gram, pull, codes)
     sign = jnp.sign(codes)
-    slope = pull - jnp.sum(gram * codes[None], axis=1) - ridge * codes - penalty[None] * sign
     both = used[:, None, :] & used[None, :, :]
     # unused atoms get a unit row; the jitter keeps twin atoms solvable in float32
     unit = jnp.eye(size, dtype=gram.dtype)[:, :, None]
-    diagonal = jnp.where(used, ridge + JITTER, 1.0)
-    system = jnp.where(both, gram, 0.0) + unit * diagonal[None]
-    right = jnp.where(used, slope, 0.0)
-
-    def eliminate(p, carry):
-        system, right = carry
-        row = jax.lax.dynamic_index_in_dim(system, p, keepdims=False)
-        pivot = 1.0 / jax.lax.dynamic_index_in_dim(row, p, keepdims=False)
-        row = row * pivot[None]
-        own = jax.lax.dynamic_index_in_dim(right, p, keepdims=False) * pivot
-        column = jax.lax.dynamic_index_in_dim(system, p, axis=1, keepdims=False)
-        here = (jnp.arange(size) == p)[:, None]
-        # Gauss-Jordan: the pivot's own row becomes `row`, all others lose their column p
-        factor = jnp.where(here, 0.0, column)
-        system = jnp.where(here[:, None], row[None], system - factor[:, None] * row[None])
-        right = jnp.where(here, own[None], right - factor * own[None])
-        return system, right
-
-    _, step = jax.lax.fori_loop(0, size, eliminate, (system, right))
+    system = jnp.where(both, gram, 0.0) + unit * jnp.where(used, JITTER, 1.0)[None]
+    step = _solve(system, jnp.where(used, slope - penalty[None] * sign, 0.0))
     step = jnp.where(used & jnp.isfinite(step), step, 0.0)
     crosses = used & ((codes + step) * sign < 0)
     reach = jnp.where(crosses, -codes / jnp.where(crosses, step, 1.0), 1.0)
     length = jnp.min(reach, axis=0)[None]
-    moved = codes + length * step
-    return jnp.where(used & ~(crosses & (reach <= length)), moved, 0.0)
+    return jnp.where(used & ~(crosses & (reach <= length)), codes + length * step, 0.0)
 
 
-def _descend_blocks(state, gram, penalty, ridge, nonnegative):
+def _descend_blocks(indices, slope, values, gram, penalty, nonnegative):
     """Descent in blocks of patches whose Gram matrices stay in the cache of one core."""
-    n, size = state.indices.shape
-    lanes = min(n, LANES)
+    n, size = indices.shape
+    lanes = min(n, LANES.get(size, WIDE))
+    # gathered patch by patch, then transposed: a third of the time of gathering lane by lane
+    place = indices[:, :, None] * len(gram) + indices[:, None, :]
+    own = gram.ravel().at[place].get(mode="promise_in_bounds")
+    own = own.reshape(n // lanes, lanes, size, size).transpose(0, 2, 3, 1)
 
     def block(part):
-        index, pull, values, level = part
-        index = index.T
-        own = gram.ravel()[index[:, None, :] * gram.shape[0] + index[None, :, :]]
-        return _descend(own, pull.T, values.T, level, ridge, nonnegative).T
+        own, slope, codes, level = part
+        slope, codes = slope.T, codes.T
+        pull = _moved(own, slope, -codes)
+        if size > SMALL:
+            return _descend(own, pull, codes, level, LONG, nonnegative).T
+        codes = _descend(own, pull, codes, level, SWEEPS, nonnegative)
+        codes = _polish(own, pull, codes, level)
+        return _descend(own, pull, codes, level, TAIL, nonnegative).T
 
-    parts = (state.indices, state.pull, state.values, penalty)
-    parts = jax.tree.map(lambda a: a.reshape(n // lanes, lanes, *a.shape[1:]), parts)
-    return jax.lax.map(block, parts).reshape(n, size)
+    parts = jax.tree.map(
+        lambda a: a.reshape(n // lanes, lanes, *a.shape[1:]), (slope, values, penalty)
+    )
+    return jax.lax.map(block, (own, *parts)).reshape(n, size)
 
 
-@functools.partial(jax.jit, static_argnames=("keep", "nonnegative"))
-def advance(
+def _pushed(pull, nonnegative):
+    return jnp.maximum(pull, 0.0) if nonnegative else jnp.abs(pull)
+
+
+def _taken(array, indices):
+    """array[i, indices[i]], and 0 for the index of no atom."""
+    absent = indices == array.shape[1]
+    taken = jnp.take_along_axis(array, jnp.where(absent, 0, indices), axis=1)
+    return jnp.where(absent, 0.0, taken)
+
+
+def _certificate(values, slope, energy, pushed, penalty, ridge):
+    """Relative gap of each patch, from |residual|^2 and what is at hand."""
+    energy = energy + ridge * jnp.sum(values**2, axis=1)
+    mass = jnp.sum(jnp.abs(values), axis=1)
+    inner = jnp.sum(values * slope, axis=1)
+    gap, value = gap_terms(energy, jnp.max(pushed, axis=1), penalty, mass, inner)
+    return relative(gap, value)
+
+
+def gram_of(atoms: Float[Array, "k m"], ridge: Float[Array, ""]) -> Float[Array, "k1 k1"]:
+    """D D' + ridge I, with a row and a column of zeros for the index of no atom."""
+    gram = atoms @ atoms.T + ridge * jnp.eye(len(atoms), dtype=atoms.dtype)
+    return jnp.pad(gram, ((0, 1), (0, 1)))
+
+
+@functools.partial(jax.jit, static_argnames=("nonnegative",))
+def start(
     patches: Float[Array, "n m"],
-    state: Round,
     atoms: Float[Array, "k m"],
-    gram: Float[Array, "k k"],
+    gram: Float[Array, "k1 k1"],
     penalty: Float[Array, " n"],
     ridge: Float[Array, ""],
-    keep: int,
     nonnegative: bool,
-) -> tuple[Float[Array, "n s"], Float[Array, " n"], Round]:
-    """One round: (codes on the present set, relative gap of each patch, the next set).
+) -> Round:
+    """The first round: the smallest set, of atoms that correlate well with each patch.
 
-    The next set is the `keep` largest codes of the present one and `ADDED` violators.
+    `gram` is that of `gram_of`, here and in `advance`.
     """
-    n, size = state.indices.shape
+    k = len(atoms)
+    against = patches @ atoms.T
+    indices = _winners(_pushed(against, nonnegative), SIZES[0], ordered=False)
+    slope = _taken(against, indices)
+    values = _descend_blocks(indices, slope, jnp.zeros_like(slope), gram, penalty, nonnegative)
+
+    # few atoms: their rows of the Gram matrix cost half of two products with the dictionary
+    pull = against - jnp.sum(values[:, :, None] * gram[indices, :k], axis=1)
+    pushed = _pushed(pull, nonnegative)
+    past, slope = slope, _taken(pull, indices)
+    energy = jnp.sum(patches**2, axis=1) - jnp.sum(values * (past + slope + ridge * values), axis=1)
+    energy = jnp.maximum(energy, 0.0)
+    gap = _certificate(values, slope, energy, pushed, penalty, ridge)
+    rows = jnp.arange(len(patches), dtype=jnp.int32)[:, None]
+    fresh = _winners(pushed.at[rows, indices].set(0.0, mode="drop"), ROOM, ordered=False)
+    return Round(
+        jnp.concatenate([indices, fresh], axis=1),
+        jnp.concatenate([slope, _taken(pull, fresh)], axis=1),
+        jnp.concatenate([values, jnp.zeros(fresh.shape, values.dtype)], axis=1),
+        gap,
+        jnp.sum(values != 0, axis=1, dtype=jnp.int32),
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("nonnegative",))
+def advance(
+    patches: Float[Array, "n m"],
+    indices: Int[Array, "n s"],
+    slope: Float[Array, "n s"],
+    values: Float[Array, "n s"],
+    atoms: Float[Array, "k m"],
+    gram: Float[Array, "k1 k1"],
+    penalty: Float[Array, " n"],
+    ridge: Float[Array, ""],
+    nonnegative: bool,
+) -> Round:
+    """A later round, on the set that the round before has left, cut to s atoms."""
+    n = len(patches)
     k = atoms.shape[0]
-    values = _descend_blocks(state, gram, penalty, ridge, nonnegative)
+    values = _descend_blocks(indices, slope, values, gram, penalty, nonnegative)
 
     rows = jnp.arange(n, dtype=jnp.int32)[:, None]
-    dense = jnp.zeros((n, k), patches.dtype).at[rows, state.indices].add(values)
+    dense = jnp.zeros((n, k), patches.dtype).at[rows, indices].add(values, mode="drop")
     residual = patches - dense @ atoms
     pull = residual @ atoms.T - ridge * dense
-    pushed = pull if nonnegative else jnp.abs(pull)
-    energy = jnp.sum(residual**2, axis=1) + ridge * jnp.sum(values**2, axis=1)
-    mass = jnp.sum(jnp.abs(values), axis=1)
-    inner = jnp.sum(dense * pull, axis=1)
-    gap, value = gap_terms(energy, jnp.max(pushed, axis=1), penalty, mass, inner)
+    pushed = _pushed(pull, nonnegative)
+    slope = _taken(pull, indices)
+    gap = _certificate(values, slope, jnp.sum(residual**2, axis=1), pushed, penalty, ridge)
 
-    # what is in the set already is added again only where nothing else is left; a twin is
-    # harmless, its codes add up
-    fresh = _winners(pushed.at[rows, state.indices].set(-1.0), min(ADDED, k))
-    # d_j . x = d_j . (residual + D a), and the second part needs the set's own Gram only
-    cross = gram.ravel()[fresh[:, :, None] * k + state.indices[:, None, :]]
-    wanted = jnp.take_along_axis(pull + ridge * dense, fresh, axis=1)
-    wanted = wanted + jnp.sum(cross * values[:, None, :], axis=2)
-    kept = Round(state.indices, state.pull, values)
-    if keep < size:
-        _, order = jax.lax.top_k(jnp.abs(values), keep)
-        kept = jax.tree.map(lambda a: jnp.take_along_axis(a, order, axis=1), kept)
-    following = Round(
-        jnp.concatenate([kept.indices, fresh], axis=1),
-        jnp.concatenate([kept.pull, wanted], axis=1),
-        jnp.concatenate([kept.values, jnp.zeros_like(wanted)], axis=1),
+    used = jnp.sum(values != 0, axis=1, dtype=jnp.int32)
+    fresh = _winners(pushed.at[rows, indices].set(0.0, mode="drop"), min(OFFERED, k))
+    size, width = indices.shape[1], indices.shape[1] + fresh.shape[1]
+    indices = jnp.concatenate([indices, fresh], axis=1)
+    slope = jnp.concatenate([slope, _taken(pull, fresh)], axis=1)
+    values = jnp.concatenate([values, jnp.zeros(fresh.shape, values.dtype)], axis=1)
+    # atoms in use move to the front, violators behind them, the rest is dropped
+    wanted = (values != 0) | (jnp.arange(width) >= size)[None, :]
+    place = jnp.where(wanted, jnp.cumsum(wanted, axis=1) - 1, width)
+    source = (
+        jnp.full_like(indices, width)
+        .at[rows, place]
+        .set(jnp.arange(width, dtype=jnp.int32)[None], mode="drop")
     )
-    return values, relative(gap, value), following
+    nothing = source == width
+    kept = jnp.take_along_axis(indices, jnp.where(nothing, 0, source), axis=1)
+    indices = jnp.where(nothing, k, kept)
+    return Round(indices, _taken(slope, source), _taken(values, source), gap, used)
+
+
+def solve(
+    patches: Float[np.ndarray, "n m"],
+    atoms: Float[np.ndarray, "k m"],
+    level: Float[np.ndarray, " n"],
+    tolerance: float,
+    ridge: float,
+    nonnegative: bool,
+    rounds: int,
+) -> tuple[
+    Int[np.ndarray, "n s"],
+    Float[np.ndarray, "n s"],
+    Float[np.ndarray, " n"],
+    Int[np.ndarray, " n"],
+]:
+    """(indices, values, relative gap, rounds made) of every patch; the host's side of the rounds.
+
+    Patches end where their gap reaches the tolerance, or after `rounds` rounds.
+    """
+    n, k, dtype = len(patches), len(atoms), patches.dtype
+    device_atoms = jnp.asarray(atoms)
+    ridge_ = jnp.asarray(ridge, dtype)
+    shared = (device_atoms, gram_of(device_atoms, ridge_))
+    # as wide as the widest set yet: most patches need few atoms
+    width = SIZES[2] + OFFERED
+    sets = [
+        np.zeros((n, width), np.int32),
+        np.zeros((n, width), dtype),
+        np.zeros((n, width), dtype),
+    ]
+    gap, used = np.zeros(n, dtype), np.zeros(n, np.int32)
+    steps, size = np.zeros(n, np.int32), np.full(n, SIZES[0], np.int32)
+    table = np.asarray([min([s for s in SIZES if s >= u + ROOM] or SIZES[-1:]) for u in range(k)])
+
+    def work(which):
+        extra = chunks.rows_up_to(len(which)) - len(which)
+        padded = np.concatenate([which, np.repeat(which[-1:], extra)]) if extra else which
+        scalars = (*shared, level[padded], ridge_, nonnegative)
+        if steps[which[0]] == 0:
+            out = start(patches[padded], *scalars)
+        else:
+            state = (part[padded, : size[which[0]]] for part in sets)
+            out = advance(patches[padded], *state, *scalars)
+        # neighbours, as all are in the first round, are copied as one piece
+        whole = which[-1] - which[0] + 1 == len(which)
+        rows = slice(which[0], which[-1] + 1) if whole else which
+        for part, new in zip(sets, (out.indices, out.slope, out.values), strict=True):
+            got = min(new.shape[1], part.shape[1])
+            part[rows, :got] = np.asarray(new)[: len(which), :got]
+        gap[which] = np.asarray(out.gap)[: len(which)]
+        used[which] = np.asarray(out.used)[: len(which)]
+        steps[which] += 1
+
+    todo = np.arange(n)
+    for _ in range(rounds):
+        wider = min(int(size[todo].max()) + OFFERED, SIZES[-1]) - sets[0].shape[1]
+        if wider > 0:
+            sets = [np.pad(part, ((0, 0), (0, wider))) for part in sets]
+        groups = [todo[size[todo] == s] for s in SIZES]
+        chunks.on_threads(work, [part for group in groups for part in chunks.split(group)])
+        todo = todo[~(gap[todo] <= tolerance)]
+        size[todo] = table[np.minimum(used[todo], k - 1)]
+        if not len(todo):
+            break
+    # a first round leaves its codes anywhere in its set, later ones in front
+    width = max(SIZES[0], int(used.max(initial=0)))
+    values = sets[2][:, :width].copy()
+    # what is no atom, or not in use, is written as atom 0 with code 0
+    return np.where(values != 0, sets[0][:, :width], 0), values, gap, steps

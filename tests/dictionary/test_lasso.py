@@ -245,7 +245,9 @@ def test_programs_lower_for_cpu_cuda_and_tpu():
     )
 
     def rounds(x, d, p, r):
-        state = working_set.start(x, d, False)
-        return working_set.advance(x, state, d, d @ d.T, p, r, 8, False)[0]
+        gram = working_set.gram_of(d, r)
+        first = working_set.start(x, d, gram, p, r, False)
+        state = first.indices[:, :16], first.slope[:, :16], first.values[:, :16]
+        return working_set.advance(x, *state, d, gram, p, r, False).values
 
     jax.export.export(jax.jit(rounds), platforms=platforms)(patches, atoms, level, scalar)

@@ -1,0 +1,35 @@
+"""Patches in chunks of few compiled shapes, on the threads of the host."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import jax
+import numpy as np
+
+CHUNK = 512  # patches a call of a compiled program
+FEW = 64  # and of the small one, for the last patches
+THREADS = 2  # the fused loops run on one core each
+
+Task = TypeVar("Task")
+Done = TypeVar("Done")
+
+
+def rows_up_to(n: int) -> int:
+    """Padded batch size, one of two: compiling a third costs more than its padding saves."""
+    return FEW if n <= FEW else CHUNK
+
+
+def split(rows: np.ndarray) -> list[np.ndarray]:
+    """Pieces of at most CHUNK rows; none of no rows."""
+    return [rows[at : at + CHUNK] for at in range(0, len(rows), CHUNK)]
+
+
+def on_threads(work: Callable[[Task], Done], tasks: Sequence[Task]) -> list[Done]:
+    """Run compiled chunks on host threads: XLA runs the fused loops on one core each."""
+    if len(tasks) < 2 or jax.default_backend() != "cpu":
+        return [work(task) for task in tasks]
+    with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(work, tasks))
