@@ -13,7 +13,7 @@ from jaxmicro.dictionary import chunks, lasso, working_set
 from jaxmicro.errors import UsageError
 
 SOLVERS = ("auto", "fista", "working_set")
-ROUNDS = 12  # of the working set, at least
+STEPS_A_ROUND = 100  # of FISTA, for a round of the working set
 MANY = 64  # atoms from which working sets beat dense steps
 BLOCK = 128 * chunks.CHUNK  # patches whose working sets are alive at once
 DENSE = 16 * chunks.CHUNK  # and patches whose dense codes are
@@ -80,7 +80,7 @@ def encode(
       nonnegative: codes at or above 0.
       weights: per-pixel weights of the squared error; 0 leaves a pixel out.
       solver: "fista" (accelerators, dense codes, weights), "working_set" (CPU) or "auto".
-      max_steps: of FISTA; the working set makes max_steps / 100 rounds, 12 at least.
+      max_steps: of FISTA; the working set makes a hundredth as many rounds.
 
     Raises:
       UsageError: sizes that do not fit, a penalty that is not above 0, an unknown solver.
@@ -105,7 +105,7 @@ def encode(
     patches = np.where(usable[:, None], patches, 0.0).astype(dtype)
 
     options = (float(tolerance), float(ridge), bool(nonnegative), int(max_steps))
-    rounds = max(ROUNDS, max_steps // 100)
+    rounds = max(1, max_steps // STEPS_A_ROUND)
     parts = []
     for at in range(0, max(len(patches), 1), BLOCK):
         rows = slice(at, at + BLOCK)

@@ -28,6 +28,7 @@ from jaxmicro.errors import DataError, UsageError
 STATE_FORMAT = "jaxmicro-learning-1"
 REPLACE_EVERY = 10  # minibatches between looks for dead atoms
 DEAD_SHARE = 1e-4  # of minibatch patches that use an atom, below which it counts as dead
+CODING_STEPS = 300  # three rounds of the working set: inexact coding costs nothing in the end
 PATIENCE = 3  # held-out checks without gain before an early stop
 
 
@@ -196,7 +197,9 @@ def learn(
             order = np.concatenate([order, rng.permutation(len(patches))])
         rows, order = order[:batch], order[batch:]
         part = np.ascontiguousarray(patches[rows], dtype)
-        codes = encode(part, np.asarray(atoms), penalty, options.tolerance, **coding)
+        codes = encode(
+            part, np.asarray(atoms), penalty, options.tolerance, max_steps=CODING_STEPS, **coding
+        )
         dense = codes.dense()
         counts = np.count_nonzero(dense, axis=0) / batch
         usage, recent = usage + counts, recent + counts

@@ -24,7 +24,7 @@ from jaxmicro.dictionary.lasso import gap_terms, relative
 SIZES = (8, 16, 24, 32, 48, 64, 96, 128)  # of the sets; every patch grows through them at need
 ROOM = 8  # violators a set has room for at least
 OFFERED = 16  # violators found in each round; sets with more room take more than ROOM
-SMALL = 32  # sets up to this size end with a Newton step, which costs their size cubed
+SMALL = 64  # sets up to this size end with a Newton step, which costs their size cubed
 SWEEPS, TAIL, LONG = 10, 2, 25  # of descent: before the Newton step, after it, on larger sets
 LANES = {8: 256, 16: 128, 24: 64, 32: 64}  # patches a block: their Gram matrices fill the cache
 WIDE = 16  # and on larger sets
@@ -290,6 +290,18 @@ def advance(
     return Round(indices, _taken(slope, source), _taken(values, source), gap, used)
 
 
+def _tasks(todo, size):
+    """Chunks of patches whose sets have one size; too few for a chunk join the next larger size."""
+    tasks = []
+    for smaller, larger in zip(SIZES, (*SIZES[1:], 0), strict=True):
+        group = todo[size[todo] == smaller]
+        if len(group) <= chunks.FEW and larger > SIZES[1] and (size[todo] == larger).any():
+            size[group] = larger
+        else:
+            tasks += chunks.split(group)
+    return tasks
+
+
 def solve(
     patches: Float[np.ndarray, "n m"],
     atoms: Float[np.ndarray, "k m"],
@@ -347,8 +359,7 @@ def solve(
         wider = min(int(size[todo].max()) + OFFERED, SIZES[-1]) - sets[0].shape[1]
         if wider > 0:
             sets = [np.pad(part, ((0, 0), (0, wider))) for part in sets]
-        groups = [todo[size[todo] == s] for s in SIZES]
-        chunks.on_threads(work, [part for group in groups for part in chunks.split(group)])
+        chunks.on_threads(work, _tasks(todo, size))
         todo = todo[~(gap[todo] <= tolerance)]
         size[todo] = table[np.minimum(used[todo], k - 1)]
         if not len(todo):

@@ -108,6 +108,21 @@ def test_real_patches_against_lasso_lars(rng, data_dir):
     assert np.all(ours <= reference * (1 + 1e-5))
 
 
+def test_working_sets_grow_to_dense_codes(rng):
+    """Half of the pixels' number in use: sets of 8 have to grow through four sizes."""
+    atoms = rng.standard_normal((64, 64))
+    atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
+    patches = rng.standard_normal((32, 64))
+    penalty = 0.2
+    found = encode(patches, atoms, penalty, 1e-7, solver="working_set", max_steps=4000)
+    assert np.all(found.result == lasso.CONVERGED)
+    assert found.nonzeros.mean() > 32
+    dense = encode(patches, atoms, penalty, 1e-7, solver="fista", max_steps=20_000)
+    ours, theirs = (objective(patches, c.dense(), atoms, penalty) for c in (found, dense))
+    # both are within 1e-7 of the optimum
+    np.testing.assert_allclose(ours, theirs, rtol=2e-7)
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_elastic_net_and_nonnegative_against_scikit_learn(rng, solver):
     patches, atoms = problem(rng)
