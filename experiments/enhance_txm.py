@@ -62,14 +62,17 @@ import numpy as np
 
 from jaxmicro.data.movie import Image
 from jaxmicro.data.phantom_stem_txm import correlated_noise, stem_txm
+from jaxmicro.data.read import read_image
 from jaxmicro.dictionary.coupled import Recipe
-from jaxmicro.dictionary.enhance import build, enhance, usable_pixels
+from jaxmicro.dictionary.enhance import build, enhance
 from jaxmicro.dictionary.evidence import residual_statistics
 from jaxmicro.dictionary.forward import FWHM_PER_SD, Forward, gaussian
+from jaxmicro.dictionary.noise import estimate_noise
 from jaxmicro.dictionary.resolution import edge_width, psnr, resolution, ring_correlation, ssim
 
 TEACHER = 100  # seed of the scene that teaches; the scenes of the test are 1, 2, 3, 4
 PSF, TRAIN_FWHM = 60.0, 15.0
+REAL = Recipe(n_patches=50_000, refine=12, refinements=2)  # for the real slices
 
 
 def have(module: str, package: str) -> bool:
@@ -84,18 +87,15 @@ def onto(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.asarray(jax.image.resize(values.astype(np.float32), shape, "cubic"))
 
 
-def richardson_lucy(values, sd, steps, truth, score):
-    """The best of up to `steps` multiplicative updates, judged on the truth."""
-    pad = 24
+def richardson_lucy(values, blur, steps):
+    """What each of `steps` multiplicative updates makes of an image."""
+    pad, out = 24, []
     seen = np.pad(np.clip(values, 1e-3, None), pad, mode="reflect")
-    blur, estimate, best = Forward(sd), seen.copy(), None
+    estimate = seen.copy()
     for _ in range(steps):
-        ratio = seen / np.maximum(blur.apply(estimate), 1e-4)
-        estimate = estimate * blur.apply(ratio)
-        inside = estimate[pad:-pad, pad:-pad]
-        if best is None or score(inside, truth) > score(best, truth):
-            best = inside
-    return best
+        estimate = estimate * blur.apply(seen / np.maximum(blur.apply(estimate), 1e-4))
+        out.append(estimate[pad:-pad, pad:-pad])
+    return out
 
 
 def bm3d_of(values, noise):
@@ -145,40 +145,43 @@ def sklearn_pipeline(values, train, size=8, k=256, noise=0.05):
     return reconstruct_from_patches_2d(rebuilt.reshape(-1, size, size), values.shape)
 
 
-def rivals(
-    values, noise_sd, power, sd_fine, truth, train, extent=1.0, full=True, with_sklearn=True
-):
-    """(name, result on the truth's grid); parameters chosen on the truth."""
-
-    def score(image, reference):
-        return psnr(np.clip(image, -9, 9), reference, extent)
+def rivals(values, noise_sd, power, sd_fine, shape, train, choose, full=True):
+    """(name, result on a grid of `shape`); `choose(candidates, forward)` picks the parameter."""
+    sharp, blur = Forward(0.0), Forward(sd_fine)
 
     def best(candidates):
-        return max((onto(c, truth.shape) for c in candidates), key=lambda c: score(c, truth))
+        return choose([onto(c, shape) for c in candidates], sharp)
 
-    yield "raw slice", onto(values, truth.shape)
+    yield "raw slice", onto(values, shape)
     if have("skimage", "scikit-image"):
         from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 
         weights = [f * noise_sd for f in (0.3, 0.6, 1.0, 1.5, 2.5)]
         yield "TV", best(denoise_tv_chambolle(values, weight=w) for w in weights)
-        yield (
-            "non-local means",
-            best(
-                denoise_nl_means(
-                    values, patch_size=5, patch_distance=7, h=f * noise_sd, sigma=noise_sd
-                )
-                for f in (0.4, 0.6, 0.8, 1.0, 1.4)
-            ),
-        )
-    if have("bm3d", "bm3d"):
-        kinds = (("white", noise_sd), ("spectrum", power * values.size)) if full else ()
-        for name, noise in kinds:
-            clean = onto(bm3d_of(values, noise), truth.shape)
+        options = {"patch_size": 5, "patch_distance": 7, "sigma": noise_sd}
+        reach = [f * noise_sd for f in (0.4, 0.6, 0.8, 1.0, 1.4)]
+        yield "non-local means", best(denoise_nl_means(values, h=h, **options) for h in reach)
+    if full and have("bm3d", "bm3d"):
+        for name, noise in (("white", noise_sd), ("spectrum", power * values.size)):
+            clean = onto(bm3d_of(values, noise), shape)
             yield f"BM3D ({name})", clean
-            yield f"BM3D ({name}) + RL", richardson_lucy(clean, sd_fine, 40, truth, score)
-    if full and with_sklearn and have("sklearn", "scikit-learn"):
-        yield "scikit-learn", onto(sklearn_pipeline(values, train, noise=noise_sd), truth.shape)
+            yield f"BM3D ({name}) + RL", choose(richardson_lucy(clean, blur, 40), blur)
+    if full and have("sklearn", "scikit-learn"):
+        yield "scikit-learn", onto(sklearn_pipeline(values, train, noise=noise_sd), shape)
+
+
+def nearest_to(truth, extent=1.0):
+    """The candidate of the highest PSNR: what no user can choose."""
+    return lambda found, _: max(found, key=lambda c: psnr(np.clip(c, -9, 9), truth, extent))
+
+
+def discrepancy(values, noise_sd):
+    """The candidate whose residual is nearest to the noise (Morozov): what a user can choose."""
+
+    def gap(result, forward):
+        return abs(np.log(np.std(values - forward.mirrored(result)) / noise_sd))
+
+    return lambda found, forward: min(found, key=lambda c: gap(c, forward))
 
 
 def figures_of(result, truth, pixel, extent=1.0):
@@ -223,7 +226,14 @@ def phantoms(size, seeds, noises, quick, save):
             sd = np.sqrt(PSF**2 - TRAIN_FWHM**2) / FWHM_PER_SD / 15.0
             sd_box = float(np.sqrt(sd**2 + 3 / 12))  # and the average over a 2 x 2 pixel
             for name, result in rivals(
-                image.values, noise, power, sd_box, truth, coarse_train, full=not quick
+                image.values,
+                noise,
+                power,
+                sd_box,
+                truth.shape,
+                coarse_train,
+                nearest_to(truth),
+                full=not quick,
             ):
                 table.setdefault(name, []).append(figures_of(result, truth, 15.0))
             got = enhance(image, literal, seed=0).values
@@ -244,82 +254,95 @@ def phantoms(size, seeds, noises, quick, save):
 
 
 def show(table):
-    print(f"{'':<22}{'PSNR dB':>14}{'SSIM':>15}{'FRC nm':>14}{'edge nm':>14}   (mean ± sd)")
+    print(f"{'':<24}{'PSNR dB':>14}{'SSIM':>15}{'FRC nm':>14}{'edge nm':>14}   (mean ± sd)")
     for name, rows in table.items():
         mean, sd = np.mean(rows, axis=0), np.std(rows, axis=0)
         cells = [f"{m:.{d}f} ± {s:.{d}f}" for m, s, d in zip(mean, sd, (2, 3, 0, 0), strict=True)]
-        print(f"{name:<22}{cells[0]:>14}{cells[1]:>15}{cells[2]:>14}{cells[3]:>14}", flush=True)
+        print(f"{name:<24}{cells[0]:>14}{cells[1]:>15}{cells[2]:>14}{cells[3]:>14}", flush=True)
+
+
+def grey(path):
+    """A real image as float32, its 1st and 99th percentile at 0 and 1."""
+    image = read_image(path)
+    values = image.values if image.values.ndim == 2 else image.values[..., 0]
+    low, high = np.percentile(values[200:-200, 200:-200], [1, 99])
+    return ((values - low) / (high - low)).astype(np.float32)
 
 
 def real(folder: pathlib.Path, size: int, save):
     """Real slices: degraded on purpose with the truth known, then one with a missing wedge."""
-    from jaxmicro.data.read import read_image
-
-    def grey(path):
-        image = read_image(path)
-        values = image.values if image.values.ndim == 2 else image.values[..., 0]
-        return values.astype(np.float32)
-
-    good = grey(folder / "txm_nmc" / "tomo_00097.png")
-    low, high = np.percentile(good, [1, 99])
-    good = (good - low) / (high - low)
-    pixel = 26.9
-    half = good.shape[1] // 2
+    good, pixel = grey(folder / "txm_nmc" / "tomo_00097.png"), 26.9
+    half, row = good.shape[1] // 2, good.shape[0] // 2 - size // 2
     left = Image(good[:, :half], (pixel, pixel), "left half of tomo_00097")
-    row = good.shape[0] // 2 - size
-    truth = good[row : row + 2 * size, half + 100 : half + 100 + 2 * size]
-    particles = [
+    truth = good[row : row + size, half + 100 : half + 100 + size]
+    others = [
         Image(grey(p), (pixel, pixel), p.stem)
         for p in sorted((folder / "stem_particles").glob("*.jpg"))[:3]
     ]
-    recipe = Recipe(upscale=1, n_patches=20_000)
     for fwhm_px, noise in ((2.0, 0.05), (3.0, 0.05), (3.0, 0.10)):
-        sd = fwhm_px / FWHM_PER_SD
-        rng = np.random.default_rng(3)
+        sd, rng = fwhm_px / FWHM_PER_SD, np.random.default_rng(3)
         dirt = noise * correlated_noise(rng, truth.shape).astype(np.float32)
         image = Image(gaussian(truth, (sd, sd)) + dirt, (pixel, pixel), "right half, degraded")
-        blur = {"psf_fwhm_nm": float(np.hypot(fwhm_px * pixel, pixel)), "train_fwhm_nm": pixel}
         samples = [noise * correlated_noise(rng, truth.shape) for _ in range(20)]
         power = np.mean([np.abs(np.fft.fft2(s)) ** 2 for s in samples], axis=0) / truth.size
-        table: dict[str, list[tuple[float, ...]]] = {}
-        for name, result in rivals(
-            image.values, noise, power, sd, truth, [left.values], with_sklearn=False
-        ):
-            table[name] = [figures_of(result, truth, pixel)]
-        paper = Recipe(variant="paper", n_patches=20_000)
-        literal, _, _ = build([left], image, paper, seed=0)
-        got = enhance(image, literal, seed=0)
-        table["paper's recipe"] = [figures_of(got.values, truth, pixel)]
-        for name, teachers in (("coupled", [left]), ("coupled, other material", particles)):
-            dictionary, _, _ = build(teachers, image, recipe, **blur, seed=0)
-            got = enhance(image, dictionary, seed=0)
-            table[name] = [figures_of(got.values, truth, pixel)]
-            if save is not None:
-                np.save(save / f"real_{fwhm_px:g}_{noise:g}_{len(teachers)}.npy", got.values)
-        print(f"\nreal slice, right half blurred by {fwhm_px:g} pixels (FWHM), noise {noise:.2f}")
-        show(table)
-
-    wedge = grey(folder / "txm_nmc" / "tomo_00087.png")
-    low, high = np.percentile(wedge[200:-200, 200:-200], [1, 99])
-    part = ((wedge - low) / (high - low))[430 : 430 + 2 * size, 430 : 430 + 2 * size]
-    image = Image(np.ascontiguousarray(part), (23.2, 23.2), "tomo_00087")
-    print("\nmissing wedge, no truth: learned from tomo_00097 and from another material")
-    for name, teachers in (("same material", [left]), ("other material", particles)):
-        dictionary, _, notes = build(
-            teachers, image, recipe, psf_fwhm_nm=60.0, train_fwhm_nm=45.0, seed=0
+        blur = {"psf_fwhm_nm": float(np.hypot(fwhm_px * pixel, pixel)), "train_fwhm_nm": pixel}
+        found = dict(
+            rivals(image.values, noise, power, sd, truth.shape, [left.values], nearest_to(truth))
         )
-        got = enhance(image, dictionary, seed=0)
-        held = residual_statistics(got.residual, got.noise)
-        usable = usable_pixels(image)
-        print(f"{name:<16} noise {got.noise.sd:.4f}, residual {held.sd_over_noise:.2f} of it, "
-              f"neighbours correlate {held.neighbour_correlation:.2f} (noise "
-              f"{got.noise.neighbour_correlation:.2f}); edges "
-              f"{edge_width(image.values, 23.2, usable):.0f} to "
-              f"{edge_width(got.values, 23.2, usable):.0f} nm {' '.join(notes)}")  # fmt: skip
+        for name, dictionary in real_dictionaries(left, others, image, blur):
+            found[name] = enhance(image, dictionary, seed=0).values
+        print(f"\nreal slice, right half blurred by {fwhm_px:g} pixels (FWHM), noise {noise:.2f}")
+        show({name: [figures_of(result, truth, pixel)] for name, result in found.items()})
         if save is not None:
-            np.save(save / f"wedge_{name.split()[0]}.npy", got.values)
+            np.savez(save / f"real_{fwhm_px:g}_{noise:g}.npz", **found)
+    wedge(folder, left, others, size, save)
+
+
+def real_dictionaries(left, others, image, blur):
+    """(name, dictionary): the paper's recipe, ours, and ours from another material."""
+    paper = Recipe(variant="paper", n_patches=20_000)
+    yield "paper's recipe", build([left], image, paper, seed=0)[0]
+    yield "coupled", build([left], image, REAL, **blur, seed=0)[0]
+    yield "coupled, other material", build(others, image, REAL, **blur, seed=0)[0]
+
+
+def wedge(folder, left, others, size, save):
+    """The slice with a missing wedge, no truth; every parameter by the discrepancy."""
+    pixel, at = 23.2, slice(430, 430 + size)
+    part = np.ascontiguousarray(grey(folder / "txm_nmc" / "tomo_00087.png")[at, at])
+    image = Image(part, (pixel, pixel), "tomo_00087")
+    blur = {"psf_fwhm_nm": 60.0, "train_fwhm_nm": 45.0}
+    noise = estimate_noise(part, seed=0)
+    taught = dict(real_dictionaries(left, others, image, blur))
+    forward = Forward(float(np.sqrt(60.0**2 - 45.0**2)) / FWHM_PER_SD / pixel)
+
+    def results(values, noise):
+        choose, power = discrepancy(values, noise.sd), noise.power(values.shape)
+        found = dict(
+            rivals(values, noise.sd, power, forward.sd, values.shape, [left.values], choose)
+        )
+        for name, dictionary in taught.items():
+            found[name] = enhance(dataclasses.replace(image, values=values), dictionary, seed=0)
+            found[name] = found[name].values
+        return found
+
+    extra = noise.sample(np.random.default_rng(1), part.shape)
+    twice = dataclasses.replace(noise, sd=noise.sd * np.sqrt(2))
+    whole, *halves = (results(v, n) for v, n in (
+        (part, noise), (part + extra, twice), (part - extra, twice)))  # fmt: skip
+    print(f"\nmissing wedge, no truth; noise {noise.sd:.3f}, neighbours correlate "
+          f"{noise.neighbour_correlation:.2f}\n{'':<24}{'residual/noise':>15}{'neighbours':>12}"
+          f"{'edge nm':>9}{'half data nm':>14}")  # fmt: skip
+    for name, result in whole.items():
+        sharpened = "RL" in name or "coupled" in name
+        seen = forward.mirrored(result) if sharpened else result
+        held = residual_statistics(part - seen, noise)
+        curve = ring_correlation(halves[0][name], halves[1][name])
+        print(f"{name:<24}{held.sd_over_noise:>15.2f}{held.neighbour_correlation:>12.2f}"
+              f"{edge_width(result, pixel):>9.0f}{resolution(*curve, pixel, 0.5):>14.0f}",
+              flush=True)  # fmt: skip
     if save is not None:
-        np.save(save / "wedge_raw.npy", image.values)
+        np.savez(save / "wedge.npz", **whole)
 
 
 def main() -> None:
@@ -332,7 +355,7 @@ def main() -> None:
     if given.out is not None:
         given.out.mkdir(parents=True, exist_ok=True)
     if given.real is not None:
-        real(given.real, given.size // 2, given.out)
+        real(given.real, given.size, given.out)
     elif given.quick:
         phantoms(64, (1,), (0.05,), True, given.out)
     else:

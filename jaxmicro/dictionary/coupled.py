@@ -4,8 +4,10 @@
 rebuilds. *coupled*: the training images are sent through a model of the slice's instrument (blur,
 decimation, noise of the slice's own spectrum). One set of atoms codes the degraded patches,
 whitened against the noise. Its twins rebuild: they are fitted to the sharp patches by least squares
-on the codes of the *noisy* ones, so shrinkage and noise are accounted for. Further passes do the
-same from what the earlier ones made of training images.
+on the codes of the *noisy* ones, so shrinkage and noise are accounted for. Codes above and below
+zero have twins of their own, at each of a few grey levels of the patch: a dark line is a crack
+inside a grain and means nothing in a void. Further passes do the same from what the earlier ones
+made of training images.
 """
 
 from __future__ import annotations
@@ -28,11 +30,12 @@ VARIANTS = ("coupled", "paper")
 PENALTIES = (1.2, 1.7, 2.3, 3.0)  # noise standard deviations; the best on simulated pairs is taken
 LEARNING_PENALTY = 1.5  # noise standard deviations, for coding clean patches while learning
 WHITE_FLOOR = 1e-2  # of the largest noise eigenvalue: directions without noise are not trusted more
-RIDGES = (1e-4, 1e-3, 1e-2)  # of the twins' least squares, relative; best on simulated pairs
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)  # of the twins' least squares, relative; best on simulated pairs
 REFINE_PENALTIES = (1.0, 1.6)  # in units of the error that earlier stages leave
 REFINE_PATCHES = 60_000
 REFINE_TOLERANCE = 1e-2  # the codes are dense there, and the twins are fitted to the same codes
 HELD_OUT = 2048
+MAX_COLUMNS = 13_000  # whose normal equations take 1.4 GB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,10 +68,21 @@ class Recipe:
                 "the paper's recipe keeps the slice's pixels and has one pass; "
                 "use variant 'coupled' for --upscale or a second pass"
             )
+        if self.levels < 1 or (self.variant == "coupled" and self._columns > MAX_COLUMNS):
+            raise UsageError(
+                f"levels {self.levels} with {self.n_atoms} atoms is not allowed; give 1 or more "
+                f"levels, and fewer levels or atoms where both are many ({self._columns} columns "
+                f"of the least squares, at most {MAX_COLUMNS})"
+            )
         if self.penalty is not None and not self.penalty > 0:
             raise UsageError(
                 f"--penalty {self.penalty:g} is not allowed; give a number above 0, or auto"
             )
+
+    @property
+    def _columns(self) -> int:
+        """Unknowns for each sharp pixel, as in `stage.features` at every level."""
+        return self.levels * (2 * self.n_atoms + max(self.patch_size, self.refine) ** 2 + 1)
 
 
 @dataclasses.dataclass(frozen=True)

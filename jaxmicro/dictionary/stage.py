@@ -25,8 +25,8 @@ def features(
     The signs are kept apart because a dark crack in a grain and a bright grain in a crack are not
     each other's negative.
     """
-    part = dataclasses.replace(codes, indices=codes.indices[rows], values=codes.values[rows])
-    dense = part.dense()
+    per_patch = ("indices", "values", "gap", "steps", "result")
+    dense = dataclasses.replace(codes, **{n: getattr(codes, n)[rows] for n in per_patch}).dense()
     one = np.ones((len(dense), 1), np.float32)
     known = [np.maximum(dense, 0), np.minimum(dense, 0), centred[rows], one]
     return np.concatenate(known, axis=1, dtype=np.float32)
@@ -60,7 +60,7 @@ class Stage:
 
     coding: Float[np.ndarray, "k m"]
     whitener: Float[np.ndarray, "m m"]
-    rebuilding: Float[np.ndarray, "..."]
+    rebuilding: Float[np.ndarray, "*f M"]
     levels: Float[np.ndarray, " q"]
     size: int
     upscale: int
