@@ -54,6 +54,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib.util
+import math
 import pathlib
 import time
 
@@ -106,34 +107,28 @@ def bm3d_of(values, noise):
     return bm3d.bm3d(values, noise)
 
 
-_LEARNED: dict[int, np.ndarray] = {}
-
-
-def sklearn_atoms(train, size, k):
-    """Learned once for the training images."""
+def sklearn_atoms(train, size=8, k=256):
+    """scikit-learn's online dictionary of the training images' patches; None without it."""
+    if not have("sklearn", "scikit-learn"):
+        return None
     from sklearn.decomposition import MiniBatchDictionaryLearning
     from sklearn.feature_extraction.image import extract_patches_2d
 
-    if k in _LEARNED:
-        return _LEARNED[k]
-    patches = np.concatenate(
-        [extract_patches_2d(t, (size, size), max_patches=8000, random_state=0) for t in train]
-    ).reshape(-1, size * size)
+    options = {"max_patches": 8000, "random_state": 0}
+    patches = np.concatenate([extract_patches_2d(t, (size, size), **options) for t in train])
+    patches = patches.reshape(-1, size * size)
     patches = patches - patches.mean(axis=1, keepdims=True)
-    learner = MiniBatchDictionaryLearning(
-        n_components=k, alpha=0.1, batch_size=512, max_iter=5, random_state=0
-    )
+    learner = MiniBatchDictionaryLearning(k, alpha=0.1, batch_size=512, max_iter=5, random_state=0)
     atoms = learner.fit(patches / patches.std()).components_
-    _LEARNED[k] = atoms / np.maximum(np.linalg.norm(atoms, axis=1, keepdims=True), 1e-9)
-    return _LEARNED[k]
+    return atoms / np.maximum(np.linalg.norm(atoms, axis=1, keepdims=True), 1e-9)
 
 
-def sklearn_pipeline(values, train, size=8, k=256, noise=0.05):
-    """Learn on training patches, code by orthogonal matching to the noise level, average."""
+def sklearn_pipeline(values, atoms, noise):
+    """Code by orthogonal matching to the noise level, average the overlaps."""
     from sklearn.feature_extraction.image import extract_patches_2d, reconstruct_from_patches_2d
     from sklearn.linear_model import orthogonal_mp_gram
 
-    atoms = sklearn_atoms(train, size, k)
+    size = math.isqrt(atoms.shape[1])
     noisy = extract_patches_2d(values, (size, size)).reshape(-1, size * size).astype(float)
     mean = noisy.mean(axis=1, keepdims=True)
     centred = noisy - mean
@@ -145,7 +140,7 @@ def sklearn_pipeline(values, train, size=8, k=256, noise=0.05):
     return reconstruct_from_patches_2d(rebuilt.reshape(-1, size, size), values.shape)
 
 
-def rivals(values, noise_sd, power, sd_fine, shape, train, choose, full=True):
+def rivals(values, noise_sd, power, sd_fine, shape, atoms, choose, full=True):
     """(name, result on a grid of `shape`); `choose(candidates, forward)` picks the parameter."""
     sharp, blur = Forward(0.0), Forward(sd_fine)
 
@@ -166,8 +161,8 @@ def rivals(values, noise_sd, power, sd_fine, shape, train, choose, full=True):
             clean = onto(bm3d_of(values, noise), shape)
             yield f"BM3D ({name})", clean
             yield f"BM3D ({name}) + RL", choose(richardson_lucy(clean, blur, 40), blur)
-    if full and have("sklearn", "scikit-learn"):
-        yield "scikit-learn", onto(sklearn_pipeline(values, train, noise=noise_sd), shape)
+    if full and atoms is not None:
+        yield "scikit-learn", onto(sklearn_pipeline(values, atoms, noise_sd), shape)
 
 
 def nearest_to(truth, extent=1.0):
@@ -194,63 +189,51 @@ def figures_of(result, truth, pixel, extent=1.0):
 
 
 def phantoms(size, seeds, noises, quick, save):
-    recipe = Recipe(
-        upscale=2, patch_size=8, n_atoms=256, n_patches=100_000, refine=12, refinements=2
-    )
-    paper = Recipe(variant="paper", patch_size=8, n_atoms=256)
+    recipe = Recipe(upscale=2, refine=12, refinements=2)
+    paper = Recipe(variant="paper")
     if quick:
-        recipe = dataclasses.replace(recipe, n_patches=3000, n_atoms=32, patch_size=6, refine=0)
-        paper = dataclasses.replace(paper, n_patches=3000, n_atoms=32, patch_size=6)
+        recipe = Recipe(upscale=2, n_patches=3000, n_atoms=32, patch_size=6)
+        paper = Recipe(variant="paper", n_patches=3000, n_atoms=32, patch_size=6)
+    blur = {"psf_fwhm_nm": PSF, "train_fwhm_nm": TRAIN_FWHM}
+    sd = np.sqrt(PSF**2 - TRAIN_FWHM**2) / FWHM_PER_SD / 15.0
+    sd_box = float(np.sqrt(sd**2 + 3 / 12))  # and the average over a 2 x 2 pixel
     for noise in noises:
-        teacher = stem_txm(
-            TEACHER, shape=(256, 256) if not quick else (96, 96), n_stem=3, noise_sd=noise
-        )
-        blur = {"psf_fwhm_nm": PSF, "train_fwhm_nm": TRAIN_FWHM}
-        began = time.perf_counter()
+        shape = (96, 96) if quick else (256, 256)
+        teacher = stem_txm(TEACHER, shape=shape, n_stem=3, noise_sd=noise)
         train = list(teacher.stem)
+        began = time.perf_counter()
         coupled, _, _ = build(train, teacher.slices[0], recipe, **blur, seed=0)
         middle = time.perf_counter()
         literal, _, _ = build(train, teacher.slices[0], paper, seed=0)
         print(f"\nnoise {noise:.2f}: learned in {middle - began:.0f} s (coupled) and "
               f"{time.perf_counter() - middle:.0f} s (paper)", flush=True)  # fmt: skip
-        rng = np.random.default_rng(0)
-        power = np.mean(
-            [np.abs(np.fft.fft2(noise * correlated_noise(rng, (size, size)))) ** 2
-             for _ in range(30)], axis=0,
-        ) / size**2  # fmt: skip
+        coarse = [gaussian(t.values, (1.0, 1.0))[::2, ::2] for t in train]
+        atoms = None if quick else sklearn_atoms(coarse)
+        power = true_power(noise, (size, size), np.random.default_rng(0))
         table: dict[str, list[tuple[float, ...]]] = {}
         for seed in seeds:
             scene = stem_txm(seed, shape=(size, size), n_stem=1, noise_sd=noise)
             truth, image = scene.truth[0].values, scene.slices[0]
-            coarse_train = [gaussian(t.values, (1.0, 1.0))[::2, ::2] for t in train]
-            sd = np.sqrt(PSF**2 - TRAIN_FWHM**2) / FWHM_PER_SD / 15.0
-            sd_box = float(np.sqrt(sd**2 + 3 / 12))  # and the average over a 2 x 2 pixel
-            for name, result in rivals(
-                image.values,
-                noise,
-                power,
-                sd_box,
-                truth.shape,
-                coarse_train,
-                nearest_to(truth),
-                full=not quick,
-            ):
-                table.setdefault(name, []).append(figures_of(result, truth, 15.0))
-            got = enhance(image, literal, seed=0).values
-            table.setdefault("paper's recipe", []).append(
-                figures_of(onto(got, truth.shape), truth, 15.0)
-            )
+            known = (noise, power, sd_box, truth.shape, atoms, nearest_to(truth))
+            found = dict(rivals(image.values, *known, full=not quick))
+            found["paper's recipe"] = onto(enhance(image, literal, seed=0).values, truth.shape)
             began = time.perf_counter()
-            got = enhance(image, coupled, seed=0)
+            found["coupled"] = enhance(image, coupled, seed=0).values
             seconds = time.perf_counter() - began
-            table.setdefault("coupled", []).append(figures_of(got.values, truth, 15.0))
+            found["(blurred, no noise)"] = onto(image.values - scene.noise[0], truth.shape)
+            for name, result in found.items():
+                table.setdefault(name, []).append(figures_of(result, truth, 15.0))
             if save is not None:
-                np.save(save / f"coupled_{seed}_{noise:.2f}.npy", got.values)
-            noiseless = onto(image.values - scene.noise[0], truth.shape)
-            table.setdefault("(blurred, no noise)", []).append(figures_of(noiseless, truth, 15.0))
+                np.save(save / f"coupled_{seed}_{noise:.2f}.npy", found["coupled"])
             print(f"scene {seed}: coupled applied in {seconds:.0f} s, "
                   f"PSNR {table['coupled'][-1][0]:.2f} dB", flush=True)  # fmt: skip
         show(table)
+
+
+def true_power(noise, shape, rng):
+    """The spectrum that the phantoms' noise is drawn from; its mean is the variance."""
+    draws = [np.fft.fft2(noise * correlated_noise(rng, shape)) for _ in range(30)]
+    return np.mean(np.abs(draws) ** 2, axis=0) / (shape[0] * shape[1])
 
 
 def show(table):
@@ -261,11 +244,12 @@ def show(table):
         print(f"{name:<24}{cells[0]:>14}{cells[1]:>15}{cells[2]:>14}{cells[3]:>14}", flush=True)
 
 
-def grey(path):
-    """A real image as float32, its 1st and 99th percentile at 0 and 1."""
+def grey(path, margin=0):
+    """A real image as float32, its 1st and 99th percentile (inside the margin) at 0 and 1."""
     image = read_image(path)
     values = image.values if image.values.ndim == 2 else image.values[..., 0]
-    low, high = np.percentile(values[200:-200, 200:-200], [1, 99])
+    inside = values[margin : len(values) - margin, margin : values.shape[1] - margin]
+    low, high = np.percentile(inside, [1, 99])
     return ((values - low) / (high - low)).astype(np.float32)
 
 
@@ -279,23 +263,21 @@ def real(folder: pathlib.Path, size: int, save):
         Image(grey(p), (pixel, pixel), p.stem)
         for p in sorted((folder / "stem_particles").glob("*.jpg"))[:3]
     ]
+    atoms = sklearn_atoms([left.values])
     for fwhm_px, noise in ((2.0, 0.05), (3.0, 0.05), (3.0, 0.10)):
         sd, rng = fwhm_px / FWHM_PER_SD, np.random.default_rng(3)
         dirt = noise * correlated_noise(rng, truth.shape).astype(np.float32)
         image = Image(gaussian(truth, (sd, sd)) + dirt, (pixel, pixel), "right half, degraded")
-        samples = [noise * correlated_noise(rng, truth.shape) for _ in range(20)]
-        power = np.mean([np.abs(np.fft.fft2(s)) ** 2 for s in samples], axis=0) / truth.size
+        power = true_power(noise, truth.shape, rng)
         blur = {"psf_fwhm_nm": float(np.hypot(fwhm_px * pixel, pixel)), "train_fwhm_nm": pixel}
-        found = dict(
-            rivals(image.values, noise, power, sd, truth.shape, [left.values], nearest_to(truth))
-        )
+        found = dict(rivals(image.values, noise, power, sd, truth.shape, atoms, nearest_to(truth)))
         for name, dictionary in real_dictionaries(left, others, image, blur):
             found[name] = enhance(image, dictionary, seed=0).values
         print(f"\nreal slice, right half blurred by {fwhm_px:g} pixels (FWHM), noise {noise:.2f}")
         show({name: [figures_of(result, truth, pixel)] for name, result in found.items()})
         if save is not None:
             np.savez(save / f"real_{fwhm_px:g}_{noise:g}.npz", **found)
-    wedge(folder, left, others, size, save)
+    wedge(folder, left, others, atoms, size, save)
 
 
 def real_dictionaries(left, others, image, blur):
@@ -306,10 +288,10 @@ def real_dictionaries(left, others, image, blur):
     yield "coupled, other material", build(others, image, REAL, **blur, seed=0)[0]
 
 
-def wedge(folder, left, others, size, save):
+def wedge(folder, left, others, atoms, size, save):
     """The slice with a missing wedge, no truth; every parameter by the discrepancy."""
     pixel, at = 23.2, slice(430, 430 + size)
-    part = np.ascontiguousarray(grey(folder / "txm_nmc" / "tomo_00087.png")[at, at])
+    part = np.ascontiguousarray(grey(folder / "txm_nmc" / "tomo_00087.png", 200)[at, at])
     image = Image(part, (pixel, pixel), "tomo_00087")
     blur = {"psf_fwhm_nm": 60.0, "train_fwhm_nm": 45.0}
     noise = estimate_noise(part, seed=0)
@@ -318,9 +300,7 @@ def wedge(folder, left, others, size, save):
 
     def results(values, noise):
         choose, power = discrepancy(values, noise.sd), noise.power(values.shape)
-        found = dict(
-            rivals(values, noise.sd, power, forward.sd, values.shape, [left.values], choose)
-        )
+        found = dict(rivals(values, noise.sd, power, forward.sd, values.shape, atoms, choose))
         for name, dictionary in taught.items():
             found[name] = enhance(dataclasses.replace(image, values=values), dictionary, seed=0)
             found[name] = found[name].values

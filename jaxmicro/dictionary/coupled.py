@@ -35,7 +35,7 @@ REFINE_PENALTIES = (1.0, 1.6)  # in units of the error that earlier stages leave
 REFINE_PATCHES = 60_000
 REFINE_TOLERANCE = 1e-2  # the codes are dense there, and the twins are fitted to the same codes
 HELD_OUT = 2048
-MAX_COLUMNS = 13_000  # whose normal equations take 1.4 GB
+MAX_TWINS = 12_800  # of either sign at all levels: their normal equations take 1.3 GB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,21 +68,16 @@ class Recipe:
                 "the paper's recipe keeps the slice's pixels and has one pass; "
                 "use variant 'coupled' for --upscale or a second pass"
             )
-        if self.levels < 1 or (self.variant == "coupled" and self._columns > MAX_COLUMNS):
+        twins = 2 * self.n_atoms * self.levels
+        if self.levels < 1 or (self.variant == "coupled" and twins > MAX_TWINS):
             raise UsageError(
                 f"levels {self.levels} with {self.n_atoms} atoms is not allowed; give 1 or more "
-                f"levels, and fewer levels or atoms where both are many ({self._columns} columns "
-                f"of the least squares, at most {MAX_COLUMNS})"
+                f"levels, and 2 x levels x atoms at most {MAX_TWINS}"
             )
         if self.penalty is not None and not self.penalty > 0:
             raise UsageError(
                 f"--penalty {self.penalty:g} is not allowed; give a number above 0, or auto"
             )
-
-    @property
-    def _columns(self) -> int:
-        """Unknowns for each sharp pixel, as in `stage.features` at every level."""
-        return self.levels * (2 * self.n_atoms + max(self.patch_size, self.refine) ** 2 + 1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxmicro.dictionary.coupled import (
-    MAX_COLUMNS,
+    MAX_TWINS,
     Recipe,
     grey_levels,
     solve_twins,
@@ -82,7 +82,9 @@ def test_planted_twins_are_found_again(planted):
         ("constant", slice(-1, None), np.eye(1)),
     ):  # fmt: skip
         for one, other in zip(found.rebuilding, stage.rebuilding, strict=True):
-            np.testing.assert_allclose(left @ one[rows], left @ other[rows], atol=0.05, err_msg=name)
+            np.testing.assert_allclose(
+                left @ one[rows], left @ other[rows], atol=0.05, err_msg=name
+            )
     # and what they make of patches that were not fitted is the same
     fresh, fresh_mean = remove_mean(patches[::-1][:200] + 0.05)
     codes = stage.encode(fresh)
@@ -118,7 +120,7 @@ def test_twins_without_codes_or_with_too_many_columns_are_refused(planted):
     deaf = dataclasses.replace(stage, penalty=1e6)
     with pytest.raises(DataError, match="zero codes"):
         twin_sums(deaf, patches, np.zeros((len(patches), OUT), np.float32))
-    with pytest.raises(UsageError, match=f"at most {MAX_COLUMNS}"):
+    with pytest.raises(UsageError, match=f"at most {MAX_TWINS}"):
         Recipe(n_atoms=4096, levels=3)
     with pytest.raises(UsageError, match="levels 0"):
         Recipe(levels=0)
