@@ -73,7 +73,7 @@ from jaxmicro.dictionary.resolution import edge_width, psnr, resolution, ring_co
 
 TEACHER = 100  # seed of the scene that teaches; the scenes of the test are 1, 2, 3, 4
 PSF, TRAIN_FWHM = 60.0, 15.0
-REAL = Recipe(n_patches=50_000, refine=12, refinements=2)  # for the real slices
+REAL = Recipe(n_patches=20_000, refine=12)  # for the real slices
 
 
 def have(module: str, package: str) -> bool:
