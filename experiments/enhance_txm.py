@@ -1,7 +1,7 @@
 """Enhancing TXM slices: the coupled dictionary, the paper's recipe and the usual rivals.
 
 Command: python experiments/enhance_txm.py [--quick] [--real FOLDER] [--out FOLDER] [--size 192]
-Run time: 9 minutes on one core (two of it learning for each noise); --real 13 minutes; --quick 20 s.
+Run time: 9 minutes on one core, 4 of them learning; --real 13 minutes; --quick 20 s.
 Expected: with --size 160, four scenes (mean ± sd over scenes), noise 0.05 and 0.10:
                          PSNR dB  .05          SSIM       PSNR dB  .10          SSIM
   raw slice             19.91 ± 0.85  0.546 ± 0.009      17.99 ± 0.55  0.364 ± 0.030
@@ -32,8 +32,8 @@ Expected: with --size 160, four scenes (mean ± sd over scenes), noise 0.05 and 
   coupled, other material  29.42 0.750   29.36 0.753   27.77 0.711   0.93  85
   The gain over BM3D + RL is small (0.1 to 0.4 dB), with FRC 126 to 183 nm beside 127 to 190 and no
   sharper edges; another material is worse than TV. On the missing wedge no method helps and ours
-  does harm: noise is 0.007 of the range, halves agree to the Nyquist period (47 nm) before as after,
-  the streaks are no noise, and our residual (neighbours correlate .65) holds structure that is lost.
+  does harm: noise is 0.007 of the range, halves agree to the Nyquist period (47 nm) before and
+  after, the streaks are no noise, and our residual (neighbours correlate .65) holds structure.
 
 Phantoms: the dictionaries learn from STEM sections of a scene of their own and are applied to
 slices of other scenes; noise in units of the grey range, blur 60 nm. Truth is what STEM would have

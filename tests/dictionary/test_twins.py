@@ -12,7 +12,10 @@ from jaxmicro.dictionary.coupled import (
     solve_twins,
     twin_sums,
 )
+from jaxmicro.dictionary.forward import Forward
+from jaxmicro.dictionary.noise import white
 from jaxmicro.dictionary.patches import remove_mean
+from jaxmicro.dictionary.simulate import LOOKS, Looks
 from jaxmicro.dictionary.stage import Stage, features, level_shares
 from jaxmicro.errors import DataError, UsageError
 
@@ -125,3 +128,12 @@ def test_twins_without_codes_or_with_too_many_columns_are_refused(planted):
     with pytest.raises(UsageError, match="levels 0"):
         Recipe(levels=0)
     Recipe(n_atoms=4096, levels=1)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 9])
+def test_further_passes_see_enough_parts_of_few_images(rng, count):
+    images = [rng.random((40, 52)).astype(np.float32) for _ in range(count)]
+    looks = Looks(images, [None] * count, Forward(1.0, 2), white(0.05), rng)
+    assert len(looks.pairs) == max(LOOKS, 2 * count)
+    shapes = {(noisy.shape, sharp.shape) for noisy, sharp in looks.pairs}
+    assert shapes == {((20, 26), (40, 52)), ((26, 20), (52, 40))}
