@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Literal
 
+import pydantic
 from pydantic import Field
 
 from jaxmicro.app.spec import Table
@@ -28,6 +29,15 @@ class DictionaryTable(Table):
         Field(ge=0, le=32, description="patch size of further passes, 4 to 32, or 0 for none"),
     ] = 0
     refinements: Annotated[int, Field(ge=1, le=4, description="further passes, 1 to 4")] = 1
+    levels: Annotated[
+        int, Field(ge=1, le=8, description="grey levels with twins of their own, 1 to 8")
+    ] = 3
+
+    @pydantic.model_validator(mode="after")
+    def _levels_go_with_twins(self) -> DictionaryTable:
+        if self.variant == "paper" and "levels" in self.model_fields_set:
+            raise ValueError("levels go with variant = 'coupled': the paper's recipe has no twins")
+        return self
 
 
 class LearningTable(Table):
@@ -72,6 +82,7 @@ class EnhanceVariant(Table):
             upscale=upscale,
             refine=table.refine,
             refinements=table.refinements,
+            levels=table.levels,
             penalty=penalty,
             learning=Learning(n_atoms=n_atoms, **self.learning.model_dump()),
         )
@@ -87,6 +98,8 @@ class EnhanceVariant(Table):
             "refine": recipe.refine,
             "refinements": recipe.refinements,
         }
+        if recipe.variant == "coupled":
+            known["levels"] = recipe.levels
         lines += [f"{name} = {value}" for name, value in known.items()]
         lines += ["", "[learning]"]
         values = dataclasses.asdict(recipe.learning)

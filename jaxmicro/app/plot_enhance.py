@@ -53,7 +53,7 @@ def atoms(dictionary: Dictionary, path: pathlib.Path) -> pathlib.Path:
     seen = stage.coding @ np.linalg.inv(stage.whitener)
     pairs = [("codes the slice", seen, stage.size)]
     if dictionary.variant == "coupled":
-        pairs.append(("rebuilds", stage.rebuilding, stage.size * stage.upscale))
+        pairs.append(("rebuilds", stage.twins, stage.size * stage.upscale))
     figure = new_figure(5.4 * len(pairs), 5.8)
     for ax, (title, values, size) in zip(
         figure.subplots(1, len(pairs), squeeze=False)[0], pairs, strict=True

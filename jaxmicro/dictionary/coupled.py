@@ -4,8 +4,10 @@
 rebuilds. *coupled*: the training images are sent through a model of the slice's instrument (blur,
 decimation, noise of the slice's own spectrum). One set of atoms codes the degraded patches,
 whitened against the noise. Its twins rebuild: they are fitted to the sharp patches by least squares
-on the codes of the *noisy* ones, so shrinkage and noise are accounted for. Further passes do the
-same from what the earlier ones made of training images.
+on the codes of the *noisy* ones, so shrinkage and noise are accounted for. Codes above and below
+zero have twins of their own, at each of a few grey levels of the patch: a dark line is a crack
+inside a grain and means nothing in a void. Further passes do the same from what the earlier ones
+made of training images.
 """
 
 from __future__ import annotations
@@ -21,18 +23,19 @@ from jaxmicro.dictionary.learn import Learned, Learning, learn
 from jaxmicro.dictionary.noise import Noise
 from jaxmicro.dictionary.patches import remove_mean, sample_patches
 from jaxmicro.dictionary.simulate import Looks, simulated_pairs
-from jaxmicro.dictionary.stage import Stage
+from jaxmicro.dictionary.stage import ROWS, Stage, features, level_shares
 from jaxmicro.errors import DataError, UsageError
 
 VARIANTS = ("coupled", "paper")
 PENALTIES = (1.2, 1.7, 2.3, 3.0)  # noise standard deviations; the best on simulated pairs is taken
 LEARNING_PENALTY = 1.5  # noise standard deviations, for coding clean patches while learning
 WHITE_FLOOR = 1e-2  # of the largest noise eigenvalue: directions without noise are not trusted more
-SHRINK = 1e-4  # ridge of the twins' least squares, relative
-REFINE_PENALTIES = (0.6, 1.0)  # in units of the error that earlier stages leave
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)  # of the twins' least squares, relative; best on simulated pairs
+REFINE_PENALTIES = (1.0, 1.6)  # in units of the error that earlier stages leave
 REFINE_PATCHES = 60_000
 REFINE_TOLERANCE = 1e-2  # the codes are dense there, and the twins are fitted to the same codes
 HELD_OUT = 2048
+MAX_TWINS = 12_800  # of either sign at all levels: their normal equations take 1.3 GB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Recipe:
     upscale: int = 1
     refine: int = 0  # patch size of further passes on the result's grid; 0 for none
     refinements: int = 1  # how many
+    levels: int = 3  # grey levels at which atoms have twins of their own (coupled)
     penalty: float | None = None  # None: from the noise
     learning: Learning = dataclasses.field(default_factory=Learning)
 
@@ -63,6 +67,12 @@ class Recipe:
             raise UsageError(
                 "the paper's recipe keeps the slice's pixels and has one pass; "
                 "use variant 'coupled' for --upscale or a second pass"
+            )
+        twins = 2 * self.n_atoms * self.levels
+        if self.levels < 1 or (self.variant == "coupled" and twins > MAX_TWINS):
+            raise UsageError(
+                f"levels {self.levels} with {self.n_atoms} atoms is not allowed; give 1 or more "
+                f"levels, and 2 x levels x atoms at most {MAX_TWINS}"
             )
         if self.penalty is not None and not self.penalty > 0:
             raise UsageError(
@@ -119,7 +129,7 @@ def teach(
     m, out = size**2, (size * scale) ** 2
     blank = Stage(
         np.zeros((0, m), np.float32), whitener, np.zeros((0, out), np.float32),
-        np.zeros((0, out), np.float32), size, scale, 1.0, 0.0,
+        np.zeros(0, np.float32), size, scale, 1.0, 0.0,
         recipe.learning.nonnegative, recipe.learning.ridge,
     )  # fmt: skip
     stage, learned, choices = _fit_stage(
@@ -143,7 +153,7 @@ def whitening(covariance: Float[np.ndarray, "m m"]) -> Float[np.ndarray, "m m"]:
     return ((vectors / np.sqrt(values)) @ vectors.T).astype(np.float32)
 
 
-def _fit_stage(blank, clean, noisy, sharp, recipe, penalties, seed, start, progress, linear=False):
+def _fit_stage(blank, clean, noisy, sharp, recipe, penalties, seed, start, progress):
     """Coding atoms from clean patches; the penalty and the twins from noisy and sharp ones."""
     options = dataclasses.replace(recipe.learning, n_atoms=recipe.n_atoms)
     white = remove_mean(clean)[0] @ blank.whitener
@@ -157,60 +167,75 @@ def _fit_stage(blank, clean, noisy, sharp, recipe, penalties, seed, start, progr
         start=start,
         progress=progress,
     )
-    blank = dataclasses.replace(
-        blank,
-        coding=learned.atoms,
-        rebuilding=np.zeros((len(learned.atoms), sharp.shape[1]), np.float32),
-    )
+    levels = grey_levels(noisy.mean(axis=1), recipe.levels)
+    blank = dataclasses.replace(blank, coding=learned.atoms, levels=levels)
     few = min(len(noisy), 20_000)
     test = max(1, few // 4)
     choices = []
     for penalty in penalties if recipe.penalty is None else (recipe.penalty,):
         stage = dataclasses.replace(blank, penalty=float(penalty))
-        stage = fit_twins(stage, noisy[test:few], sharp[test:few], linear)
+        sums = twin_sums(stage, noisy[test:few], sharp[test:few])
         centred, mean = remove_mean(noisy[:test])
-        rebuilt = stage.rebuild(stage.encode(centred), centred) + mean
-        choices.append((float(penalty), float(np.sqrt(np.mean((rebuilt - sharp[:test]) ** 2)))))
-    best = min(choices, key=lambda pair: pair[1])[0]
+        codes = stage.encode(centred)
+        for ridge in RIDGES:
+            fitted = solve_twins(stage, *sums, ridge)
+            rebuilt = fitted.rebuild(codes, centred, mean)
+            error = float(np.sqrt(np.mean((rebuilt - sharp[:test]) ** 2)))
+            choices.append((error, float(penalty), ridge))
+    _, best, ridge = min(choices)
     stage = dataclasses.replace(blank, penalty=best)
-    return fit_twins(stage, noisy, sharp, linear), learned, tuple(choices)
+    stage = solve_twins(stage, *twin_sums(stage, noisy, sharp), ridge * (few - test) / len(noisy))
+    lowest = {p: min(e for e, q, _ in choices if q == p) for _, p, _ in choices}
+    return stage, learned, tuple(lowest.items())
 
 
-def fit_twins(
-    stage: Stage,
-    noisy: Float[np.ndarray, "n m"],
-    sharp: Float[np.ndarray, "n M"],
-    linear: bool = False,
-) -> Stage:
-    """The twins that rebuild `sharp` best, in the mean square, from the codes of `noisy`.
+def grey_levels(means: Float[np.ndarray, " n"], count: int) -> Float[np.ndarray, " q"]:
+    """Evenly spaced quantiles of the patch means; fewer where they coincide."""
+    shares = np.linspace(0.05, 0.95, count) if count > 1 else np.array([0.5])
+    return np.unique(np.quantile(means, shares).astype(np.float32))
 
-    With `linear`, from the codes and the patch itself.
+
+def twin_sums(
+    stage: Stage, noisy: Float[np.ndarray, "n m"], sharp: Float[np.ndarray, "n M"]
+) -> tuple[Float[np.ndarray, "f f"], Float[np.ndarray, "f M"]]:
+    """Normal equations of the sharp patches on the features of the noisy ones, per level.
+
+    Raises:
+      DataError: every code is zero.
     """
     centred, mean = remove_mean(noisy)
     codes = stage.encode(centred)
-    k = codes.n_atoms
-    width = k + linear * centred.shape[1]
-    gram, product = np.zeros((width, width)), np.zeros((width, sharp.shape[1]))
-    for at in range(0, len(noisy), 8192):
-        rows = slice(at, at + 8192)
-        part = dataclasses.replace(codes, indices=codes.indices[rows], values=codes.values[rows])
-        known = part.dense()
-        if linear:
-            known = np.concatenate([known, centred[rows] @ stage.whitener], axis=1)
-        gram += known.T @ known
-        product += known.T @ (sharp[rows] - mean[rows])
-    if not gram.trace() > 0:
+    if not np.any(codes.values):
         raise DataError(
             "every training patch was coded with zero codes: the penalty is too large for the "
             "contrast of the training images; lower --penalty or check the intensity matching"
         )
-    gram[np.diag_indices(width)] += SHRINK * gram.trace() / width
-    found = np.linalg.solve(gram, product)
-    return dataclasses.replace(
-        stage,
-        rebuilding=found[:k].astype(np.float32),
-        linear=(stage.whitener[:, : width - k] @ found[k:]).astype(np.float32)[: width - k],
-    )
+    white = centred @ stage.whitener
+    gram, product = 0.0, 0.0
+    for at in range(0, len(noisy), ROWS):
+        rows = slice(at, at + ROWS)
+        known = features(codes, white, rows)
+        share = level_shares(mean[rows, 0], stage.levels)
+        known = (share[:, :, None] * known[:, None, :]).reshape(len(known), -1)
+        gram = gram + (known.T @ known).astype(np.float64)
+        product = product + (known.T @ (sharp[rows] - mean[rows])).astype(np.float64)
+    return np.asarray(gram), np.asarray(product)
+
+
+def solve_twins(
+    stage: Stage, gram: Float[np.ndarray, "f f"], product: Float[np.ndarray, "f M"], ridge: float
+) -> Stage:
+    """The stage with the twins that rebuild best, in the mean square, under a relative ridge."""
+    # features that hardly occur must not be scaled up to count like the others
+    scale = np.sqrt(np.diag(gram) + 1e-6 * gram.trace() / len(gram))
+    normal = gram / scale[:, None] / scale[None, :]
+    normal[np.diag_indices(len(gram))] += ridge
+    found = np.linalg.solve(normal, product / scale[:, None]) / scale[:, None]
+    found = found.reshape(len(stage.levels), -1, product.shape[1])
+    k, m = stage.coding.shape
+    # the whitened patch was the feature, the patch itself is what `rebuild` is given
+    found[:, 2 * k : 2 * k + m] = stage.whitener @ found[:, 2 * k : 2 * k + m]
+    return dataclasses.replace(stage, rebuilding=found.astype(np.float32))
 
 
 def _refinement(looks: Looks, recipe: Recipe, rng, seed: int) -> Stage:
@@ -221,13 +246,11 @@ def _refinement(looks: Looks, recipe: Recipe, rng, seed: int) -> Stage:
     blank = Stage(
         np.zeros((0, p * p), np.float32),
         np.eye(p * p, dtype=np.float32) / max(error, 1e-6),
-        np.zeros((0, p * p), np.float32), np.zeros((0, p * p), np.float32), p, 1, 1.0, 0.0,
+        np.zeros((0, p * p), np.float32), np.zeros(0, np.float32), p, 1, 1.0, 0.0,
         recipe.learning.nonnegative, recipe.learning.ridge, REFINE_TOLERANCE,
     )  # fmt: skip
     free = dataclasses.replace(recipe, penalty=None)
-    return _fit_stage(
-        blank, first, first, sharp, free, REFINE_PENALTIES, seed, None, None, linear=True
-    )[0]
+    return _fit_stage(blank, first, first, sharp, free, REFINE_PENALTIES, seed, None, None)[0]
 
 
 def _teach_paper(images, masks, recipe, noise, seed, start, progress):
@@ -256,7 +279,7 @@ def _teach_paper(images, masks, recipe, noise, seed, start, progress):
         learned.atoms,
         np.eye(m, dtype=np.float32),
         learned.atoms,
-        np.zeros((0, m), np.float32),
+        np.zeros(0, np.float32),
         recipe.patch_size,
         1,
         recipe.penalty or 0.0,

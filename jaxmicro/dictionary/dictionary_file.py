@@ -13,8 +13,8 @@ from jaxmicro.dictionary.noise import Noise
 from jaxmicro.dictionary.stage import Stage
 from jaxmicro.errors import DataError
 
-FORMAT = "jaxmicro-dictionary-1"
-_STAGE_ARRAYS = ("coding", "whitener", "rebuilding", "linear")
+FORMAT = "jaxmicro-dictionary-2"
+_STAGE_ARRAYS = ("coding", "whitener", "rebuilding", "levels")
 _STAGE_NUMBERS = ("size", "upscale", "penalty", "bound", "nonnegative", "ridge", "tolerance")
 
 
@@ -52,12 +52,13 @@ def load_dictionary(path: str | pathlib.Path) -> Dictionary:
         for i in range(int(arrays["n_stages"])):
             get = {n: arrays[f"stage{i}_{n}"] for n in _STAGE_ARRAYS + _STAGE_NUMBERS}
             k, m = get["coding"].shape
+            (q,) = get["levels"].shape
             out = (int(get["size"]) * int(get["upscale"])) ** 2
             fits = (
                 m == int(get["size"]) ** 2
                 and get["whitener"].shape == (m, m)
-                and get["rebuilding"].shape == (k, out)
-                and get["linear"].shape in ((0, out), (m, out))
+                and get["rebuilding"].shape == ((q, 2 * k + m + 1, out) if q else (k, out))
+                and np.all(np.diff(get["levels"]) > 0)
                 and all(np.isfinite(get[n]).all() for n in _STAGE_ARRAYS)
             )
             if not fits:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from jaxmicro.dictionary.forward import Forward
@@ -9,7 +11,9 @@ from jaxmicro.dictionary.noise import Noise
 from jaxmicro.dictionary.stage import Stage, run_stage
 from jaxmicro.errors import DataError
 
-LOOK = 160  # coarse pixels a side of the part of a training image that further passes learn from
+LOOK = 320  # fine pixels a side of the parts of training images that further passes learn from
+LOOKS = 6  # such parts at least: with two from a single image further passes learnt them by heart
+TURNS = (0, 3, 5, 6, 1, 2, 4, 7)
 
 Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -84,14 +88,16 @@ class Looks:
     def __init__(self, images, masks, forward, noise, rng):
         self.pairs = []
         n = forward.decimation
+        side = max(1, LOOK // n) * n
+        turns = TURNS[: max(2, math.ceil(LOOKS / len(images)))]
         for image, mask in zip(images, masks, strict=True):
-            for turn in (0, 3):
+            for turn in turns:
                 fine = _turned(image, turn)
                 good = np.isfinite(fine)
                 if mask is not None:
                     good &= _turned(mask, turn)
                 height, width = (length // n * n for length in fine.shape)
-                height, width = min(height, LOOK * n), min(width, LOOK * n)
+                height, width = min(height, side), min(width, side)
                 top = int(rng.integers(0, (fine.shape[0] - height) // n + 1)) * n
                 left = int(rng.integers(0, (fine.shape[1] - width) // n + 1)) * n
                 box = (slice(top, top + height), slice(left, left + width))

@@ -14,6 +14,30 @@ from jaxmicro.dictionary.lasso import EMPTY, MAX_STEPS
 from jaxmicro.dictionary.patches import Band, Grid, Overlap, remove_mean
 
 LEAST_USABLE = 0.25  # share of a patch's pixels below which it has no say
+ROWS = 8192  # patches whose features are alive at once
+
+
+def features(
+    codes: Codes, centred: Float[np.ndarray, "n m"], rows: slice
+) -> Float[np.ndarray, "r f"]:
+    """What a patch is rebuilt from, f = 2 k + m + 1: codes above zero, below, the patch, and 1.
+
+    The signs are kept apart because a dark crack in a grain and a bright grain in a crack are not
+    each other's negative.
+    """
+    per_patch = ("indices", "values", "gap", "steps", "result")
+    dense = dataclasses.replace(codes, **{n: getattr(codes, n)[rows] for n in per_patch}).dense()
+    one = np.ones((len(dense), 1), np.float32)
+    known = [np.maximum(dense, 0), np.minimum(dense, 0), centred[rows], one]
+    return np.concatenate(known, axis=1, dtype=np.float32)
+
+
+def level_shares(
+    mean: Float[np.ndarray, " n"], levels: Float[np.ndarray, " q"]
+) -> Float[np.ndarray, "n q"]:
+    """Weights of linear interpolation between the levels; constant beyond the outermost."""
+    unit = np.eye(len(levels))
+    return np.stack([np.interp(mean, levels, row) for row in unit], axis=1).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +47,10 @@ class Stage:
     Attributes:
       coding: (k, m) atoms that code, in the whitened space.
       whitener: (m, m) symmetric; patches are multiplied by it before coding.
-      rebuilding: (k, M) twins, in grey values of the finer grid; M = (size * upscale)^2.
-      linear: (m, M) part of the result that is linear in the mean-free patch, or (0, M) for none.
+      rebuilding: what the codes stand for in grey values of the finer grid, M = (size * upscale)^2:
+        (k, M) atoms where there are no levels, else (q, 2 k + m + 1, M), at each level the twins of
+        codes above zero, of codes below, of the mean-free patch itself, and a constant.
+      levels: (q,) increasing patch means, between which the twins are interpolated; or (0,).
       size: patch size in pixels of the input.
       upscale: pixels of the output per pixel of the input.
       penalty: lambda in the whitened space; 0 for coding to the error bound `bound`.
@@ -34,8 +60,8 @@ class Stage:
 
     coding: Float[np.ndarray, "k m"]
     whitener: Float[np.ndarray, "m m"]
-    rebuilding: Float[np.ndarray, "k M"]
-    linear: Float[np.ndarray, "l M"]
+    rebuilding: Float[np.ndarray, "*f M"]
+    levels: Float[np.ndarray, " q"]
     size: int
     upscale: int
     penalty: float
@@ -60,10 +86,31 @@ class Stage:
             white, self.coding, self.bound, self.tolerance, nonnegative=self.nonnegative
         )[0]
 
-    def rebuild(self, codes: Codes, centred: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "n M"]:
-        """Mean-free patches of the result."""
-        out = codes.rebuild(self.rebuilding)
-        return out + centred @ self.linear if len(self.linear) else out
+    def rebuild(
+        self,
+        codes: Codes,
+        centred: Float[np.ndarray, "n m"],
+        mean: Float[np.ndarray, "n 1"],
+    ) -> Float[np.ndarray, "n M"]:
+        """Patches of the result from the codes, the mean-free patches and their means."""
+        if not len(self.levels):
+            return codes.rebuild(self.rebuilding) + mean
+        out = np.empty((len(centred), self.rebuilding.shape[-1]), np.float32)
+        for at in range(0, len(centred), ROWS):
+            rows = slice(at, at + ROWS)
+            known = features(codes, centred, rows)
+            share = level_shares(mean[rows, 0], self.levels)
+            out[rows] = sum(
+                share[:, q, None] * (known @ twins) for q, twins in enumerate(self.rebuilding)
+            )
+        return out + mean
+
+    @property
+    def twins(self) -> Float[np.ndarray, "k M"]:
+        """One twin of each atom: of codes above zero, at the middle level."""
+        if not len(self.levels):
+            return self.rebuilding
+        return self.rebuilding[len(self.levels) // 2, : len(self.coding)]
 
     def encode_masked(
         self, patches: Float[np.ndarray, "n m"], usable: Bool[np.ndarray, "n m"]
@@ -151,13 +198,13 @@ def run_stage(
         patches = band.extract(clean)
         usable = None if everything else band.extract(mask)
         full = np.ones(len(patches), bool) if usable is None else usable.all(axis=1)
-        out = np.zeros((len(patches), stage.rebuilding.shape[1]), np.float32)
+        out = np.zeros((len(patches), stage.rebuilding.shape[-1]), np.float32)
         weight = np.zeros((len(patches), 1), np.float32)
         if full.any():
             centred, mean = remove_mean(patches[full])
             codes = stage.encode(centred)
             tally.add(codes)
-            out[full] = stage.rebuild(codes, centred) + mean
+            out[full] = stage.rebuild(codes, centred, mean)
             weight[full] = 1
         if usable is not None:
             part = ~full & (usable.mean(axis=1) >= LEAST_USABLE)
@@ -165,7 +212,7 @@ def run_stage(
                 centred, mean = remove_mean(patches[part], usable[part].astype(np.float32))
                 codes = stage.encode_masked(centred, usable[part])
                 tally.add(codes)
-                out[part] = stage.rebuild(codes, centred) + mean
+                out[part] = stage.rebuild(codes, centred, mean)
                 weight[part] = usable[part].mean(axis=1, keepdims=True)
         fine = Band(tuple(s * n for s in band.starts), stage.size * n)
         overlap.add(fine, out, weight * taper[None, :])

@@ -123,7 +123,8 @@ def _arguments(scene, tmp_path, **changes):
         ({"psf_fwhm": "10 nm"}, 2, "must be above --train-fwhm 15 nm"),
         ({"psf_fwhm": None}, 2, "needs --psf-fwhm"),
         ({"psf_fwhm": "60"}, 2, "--psf-fwhm '60'"),
-        ({"atoms": 3000}, 1, "fewer than 3000 atoms"),
+        ({"atoms": 2100}, 1, "fewer than 2100 atoms"),
+        ({"atoms": 4000}, 2, "levels 3 with 4000 atoms"),
         ({"patch_size": 200}, 1, "patch"),
         ({"reference": "nowhere.tif"}, 1, "nowhere.tif"),
         ({"apply": "nowhere.tif"}, 1, "nowhere.tif"),
@@ -168,6 +169,8 @@ def test_missing_sizes_constant_images_and_foreign_dictionaries(run, scene, done
         ("atomz = 5", "dictionary.atomz is not a known key"),
         ('variant = "best"', "use 'coupled' or 'paper'"),
         ("atoms = 2", "16 to 4096"),
+        ("levels = 9", "1 to 8"),
+        ('variant = "paper"\nlevels = 2', "the paper's recipe has no twins"),
     ],
 )
 def test_model_files_are_checked_key_by_key(tmp_path, line, words):

@@ -192,7 +192,7 @@ def test_bad_input_is_refused_by_name(scene, coupled):
         en.enhance(Image(image.values[:5], (30.0, 30.0)), coupled, seed=0)
     with pytest.raises(DataError, match="no usable pixel"):
         en.enhance(dataclasses.replace(image, values=np.full((96, 96), np.nan)), coupled, seed=0)
-    many = dataclasses.replace(RECIPE, n_atoms=4000)
+    many = dataclasses.replace(RECIPE, n_atoms=4000, levels=1)
     with pytest.raises(DataError, match="fewer than 4000 atoms"):
         en.build(train, image, many, **BLUR, seed=0)
     with pytest.raises(UsageError, match="--penalty -1"):
