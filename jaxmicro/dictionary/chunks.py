@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import itertools
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -27,8 +28,16 @@ def split(rows: np.ndarray) -> list[np.ndarray]:
     return [rows[at : at + CHUNK] for at in range(0, len(rows), CHUNK)]
 
 
+def shares(n: int, most: int) -> list[slice]:
+    """n rows in pieces of at most `most`, a multiple of the threads; fewer where rows are few."""
+    rounds = max(1, -(-n // (THREADS * most)))
+    count = max(1, min(rounds * THREADS, -(-n // CHUNK)))
+    edges = [n * i // count for i in range(count + 1)]
+    return [slice(a, b) for a, b in itertools.pairwise(edges)]
+
+
 def on_threads(work: Callable[[Task], Done], tasks: Sequence[Task]) -> list[Done]:
-    """Run compiled chunks on host threads: XLA runs the fused loops on one core each."""
+    """Run tasks on host threads: XLA runs the fused loops of each on one core."""
     if len(tasks) < 2 or jax.default_backend() != "cpu":
         return [work(task) for task in tasks]
     with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:

@@ -95,35 +95,38 @@ def encode(
         cpu = jax.default_backend() == "cpu"
         solver = "working_set" if cpu and weights is None and len(atoms) >= MANY else "fista"
 
-    finite = np.asarray(np.isfinite(patches).all(axis=1))
-    usable = finite.copy()
-    if weights is not None:
-        finite = np.asarray(np.isfinite(np.where(weights > 0, patches, 0.0)).all(axis=1))
-        usable = finite & (weights > 0).any(axis=1)
-        patches = np.where(weights > 0, patches, 0.0).astype(dtype)
-        weights = np.where(usable[:, None], weights, 0.0).astype(dtype)
-    patches = np.where(usable[:, None], patches, 0.0).astype(dtype)
-
     options = (float(tolerance), float(ridge), bool(nonnegative), int(max_steps))
-    rounds = max(1, max_steps // STEPS_A_ROUND)
-    parts = []
-    for at in range(0, max(len(patches), 1), BLOCK):
-        rows = slice(at, at + BLOCK)
+
+    def work(rows):
+        part = patches[rows]
+        weight = None if weights is None else np.asarray(weights[rows], dtype)
+        if weight is not None:
+            part = np.where(weight > 0, part, 0.0).astype(dtype)
+        finite = np.isfinite(part).all(axis=1)
+        usable = finite if weight is None else finite & (weight > 0).any(axis=1)
+        if not usable.all():
+            part = np.where(usable[:, None], part, 0.0).astype(dtype)
+            weight = None if weight is None else np.where(usable[:, None], weight, 0.0)
         if solver == "working_set":
-            parts.append(working_set.solve(patches[rows], atoms, level[rows], *options[:3], rounds))
+            rounds = max(1, max_steps // STEPS_A_ROUND)
+            found = working_set.solve(part, atoms, level[rows], *options[:3], rounds)
         else:
-            weight = None if weights is None else weights[rows]
-            parts.append(_fista(patches[rows], atoms, level[rows], weight, *options))
+            found = _fista(part, atoms, level[rows], weight, *options)
+        result = np.where(found[2] <= tolerance, lasso.CONVERGED, lasso.MAX_STEPS)
+        result[~usable] = lasso.EMPTY
+        result[~finite] = lasso.NOT_FINITE
+        return (*found, result.astype(np.int32))
+
+    # every thread takes whole blocks through all their rounds: none waits for the other
+    parts = chunks.on_threads(work, chunks.shares(len(patches), BLOCK))
     width = max(part[0].shape[1] for part in parts)
-    indices, values = (np.concatenate([_padded(part[i], width) for part in parts]) for i in (0, 1))
-    gap, steps = (np.concatenate([part[i] for part in parts]) for i in (2, 3))
-    result = np.where(gap <= tolerance, lasso.CONVERGED, lasso.MAX_STEPS)
-    result[~usable] = lasso.EMPTY
-    result[~finite] = lasso.NOT_FINITE
-    return Codes(indices, values, gap, steps, result.astype(np.int32), len(atoms))
+    parts = [(_padded(p[0], width), _padded(p[1], width), *p[2:]) for p in parts]
+    return Codes(*(np.concatenate(column) for column in zip(*parts, strict=True)), len(atoms))
 
 
 def _padded(part: np.ndarray, width: int) -> np.ndarray:
+    if part.shape[1] == width:
+        return part
     return np.pad(part, ((0, 0), (0, width - part.shape[1])))
 
 
@@ -151,7 +154,7 @@ def _fista(patches, atoms, level, weights, tolerance, ridge, nonnegative, max_st
         indices, values = lasso.to_sparse(out.values, width)
         return tuple(np.asarray(a)[: len(part)] for a in (indices, values, out.gap, out.steps))
 
-    parts = chunks.on_threads(work, chunks.split(np.arange(n)) or [np.arange(0)])
+    parts = [work(rows) for rows in chunks.split(np.arange(n)) or [np.arange(0)]]
     width = max(part[0].shape[1] for part in parts)
     parts = [(_padded(p[0], width), _padded(p[1], width), p[2], p[3]) for p in parts]
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))

@@ -335,31 +335,33 @@ def solve(
     steps, size = np.zeros(n, np.int32), np.full(n, SIZES[0], np.int32)
     table = np.asarray([min([s for s in SIZES if s >= u + ROOM] or SIZES[-1:]) for u in range(k)])
 
-    def work(which):
+    def dispatch(which):
         extra = chunks.rows_up_to(len(which)) - len(which)
         padded = np.concatenate([which, np.repeat(which[-1:], extra)]) if extra else which
         scalars = (*shared, level[padded], ridge_, nonnegative)
         if steps[which[0]] == 0:
-            out = start(patches[padded], *scalars)
-        else:
-            state = (part[padded, : size[which[0]]] for part in sets)
-            out = advance(patches[padded], *state, *scalars)
+            return start(patches[padded], *scalars)
+        state = (part[padded, : size[which[0]]] for part in sets)
+        return advance(patches[padded], *state, *scalars)
+
+    def collect(which, out):
         # neighbours, as all are in the first round, are copied as one piece
         whole = which[-1] - which[0] + 1 == len(which)
         rows = slice(which[0], which[-1] + 1) if whole else which
         for part, new in zip(sets, (out.indices, out.slope, out.values), strict=True):
             got = min(new.shape[1], part.shape[1])
             part[rows, :got] = np.asarray(new)[: len(which), :got]
-        gap[which] = np.asarray(out.gap)[: len(which)]
-        used[which] = np.asarray(out.used)[: len(which)]
-        steps[which] += 1
+        gap[rows] = np.asarray(out.gap)[: len(which)]
+        used[rows] = np.asarray(out.used)[: len(which)]
 
     todo = np.arange(n)
     for _ in range(rounds):
-        wider = min(int(size[todo].max()) + OFFERED, SIZES[-1]) - sets[0].shape[1]
+        wider = min(int(size[todo].max(initial=0)) + OFFERED, SIZES[-1]) - sets[0].shape[1]
         if wider > 0:
             sets = [np.pad(part, ((0, 0), (0, wider))) for part in sets]
-        chunks.on_threads(work, _tasks(todo, size))
+        for which in _tasks(todo, size):
+            collect(which, dispatch(which))
+        steps[todo] += 1
         todo = todo[~(gap[todo] <= tolerance)]
         size[todo] = table[np.minimum(used[todo], k - 1)]
         if not len(todo):
