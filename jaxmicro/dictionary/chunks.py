@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import itertools
+import os
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -12,7 +13,17 @@ import numpy as np
 
 CHUNK = 512  # patches a call of a compiled program
 FEW = 64  # and of the small one, for the last patches
-THREADS = 2  # the fused loops run on one core each
+MOST_THREADS = 8
+
+
+def _cores() -> int:
+    """Cores this process may use; fewer than the machine's under a batch system."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+THREADS = min(_cores(), MOST_THREADS)  # XLA runs the fused loops on one core each
 
 Task = TypeVar("Task")
 Done = TypeVar("Done")

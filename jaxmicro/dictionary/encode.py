@@ -115,19 +115,31 @@ def encode(
         result = np.where(found[2] <= tolerance, lasso.CONVERGED, lasso.MAX_STEPS)
         result[~usable] = lasso.EMPTY
         result[~finite] = lasso.NOT_FINITE
-        return (*found, result.astype(np.int32))
+        return [*found, result.astype(np.int32)]
 
     # every thread takes whole blocks through all their rounds: none waits for the other
-    parts = chunks.on_threads(work, chunks.shares(len(patches), BLOCK))
+    shares = chunks.shares(len(patches), BLOCK)
+    indices, values, gap, steps, result = _stacked(chunks.on_threads(work, shares))
+    return Codes(indices, values, gap, steps, result, len(atoms))
+
+
+def _stacked(parts: list[list[np.ndarray]]) -> list[np.ndarray]:
+    """Columns of the parts, one below the other; a part's arrays are let go as they are copied."""
+    n, columns = sum(len(part[2]) for part in parts), []
     width = max(part[0].shape[1] for part in parts)
-    parts = [(_padded(p[0], width), _padded(p[1], width), *p[2:]) for p in parts]
-    return Codes(*(np.concatenate(column) for column in zip(*parts, strict=True)), len(atoms))
-
-
-def _padded(part: np.ndarray, width: int) -> np.ndarray:
-    if part.shape[1] == width:
-        return part
-    return np.pad(part, ((0, 0), (0, width - part.shape[1])))
+    while parts[0]:
+        first = parts[0][0]
+        column = np.zeros((n, width) if first.ndim == 2 else n, first.dtype)
+        at = 0
+        for part in parts:
+            piece = part.pop(0)
+            if piece.ndim == 2:
+                column[at : at + len(piece), : piece.shape[1]] = piece
+            else:
+                column[at : at + len(piece)] = piece
+            at += len(piece)
+        columns.append(column)
+    return columns
 
 
 def _fista(patches, atoms, level, weights, tolerance, ridge, nonnegative, max_steps):
@@ -152,12 +164,9 @@ def _fista(patches, atoms, level, weights, tolerance, ridge, nonnegative, max_st
         count = int(jnp.max(jnp.sum(out.values != 0, axis=1)))
         width = min(len(atoms), max(1, 1 << (count - 1).bit_length()) if count else 1)
         indices, values = lasso.to_sparse(out.values, width)
-        return tuple(np.asarray(a)[: len(part)] for a in (indices, values, out.gap, out.steps))
+        return [np.asarray(a)[: len(part)] for a in (indices, values, out.gap, out.steps)]
 
-    parts = [work(rows) for rows in chunks.split(np.arange(n)) or [np.arange(0)]]
-    width = max(part[0].shape[1] for part in parts)
-    parts = [(_padded(p[0], width), _padded(p[1], width), p[2], p[3]) for p in parts]
-    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+    return _stacked([work(rows) for rows in chunks.split(np.arange(n)) or [np.arange(0)]])
 
 
 def _check(patches, atoms, level, tolerance, ridge, solver, weights) -> None:
