@@ -209,8 +209,9 @@ def scaling(sizes) -> None:
         stop.set()
         watcher.join()
         codes = sum(a.nbytes for a in (found.indices, found.values, found.gap, found.steps))
-        print(f"{n:>9} patches {seconds:8.2f} s {1e6 * seconds / n:7.2f} us/patch   memory on top "
-              f"of the patches {max(seen) - before:6.0f} MB, codes {codes / 2**20:6.0f} MB")  # fmt: skip
+        memory = max(seen) - before
+        print(f"{n:>9} patches {seconds:8.2f} s {1e6 * seconds / n:7.2f} us/patch   memory beside "
+              f"the patches {memory:6.0f} MB, codes {codes / 2**20:6.0f} MB")  # fmt: skip
 
 
 def main() -> None:

@@ -32,6 +32,9 @@ class DictionaryTable(Table):
     levels: Annotated[
         int, Field(ge=1, le=8, description="grey levels with twins of their own, 1 to 8")
     ] = 3
+    contrast_scaling: Annotated[
+        bool, Field(description="true (learn from patches of equal contrast) or false")
+    ] = False
 
     @pydantic.model_validator(mode="after")
     def _levels_go_with_twins(self) -> DictionaryTable:
@@ -83,6 +86,7 @@ class EnhanceVariant(Table):
             refine=table.refine,
             refinements=table.refinements,
             levels=table.levels,
+            contrast_scaling=table.contrast_scaling,
             penalty=penalty,
             learning=Learning(n_atoms=n_atoms, **self.learning.model_dump()),
         )
@@ -97,6 +101,7 @@ class EnhanceVariant(Table):
             "patches": recipe.n_patches,
             "refine": recipe.refine,
             "refinements": recipe.refinements,
+            "contrast_scaling": str(recipe.contrast_scaling).lower(),
         }
         if recipe.variant == "coupled":
             known["levels"] = recipe.levels

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from jaxmicro.dictionary.forward import Forward
 from jaxmicro.dictionary.learn import Learned, Learning, learn
 from jaxmicro.dictionary.noise import Noise
-from jaxmicro.dictionary.patches import remove_mean, sample_patches
+from jaxmicro.dictionary.patches import local_contrast, remove_mean, sample_patches
 from jaxmicro.dictionary.simulate import Looks, simulated_pairs
 from jaxmicro.dictionary.stage import ROWS, Stage, features, level_shares
 from jaxmicro.errors import DataError, UsageError
@@ -29,6 +29,7 @@ from jaxmicro.errors import DataError, UsageError
 VARIANTS = ("coupled", "paper")
 PENALTIES = (1.2, 1.7, 2.3, 3.0)  # noise standard deviations; the best on simulated pairs is taken
 LEARNING_PENALTY = 1.5  # noise standard deviations, for coding clean patches while learning
+SCALE_FREE = 1.2  # over the root of the pixels, on unit-norm patches (Mairal et al. 2009)
 WHITE_FLOOR = 1e-2  # of the largest noise eigenvalue: directions without noise are not trusted more
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)  # of the twins' least squares, relative; best on simulated pairs
 REFINE_PENALTIES = (1.0, 1.6)  # in units of the error that earlier stages leave
@@ -50,6 +51,7 @@ class Recipe:
     refine: int = 0  # patch size of further passes on the result's grid; 0 for none
     refinements: int = 1  # how many
     levels: int = 3  # grey levels at which atoms have twins of their own (coupled)
+    contrast_scaling: bool = False  # learn from patches of equal contrast
     penalty: float | None = None  # None: from the noise
     learning: Learning = dataclasses.field(default_factory=Learning)
 
@@ -157,10 +159,13 @@ def _fit_stage(blank, clean, noisy, sharp, recipe, penalties, seed, start, progr
     """Coding atoms from clean patches; the penalty and the twins from noisy and sharp ones."""
     options = dataclasses.replace(recipe.learning, n_atoms=recipe.n_atoms)
     white = remove_mean(clean)[0] @ blank.whitener
+    penalty = LEARNING_PENALTY
+    if recipe.contrast_scaling:
+        white, penalty = white / local_contrast(white, 1.0), SCALE_FREE
     spare = min(HELD_OUT, len(white) // 10)
     learned = learn(
         white[spare:],
-        LEARNING_PENALTY,
+        penalty,
         options,
         seed,
         held_out=white[:spare] if spare else None,
@@ -261,13 +266,14 @@ def _teach_paper(images, masks, recipe, noise, seed, start, progress):
     m = patches.shape[1]
     options = dataclasses.replace(recipe.learning, n_atoms=recipe.n_atoms)
     spare = min(HELD_OUT, len(patches) // 10)
-    # the scale-free choice of Mairal et al., 1.2/sqrt(m) on unit-norm patches
+    if recipe.contrast_scaling:
+        patches = patches / local_contrast(patches, max(noise.sd, np.finfo(np.float32).tiny))
     scale = float(np.sqrt(np.mean(np.sum(patches**2, axis=1))))
     if not scale > 0:
         raise DataError("the training patches have no contrast; give an image with structure")
     learned = learn(
         patches[spare:] / scale,
-        1.2 / np.sqrt(m),
+        SCALE_FREE / np.sqrt(m),
         options,
         seed,
         held_out=patches[:spare] / scale if spare else None,
