@@ -35,6 +35,7 @@ from jaxmicro.dictionary.resolution import edge_width, psnr, ssim
 from jaxmicro.errors import DataError, UsageError
 
 CONTROL_PATCHES = 20_000
+RESIDUAL_LIMIT = 1.5  # residual over noise, either way; good results stay within 1.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,6 +185,7 @@ def apply_to(
                     run.notes.append(note)
             reference = references[number] if number < len(references) else None
             row = metrics(image, result, run.dictionary, reference, mask)
+            run.notes += [note for note in doubts(row) if note not in run.notes]
             row["seconds"] = time.perf_counter() - began
             if number == 0:
                 known = None if reference is None else _on_grid(reference, result.values.shape)
@@ -198,6 +200,23 @@ def apply_to(
             run.rows.append(row)
             advance(1)
             yield result.values.astype(np.float32), result.spread.astype(np.float32)
+
+
+def doubts(row: dict[str, Any]) -> list[str]:
+    """Sentences for a slice whose residual does not look like its noise; none where it does."""
+    ratio = row["residual_sd_over_noise"]
+    if ratio > RESIDUAL_LIMIT:
+        return [
+            f"{row['slice']}: the residual is {ratio:.2g} times the noise, so the result leaves "
+            "out structure of the slice (artefacts of the scan, a wrong blur, or training images "
+            "of another material); look at figures/residual.png before you trust it"
+        ]
+    if ratio < 1 / RESIDUAL_LIMIT:
+        return [
+            f"{row['slice']}: the residual is {ratio:.2g} of the noise, so the result kept noise; "
+            "raise --penalty or learn a dictionary for this slice"
+        ]
+    return []
 
 
 def metrics(

@@ -31,6 +31,7 @@ class Dictionary:
       pixel_size_nm: of the slices it is for.
       blur_fwhm_nm: blur between the instruments (0 for the paper's recipe).
       noise: that of the slice it was taught for, in units of the slice's grey range.
+      noise_cutoff: frequency (cycles per pixel) above which a slice's spectrum is read as noise.
       choices: (penalty, rms error on simulated pairs) that led to the penalty.
       trace: held-out objective while learning; rows (minibatch, seconds, objective).
       usage: share of training patches that used each atom of the first stage.
@@ -41,6 +42,7 @@ class Dictionary:
     pixel_size_nm: float
     blur_fwhm_nm: float
     noise: Noise
+    noise_cutoff: float
     choices: tuple[tuple[float, float], ...]
     trace: Float[np.ndarray, "t 3"]
     usage: Float[np.ndarray, " k"]
@@ -213,6 +215,7 @@ def build(
         coarse,
         blur_nm,
         noise,
+        cutoff,
         taught.choices,
         taught.learned.trace,
         taught.learned.usage,
@@ -281,11 +284,8 @@ def enhance(
 
 def _noise_of(scaled, good, dictionary, seed, notes) -> Noise:
     """The slice's own noise, with a note where the dictionary was taught for another one."""
-    cutoff = CUTOFF
-    if dictionary.blur_fwhm_nm > 0:
-        cutoff = cutoff_of(dictionary.blur_fwhm_nm / FWHM_PER_SD / dictionary.pixel_size_nm)
     try:
-        noise = estimate_noise(scaled, good, cutoff=cutoff, seed=seed)
+        noise = estimate_noise(scaled, good, cutoff=dictionary.noise_cutoff, seed=seed)
     except DataError as err:
         notes.append(f"noise taken from the dictionary: {err}")
         return dictionary.noise

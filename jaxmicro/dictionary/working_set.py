@@ -26,6 +26,7 @@ ROOM = 8  # violators a set has room for at least
 OFFERED = 16  # violators found in each round; sets with more room take more than ROOM
 SMALL = 64  # sets up to this size end with a Newton step, which costs their size cubed
 SWEEPS, TAIL, LONG = 10, 2, 25  # of descent: before the Newton step, after it, on larger sets
+PATIENT, INSIST = 6, 5  # rounds with one descent and one Newton step; hard patches then get more
 LANES = {8: 256, 16: 128, 24: 64, 32: 64}  # patches a block: their Gram matrices fill the cache
 WIDE = 16  # and on larger sets
 STAGE = 8  # unknowns eliminated before the linear system is cut smaller; even, as the sizes are
@@ -157,7 +158,7 @@ def _polish(gram, pull, codes, penalty):
     return jnp.where(used & ~(crosses & (reach <= length)), codes + length * step, 0.0)
 
 
-def _descend_blocks(indices, slope, values, gram, penalty, nonnegative):
+def _descend_blocks(indices, slope, values, gram, penalty, nonnegative, repeats=1):
     """Descent in blocks of patches whose Gram matrices stay in the cache of one core."""
     n, size = indices.shape
     lanes = min(n, LANES.get(size, WIDE))
@@ -172,8 +173,12 @@ def _descend_blocks(indices, slope, values, gram, penalty, nonnegative):
         pull = _moved(own, slope, -codes)
         if size > SMALL:
             return _descend(own, pull, codes, level, LONG, nonnegative).T
-        codes = _descend(own, pull, codes, level, SWEEPS, nonnegative)
-        codes = _polish(own, pull, codes, level)
+
+        def improve(_, codes):
+            codes = _descend(own, pull, codes, level, SWEEPS, nonnegative)
+            return _polish(own, pull, codes, level)
+
+        codes = jax.lax.fori_loop(0, repeats, improve, codes)
         return _descend(own, pull, codes, level, TAIL, nonnegative).T
 
     parts = jax.tree.map(
@@ -255,12 +260,16 @@ def advance(
     gram: Float[Array, "k1 k1"],
     penalty: Float[Array, " n"],
     ridge: Float[Array, ""],
+    repeats: Int[Array, ""],
     nonnegative: bool,
 ) -> Round:
-    """A later round, on the set that the round before has left, cut to s atoms."""
+    """A later round, on the set that the round before has left, cut to s atoms.
+
+    `repeats` is how often descent and Newton step follow each other.
+    """
     n = len(patches)
     k = atoms.shape[0]
-    values = _descend_blocks(indices, slope, values, gram, penalty, nonnegative)
+    values = _descend_blocks(indices, slope, values, gram, penalty, nonnegative, repeats)
 
     rows = jnp.arange(n, dtype=jnp.int32)[:, None]
     dense = jnp.zeros((n, k), patches.dtype).at[rows, indices].add(values, mode="drop")
@@ -338,11 +347,13 @@ def solve(
     def dispatch(which):
         extra = chunks.rows_up_to(len(which)) - len(which)
         padded = np.concatenate([which, np.repeat(which[-1:], extra)]) if extra else which
-        scalars = (*shared, level[padded], ridge_, nonnegative)
-        if steps[which[0]] == 0:
-            return start(patches[padded], *scalars)
+        scalars = (*shared, level[padded], ridge_)
+        done = int(steps[which[0]])
+        if done == 0:
+            return start(patches[padded], *scalars, nonnegative)
         state = (part[padded, : size[which[0]]] for part in sets)
-        return advance(patches[padded], *state, *scalars)
+        repeats = jnp.asarray(1 if done < PATIENT else INSIST, jnp.int32)
+        return advance(patches[padded], *state, *scalars, repeats, nonnegative)
 
     def collect(which, out):
         # neighbours, as all are in the first round, are copied as one piece

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 
 from jaxmicro.app import spec
+from jaxmicro.app.enhance import doubts
 from jaxmicro.app.enhance_spec import EnhanceVariant
 from jaxmicro.dictionary.dictionary_file import load_dictionary
 from jaxmicro.errors import UsageError
@@ -178,3 +179,13 @@ def test_model_files_are_checked_key_by_key(tmp_path, line, words):
     path.write_text(f"[dictionary]\n{line}\n")
     with pytest.raises(UsageError, match=re.escape(words)):
         spec.load(path, EnhanceVariant)
+
+
+def test_a_residual_unlike_the_noise_is_called_so():
+    row = {"slice": "slice 3", "residual_sd_over_noise": 1.1}
+    assert doubts(row) == []
+    (left_out,) = doubts(row | {"residual_sd_over_noise": 2.59})
+    assert left_out.startswith("slice 3: the residual is 2.6 times the noise")
+    (kept,) = doubts(row | {"residual_sd_over_noise": 0.3})
+    assert "0.3 of the noise" in kept
+    assert doubts(row | {"residual_sd_over_noise": float("nan")}) == []

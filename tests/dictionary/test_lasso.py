@@ -263,6 +263,6 @@ def test_programs_lower_for_cpu_cuda_and_tpu():
         gram = working_set.gram_of(d, r)
         first = working_set.start(x, d, gram, p, r, False)
         state = first.indices[:, :16], first.slope[:, :16], first.values[:, :16]
-        return working_set.advance(x, *state, d, gram, p, r, False).values
+        return working_set.advance(x, *state, d, gram, p, r, jnp.int32(2), False).values
 
     jax.export.export(jax.jit(rounds), platforms=platforms)(patches, atoms, level, scalar)
