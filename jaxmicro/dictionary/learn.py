@@ -305,6 +305,9 @@ def read_arrays(path: str | pathlib.Path, kind: str) -> dict[str, np.ndarray]:
     """
     try:
         content = pathlib.Path(path).read_bytes()
+        if not zipfile.is_zipfile(io.BytesIO(content)):
+            # numpy would take it for a pickle and say how to load it unsafely
+            raise ValueError("it is no .npz archive")
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError, AttributeError, TypeError) as err:

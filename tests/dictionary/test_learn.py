@@ -157,3 +157,11 @@ def test_bad_input_is_refused(tmp_path, planted):
     np.savez(tmp_path / "other.npz", format=np.array("something"))
     with pytest.raises(DataError, match="kind"):
         dl.load_learning(tmp_path / "other.npz")
+
+
+def test_a_file_that_is_no_archive_is_refused_without_advice_to_unpickle(tmp_path):
+    path = tmp_path / "slice.tif"
+    path.write_bytes(b"II*\x00" + bytes(64))
+    with pytest.raises(DataError, match=r"slice\.tif: .*it is no \.npz archive") as caught:
+        dl.load_learning(path)
+    assert "pickle" not in str(caught.value)
