@@ -13,9 +13,9 @@ Expected: with --size 160, four scenes (mean ± sd over scenes), noise 0.05 and 
   BM3D (spectrum) + RL  21.39 ± 0.83  0.706 ± 0.014      19.58 ± 0.83  0.610 ± 0.015
   scikit-learn          19.93 ± 0.99  0.662 ± 0.025      18.95 ± 0.96  0.565 ± 0.020
   paper's recipe        19.44 ± 1.01  0.642 ± 0.025      18.32 ± 1.00  0.559 ± 0.026
-  coupled               22.72 ± 0.81  0.774 ± 0.005      20.48 ± 0.76  0.668 ± 0.003
+  coupled               22.71 ± 0.82  0.773 ± 0.005      20.49 ± 0.76  0.668 ± 0.003
   (blurred, no noise)   20.84 ± 1.05  0.776 ± 0.031
-  FRC: coupled 34 ± 4 and 44 ± 4 nm (paper's recipe 55, 56; BM3D spectrum + RL 71, 76); edges 36 ± 0
+  FRC: coupled 34 ± 4 and 45 ± 3 nm (paper's recipe 55, 56; BM3D spectrum + RL 71, 76); edges 36 ± 0
   and 39 ± 1 nm (BM3D spectrum + RL 42, 46; raw 59, 49: noise makes edges of noisy images short).
   --real, one crop of 192 x 192 pixels each, so no spread: PSNR dB and SSIM of the degraded half
   (blur 2 pixels, noise .05; 3, .05; 3, .10); missing wedge: residual over noise, edge nm.
