@@ -213,7 +213,7 @@ def solve(
     # as wide as the widest set yet: most patches need few atoms
     width = SIZES[2] + OFFERED
     sets = [
-        np.zeros((n, width), np.int32),
+        np.full((n, width), k, np.int32),
         np.zeros((n, width), dtype),
         np.zeros((n, width), dtype),
     ]
@@ -236,9 +236,12 @@ def solve(
         # neighbours, as all are in the first round, are copied as one piece
         whole = which[-1] - which[0] + 1 == len(which)
         rows = slice(which[0], which[-1] + 1) if whole else which
-        for part, new in zip(sets, (out.indices, out.slope, out.values), strict=True):
+        news = (out.indices, out.slope, out.values)
+        for part, new, nothing in zip(sets, news, (k, 0, 0), strict=True):
             got = min(new.shape[1], part.shape[1])
             part[rows, :got] = np.asarray(new)[: len(which), :got]
+            # a set may grow by more than it was offered: no atoms of an older round there
+            part[rows, got:] = nothing
         gap[rows] = np.asarray(out.gap)[: len(which)]
         used[rows] = np.asarray(out.used)[: len(which)]
 
@@ -246,7 +249,10 @@ def solve(
     for _ in range(rounds):
         wider = min(int(size[todo].max(initial=0)) + OFFERED, SIZES[-1]) - sets[0].shape[1]
         if wider > 0:
-            sets = [np.pad(part, ((0, 0), (0, wider))) for part in sets]
+            sets = [
+                np.pad(part, ((0, 0), (0, wider)), constant_values=fill)
+                for part, fill in zip(sets, (k, 0, 0), strict=True)
+            ]
         for which in _tasks(todo, size):
             collect(which, dispatch(which))
         steps[todo] += 1

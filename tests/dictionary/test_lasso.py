@@ -123,6 +123,34 @@ def test_working_sets_grow_to_dense_codes(rng):
     np.testing.assert_allclose(ours, theirs, rtol=2e-7)
 
 
+def test_no_working_set_holds_an_atom_twice_or_a_stale_slope(rng, monkeypatch):
+    """Few patches of very different difficulty, so that small groups join larger sets."""
+    seen = []
+
+    def watched(patches, indices, slope, values, atoms, *rest):
+        seen.append((patches, indices, slope, values, atoms))
+        return advance(patches, indices, slope, values, atoms, *rest)
+
+    advance = working_set.advance
+    monkeypatch.setattr(working_set, "advance", watched)
+    atoms = rng.standard_normal((128, 100))
+    atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
+    patches = rng.standard_normal((64, 100)) * np.geomspace(0.1, 3, 64)[:, None]
+    encode(patches, atoms, 0.1, 1e-7, solver="working_set", max_steps=1000)
+    grown = [indices.shape[1] for _, indices, *_ in seen]
+    assert max(grown) >= 96
+    for part, indices, slope, values, d in seen:
+        for row in indices:
+            real = row[row < 128]
+            assert len(np.unique(real)) == len(real)
+        dense = np.zeros((len(part), 129))
+        np.add.at(dense, (np.arange(len(part))[:, None], indices), values)
+        pull = (part - dense[:, :128] @ d) @ np.asarray(d).T
+        expected = np.take_along_axis(np.pad(pull, ((0, 0), (0, 1))), indices, axis=1)
+        # the same sums in another order, on numbers of up to 1e2
+        np.testing.assert_allclose(slope, expected, atol=1e-10)
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_elastic_net_and_nonnegative_against_scikit_learn(rng, solver):
     patches, atoms = problem(rng)
