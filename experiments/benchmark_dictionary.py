@@ -3,16 +3,16 @@
 Command: python experiments/benchmark_dictionary.py [--quick] [--big]
 Run time: 80 s, with --big 170 s, --quick 20 s.
 Expected: on two idle cores of a virtual machine whose speed wanders by a third. Best seconds of
-coding 100 000 patches, over four runs:
+coding 100 000 patches, over five runs:
                            8 x 8, 256 atoms    12 x 12, 256     12 x 12, 512     worst gap
   jaxmicro 1e-3            0.53 to 0.63        0.75 to 0.87     1.2 to 1.4       1.0e-3
   jaxmicro 1e-4            0.53 to 0.63        0.73 to 0.76     1.2 to 1.3       1.0e-4
   SPAMS LARS               0.50 to 0.55        0.79 to 0.84     1.5              .03 to .5 (few)
-  scikit-learn lasso_cd    34 to 35            11 to 13         21               1e-7
+  scikit-learn lasso_cd    34 to 36            11 to 13         21               1e-7
   scikit-learn lasso_lars  25 to 28            35               60 to 61         2e-5 to 9e-5
-  At 8 x 8 that is 1.06 to 1.2 times SPAMS's time (on one core alone 0.87 of it: 0.85 s and 0.97 s),
+  At 8 x 8 that is 1.06 to 1.2 times SPAMS's time (on one core alone 0.96 of it: 0.92 s and 0.96 s),
   at 12 x 12 0.8 to 1.0 of it; 54 to 64 times faster than lasso_cd and 44 to 52 times than
-  lasso_lars at 8 x 8. Medians of ten are 0.57 to 0.65 s and SPAMS 0.53 s. SPAMS leaves a few
+  lasso_lars at 8 x 8. Medians of ten are 0.57 to 0.68 s and SPAMS 0.53 s. SPAMS leaves a few
   patches far from their optimum, jaxmicro none.
   Learning, held-out objective after one pass: .1233 (1.4 to 2.1 s) where SPAMS has .1243 (0.7 to
   0.8 s); as long as ours it reaches .1238 to .1241. After a quarter of a pass .1246 (0.4 s) beside
