@@ -19,11 +19,15 @@ THIN = 16_384  # pixels a frame that the first stage of a large fit looks at
 
 
 class Lane(eqx.Module):
-    """The pixels of one independent fit; `design` and `weight` may be shared by its frames."""
+    """The pixels of one independent fit; `design` and `weight` may be shared by its frames.
+
+    `n_blocks` equal blocks of pixels are worked on one after the other; see `padded`.
+    """
 
     values: Float[Array, "T n"]
     design: Float[Array, "P S n"]
     weight: Float[Array, "S n"]
+    n_blocks: int = eqx.field(static=True, default=1)
 
 
 def batched_map(function: Callable[[Any], Any], args: Any, batch_size: int) -> Any:
@@ -54,7 +58,7 @@ def batched_map(function: Callable[[Any], Any], args: Any, batch_size: int) -> A
 def thinned(lane: Lane) -> Lane:
     """A fixed random choice of THIN pixels of each frame."""
     pick = np.sort(np.random.default_rng(0).permutation(lane.values.shape[1])[:THIN])
-    return Lane(lane.values[:, pick], lane.design[:, :, pick], lane.weight[:, pick])
+    return padded(Lane(lane.values[:, pick], lane.design[:, :, pick], lane.weight[:, pick]))
 
 
 def e_lane(params: Params, lane: Lane) -> tuple[Float[Array, " T"], Stats]:
@@ -62,19 +66,24 @@ def e_lane(params: Params, lane: Lane) -> tuple[Float[Array, " T"], Stats]:
     return over_frames(e_step, params, lane)
 
 
-def blocks_of(n: int) -> int:
-    """Into how many blocks the n pixels of a frame are cut."""
-    return max(1, round(n / BLOCK))
+def blocks_of(n: int) -> tuple[int, int]:
+    """Number of blocks that the n pixels of a frame are cut into, and pixels in each.
+
+    The last block may reach beyond n. Sizes are multiples of 64: rows that start on a vector's
+    boundary are several times faster.
+    """
+    n_blocks = max(1, round(n / BLOCK))
+    return n_blocks, 64 * max(1, -(-n // (64 * n_blocks)))
 
 
 def over_frames(function: Callable[..., Any], params: Params, lane: Lane) -> Any:
     """`function(params, values, design, weight)` of each frame, summed over blocks of its pixels.
 
-    The number of pixels must be a multiple of `blocks_of` itself; `padded` sees to that.
+    The number of pixels must be a multiple of `lane.n_blocks`; `padded` sees to that.
     """
     n_frames, n = lane.values.shape
     shared = lane.weight.shape[0] == 1
-    n_blocks = blocks_of(n)
+    n_blocks = lane.n_blocks
     size = n // n_blocks
     if size * n_blocks != n:
         raise ValueError(f"{n} pixels are not {n_blocks} equal blocks; use `padded` first")
@@ -117,17 +126,12 @@ def at_once(n_pixels: int) -> int:
 
 
 def padded(lane: Lane) -> Lane:
-    """The lane with pixels of weight 0 added until its blocks are of one size.
-
-    The size is a multiple of 64: rows that start on a vector's boundary are several times faster.
-    """
+    """The lane with pixels of weight 0 added until its blocks are of one size."""
     n = lane.values.shape[1]
-    blocks = blocks_of(n)
-    while blocks_of(n + -n % (64 * blocks)) != blocks:
-        blocks = blocks_of(n + -n % (64 * blocks))
-    more = -n % (64 * blocks)
+    n_blocks, size = blocks_of(n)
+    more = n_blocks * size - n
 
     def pad(a: Array) -> Array:
         return jnp.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, more)])
 
-    return jax.tree.map(pad, lane) if more else lane
+    return Lane(*(map(pad, (lane.values, lane.design, lane.weight))), n_blocks)
