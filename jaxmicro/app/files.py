@@ -37,7 +37,7 @@ def fit_dataset(run: Quantified) -> xr.Dataset:
         "log_likelihood": by(fit.log_likelihood, "", "nat", "over the visited pixels"),
         "steps": by(fit.steps, "", "1", "passes over the pixels"),
         "result": (("frame",), np.array(run.results), {"long_name": "how the fit ended"}),
-        "optimum_gap": by(fit.optimum_gap, "", "nat/pixel", "extrapolated distance to the optimum"),
+        "optimum_gap": by(fit.optimum_gap, "", "nat/pixel", "bound on the distance to the optimum"),
     }
     if run.model.gain:
         variables["gain"] = by(params.gain, "class", "1", "factor g_k on the trend")

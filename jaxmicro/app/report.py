@@ -99,8 +99,7 @@ def summary_rows(run: Quantified) -> list[tuple[str, str]]:
         ("model", f"{mixture.classes} classes, trend {mixture.trend or 'none'}, shared over the "
                   f"movie: {shared}"),
         ("fit", ", ".join(f"{n} {name}" for name, n in ended.items())
-         + f"; {int(np.max(np.asarray(run.fit.steps)))} steps, optimum within "
-           f"{float(np.nanmax(np.asarray(run.fit.optimum_gap))):.1g} nats per pixel"),
+         + f"; {int(np.max(np.asarray(run.fit.steps)))} steps, {run.fit.optimum_text}"),
         ("foreground", f"class {', '.join(map(str, run.partition.foreground))} of "
                        f"0 to {mixture.classes - 1}: {run.partition.reason}"),
         ("correction", _correction_text(run)),

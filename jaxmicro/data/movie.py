@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
+import jax
 import numpy as np
 
 from jaxmicro.errors import DataError, UsageError
@@ -110,10 +111,19 @@ class Movie:
             return None
         return self.pixel_size_nm[0] * self.pixel_size_nm[1] * 1e-6
 
+    @property
+    def dtype(self) -> np.dtype:
+        """Type in which grey values are handed on: float32, or float64 where that loses digits.
+
+        float64 needs 64-bit arrays in JAX (`jax_enable_x64`); without them it is float32.
+        """
+        exact = np.can_cast(self.images.dtype, np.float32, "safe")
+        return np.dtype(np.float64 if jax.config.jax_enable_x64 and not exact else np.float32)
+
     def frame(self, t: int) -> np.ndarray:
-        """Frame `t` as (y, x) float32, NaN where the movie says a pixel was not visited."""
+        """Frame `t` as (y, x) of `dtype`, NaN where the movie says a pixel was not visited."""
         image = np.asarray(self.images[t])
-        out = image.astype(np.float32)
+        out = image.astype(self.dtype)
         if self.missing is not None:
             out[image == self.missing] = np.nan
         return out

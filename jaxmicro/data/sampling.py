@@ -205,7 +205,7 @@ def _gathered(
     """Stack ragged picks into padded arrays (frames, replicates, n)."""
     width = max(p.size for frame in picks for p in frame)
     n_rep = len(picks[0])
-    z = np.zeros((len(picks), n_rep, width), np.float32)
+    z = np.zeros((len(picks), n_rep, width), values[0][0].dtype)
     for t, frame_values in enumerate(values):
         for b, v in enumerate(frame_values):
             z[t, b, : v.size] = v

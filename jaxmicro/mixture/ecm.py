@@ -9,102 +9,31 @@ Scand. J. Statist. 35:335, scheme S3.
 
 from __future__ import annotations
 
-import enum
+import time
+from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxmicro.data.sampling import Pixels
+from jaxmicro.mixture import newton, squarem
 from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.mixture.lanes import THIN, Lane, at_once, batched_map, padded, thinned
-from jaxmicro.mixture.newton import polish
-from jaxmicro.mixture.squarem import run
+from jaxmicro.mixture.problem import Fit as Fit
+from jaxmicro.mixture.problem import Result as Result
+from jaxmicro.mixture.problem import Scale, judge, record, standardise
 
 TIED_STEPS = 20  # steps with one sd for all classes: long enough to place the means
 LOOSE = 1e-4  # gap in nats per pixel at which Newton steps take over
 THIN_LOOSE = 1e-5  # the same for the thin sample, whose optimum starts the full fit
-MIN_PIXELS_PER_PARAMETER = 2
+PART_S = 3.0  # a fit that is watched reports about this often
+PASS_S = 50e-9  # a step's time per pixel, for the first guess of how many steps that is
 
-
-class Result(enum.IntEnum):
-    """How a fit ended; `sentence` says what to do about it."""
-
-    converged = 0
-    max_steps = 1
-    empty_class = 2
-    degenerate_class = 3
-    nonfinite = 4
-    too_few_pixels = 5
-
-    @property
-    def sentence(self) -> str:
-        return _SENTENCES[self]
-
-
-_SENTENCES = {
-    Result.converged: "The fit reached the optimum to within the tolerance.",
-    Result.max_steps: "The likelihood is too flat to find its top (classes that coincide); "
-    "use fewer classes, share the class means and sds over the movie, or raise max_steps.",
-    Result.empty_class: "A class holds fewer than 5 pixels; use fewer classes or share the class "
-    "means and sds over the movie.",
-    Result.degenerate_class: "A class is as narrow as the grey-level step (a spike such as a "
-    "saturated level); use fewer classes or exclude those pixels.",
-    Result.nonfinite: "The pixels or the fit held NaN or infinity; exclude those pixels.",
-    Result.too_few_pixels: "Too few pixels were visited for this many parameters; raise the rate, "
-    "use fewer classes or trend terms, or share more over the movie.",
-}
-
-
-class Fit(eqx.Module):
-    """A fitted model.
-
-    Attributes:
-      params: parameters with the batch axes of the pixels: (frames,) or (frames, replicates).
-      log_likelihood: nats, summed over the visited pixels of each frame.
-      trace: mean log-likelihood in nats per pixel after each accepted step of the lane, NaN after
-        the last; never falls.
-      steps: passes over the pixels.
-      result: a `Result` per frame (frames that share parameters share it).
-      optimum_gap: extrapolated distance to the optimum of the likelihood, nats per pixel.
-    """
-
-    params: Params
-    log_likelihood: Float[Array, "*batch"]
-    trace: Float[Array, "*batch steps"]
-    steps: Int[Array, "*batch"]
-    result: Int[Array, "*batch"]
-    optimum_gap: Float[Array, "*batch"]
-
-    def __getitem__(self, index) -> Fit:
-        return jax.tree.map(lambda a: a[index], self)
-
-    @property
-    def results(self) -> dict[str, int]:
-        """How many batch items ended how."""
-        codes, counts = np.unique(np.asarray(self.result), return_counts=True)
-        return {Result(int(c)).name: int(n) for c, n in zip(codes, counts, strict=True)}
-
-    def __repr__(self) -> str:
-        k = self.params.means.shape[-1]
-        batch = self.log_likelihood.shape
-
-        def middle(a: Array) -> str:
-            rows = np.asarray(a).reshape(int(np.prod(batch)), a.shape[-1])
-            return "[" + ", ".join(f"{v:.4g}" for v in np.nanmedian(rows, axis=0)) + "]"
-
-        p = self.params
-        ended = ", ".join(f"{n} {name}" for name, n in self.results.items())
-        return (
-            f"Fit of {k} classes to {' x '.join(map(str, batch)) or 1} frame(s): {ended}\n"
-            f"  weights {middle(p.weights)}\n  means   {middle(p.means)}\n"
-            f"  sds     {middle(p.sds)}\n  trend   {middle(p.trend)}   (medians over frames)\n"
-            f"  log-likelihood {float(np.sum(np.asarray(self.log_likelihood))):.1f} nats, "
-            f"at most {int(np.max(np.asarray(self.steps)))} steps, optimum within "
-            f"{float(np.nanmax(np.asarray(self.optimum_gap))):.1g} nats per pixel"
-        )
+Progress = Callable[[str], None]
 
 
 def fit(
@@ -115,6 +44,7 @@ def fit(
     tolerance: float = 1e-6,
     max_steps: int = 500,
     quantum: float | None = None,
+    progress: Progress | None = None,
 ) -> Fit:
     """Fit `model` to the pixels by ECM, every frame and replicate at once.
 
@@ -123,10 +53,11 @@ def fit(
       pixels: batch axes (frames,) or (frames, replicates).
       init: parameters to start from, with the same batch axes or one frame's; default is a
         deterministic start: means spread over the grey values, one sd for all classes at first.
-      tolerance: stop where the extrapolated gap to the optimum is below this, nats per pixel.
+      tolerance: stop where the optimum is known to be nearer than this, nats per pixel.
       max_steps: passes over the pixels allowed.
       quantum: grey-level step of the data; sds stay above quantum / sqrt(12), the sd of rounding.
         Default: read off the values.
+      progress: called every few seconds with a sentence on how far the fit has come.
 
     Returns:
       `Fit`. Never raises for numerical trouble; see `Fit.result`.
@@ -136,7 +67,47 @@ def fit(
     dtype = pixels.values.dtype
     stop = jnp.asarray(tolerance, dtype)  # as arrays: a new value must not compile again
     floor = jnp.asarray(quantum / 12**0.5, dtype)
-    return _fit_all(model, pixels, init, stop, floor, max_steps)
+
+    state = _begin(model, pixels, init, stop, floor, max_steps)
+
+    def advance(state: State, budget: int) -> tuple[Fit, State]:
+        limit = jnp.asarray(budget, jnp.int32)
+        return _advance(model, pixels, state, stop, floor, limit, max_steps)
+
+    if progress is None:
+        return advance(state, max_steps)[0]
+    return in_parts(advance, state, max_steps, pixels.values.size, progress)
+
+
+def in_parts(
+    advance: Callable[[Any, int], tuple[Any, Any]],
+    state: Any,
+    max_steps: int,
+    size: int,
+    progress: Progress,
+) -> Any:
+    """Run a fit a few steps at a time, so that it can be watched and interrupted.
+
+    `advance(state, budget)` goes on by at most `budget` steps and returns the fit so far and the
+    new state, whose `unfinished` says which items go on. `size` is the number of values that a
+    step passes over. How the steps are cut into parts changes nothing in the result.
+    """
+    budget = min(max_steps, max(2, int(PART_S / (size * PASS_S))))
+    while True:
+        began = time.perf_counter()
+        found, state = advance(state, budget)
+        if not np.asarray(state.unfinished).any():
+            return found
+        progress(_so_far(state))
+        seconds = max(time.perf_counter() - began, 1e-3)
+        budget = int(np.clip(budget * np.clip(PART_S / seconds, 0.5, 4), 2, max_steps))
+
+
+def _so_far(state: Any) -> str:
+    going = np.asarray(state.unfinished)
+    steps = int(np.max(np.asarray(state.steps)))
+    done = "" if going.size == 1 else f", {going.size - going.sum()} of {going.size} fits done"
+    return f"step {steps}{done}"
 
 
 def grey_step(values: np.ndarray) -> float:
@@ -151,134 +122,157 @@ def grey_step(values: np.ndarray) -> float:
     return float((levels[-1] - levels[0]) / (levels.size - 1))
 
 
+class State(eqx.Module):
+    """Where the fits of a batch stand; `squarem` is None where parameters to start from were given.
+
+    `steps` are those made so far, on a thin sample or on all pixels.
+    """
+
+    squarem: squarem.State | None
+    newton: newton.State
+    steps: Int[Array, "*lanes"]
+    unfinished: Bool[Array, "*lanes"]
+
+
 @eqx.filter_jit
-def _fit_all(model, pixels, init, tolerance, sd_floor, max_steps: int) -> Fit:
-    """Split the batch into lanes, fit each, and put the batch axes back."""
-    values = pixels.values
-    batch, n = values.shape[:-1], values.shape[-1]
-    n_frames, n_rep = batch[0], int(np.prod(batch[1:]))
-    shared = pixels.rows.ndim < values.ndim
-    design = model.design(pixels)
-    n_terms = design.shape[0]
-    weight = pixels.weight.astype(values.dtype)
-    per_movie = bool(model.share)
-
-    def lanes(a: Array, tail: int) -> Array:
-        """(frames, replicates, ...) -> (lanes, frames of the lane, ...)."""
-        a = a.reshape(n_frames, n_rep, *a.shape[a.ndim - tail :])
-        return jnp.moveaxis(a, 1, 0) if per_movie else a.reshape(n_frames * n_rep, 1, *a.shape[2:])
-
-    if shared:
-        fixed = design.reshape(n_terms, 1, n), weight.reshape(1, n)
-        moving: tuple[Array, ...] = ()
-    else:
-        fixed = None
-        moving = (jnp.moveaxis(lanes(jnp.moveaxis(design, 0, -2), 2), 2, 1), lanes(weight, 1))
-    start = None
-    if init is not None:
-        full = jax.tree.map(lambda a: jnp.broadcast_to(a, (*batch, a.shape[-1])), init)
-        start = jax.tree.map(lambda a: lanes(a.astype(values.dtype), 1), full)
-
-    def one(args) -> Fit:
-        z, place, lane_start = args
-        lane_design, lane_weight = fixed if shared else place
-        return _fit_lane(
-            model,
-            Lane(z, lane_design, lane_weight),
-            lane_start,
-            jnp.asarray(tolerance, values.dtype),
-            jnp.asarray(sd_floor, values.dtype),
-            max_steps,
-        )
-
-    z = lanes(values, 1)
-    out = batched_map(one, (z, moving, start), at_once(z.shape[1] * n))
-
-    def back(a: Array) -> Array:
-        if per_movie:
-            a = jnp.moveaxis(a, 0, 1)
-        return a.reshape(*batch, *a.shape[2:])
-
-    return jax.tree.map(back, out)
-
-
-def _fit_lane(
+def _begin(
     model: GMRM,
-    lane: Lane,
-    start: Params | None,
+    pixels: Pixels,
+    init: Params | None,
     tolerance: Float[Array, ""],
     sd_floor: Float[Array, ""],
     max_steps: int,
-) -> Fit:
-    n_frames, n = lane.values.shape
-    weight = jnp.broadcast_to(lane.weight, lane.values.shape)
-    used = weight > 0
-    bad = jnp.any(used & ~jnp.isfinite(lane.values))
-    z = jnp.where(used & jnp.isfinite(lane.values), lane.values, 0)
-    count = jnp.sum(weight)
-    centre = jnp.sum(weight * z) / jnp.maximum(count, 1)
-    spread = jnp.sqrt(jnp.sum(weight * (z - centre) ** 2) / jnp.maximum(count, 1))
-    # Continuous data have no grey step: a thousandth of the spread stands in for it.
-    scale = jnp.where(spread > 0, spread, jnp.maximum(sd_floor, 1))
-    floor = jnp.maximum(sd_floor / scale, 1e-3)
-    lane = padded(Lane(jnp.where(used, (z - centre) / scale, 0), lane.design, lane.weight))
+) -> State:
+    """The states before the first step, from `init` or from the default start."""
+    start = None if init is None else _starts(model, pixels, init)
 
-    steps = kept = jnp.zeros((), jnp.int32)
-    trace = jnp.full(max_steps, jnp.nan, lane.values.dtype)
-    if start is None:
-        params = _start(model, lane)
-        # A thin sample finds the optimum; the full frame then needs only a few steps.
-        thin = thinned(lane) if n >= 2 * THIN else lane
-        loose = jnp.maximum(tolerance, LOOSE if thin is lane else THIN_LOOSE)
-        state = run(model, thin, params, loose, floor, max_steps, TIED_STEPS)
-        params = state.best
-        if thin is lane:
-            steps, kept, trace = state.step, state.kept, state.trace
+    def one(args) -> State:
+        lane, scale = standardise(args[0], sd_floor)
+        if args[1] is None:
+            first = squarem.begin(_start(model, lane), max_steps)
+            params = first.best
+        else:
+            first, params = None, scale.standardised(args[1])
+        zero = jnp.zeros((), jnp.int32)
+        trace = jnp.full(max_steps, jnp.nan, lane.values.dtype)
+        second = newton.begin(model, params, max_steps, zero, zero, trace)
+        return State(first, second, zero, jnp.asarray(True))
+
+    return _over_lanes(one, model, pixels, start)
+
+
+@eqx.filter_jit
+def _advance(
+    model: GMRM,
+    pixels: Pixels,
+    state: State,
+    tolerance: Float[Array, ""],
+    sd_floor: Float[Array, ""],
+    budget: Int[Array, ""],
+    max_steps: int,
+) -> tuple[Fit, State]:
+    """At most `budget` steps of every fit; the fits so far and the new states."""
+    batch = pixels.values.shape[:-1]
+
+    def one(args) -> tuple[Fit, State]:
+        lane, scale = standardise(args[0], sd_floor)
+        after = _steps(model, lane, scale, args[1], tolerance, budget, max_steps)
+        return _found(model, lane, scale, after.newton, tolerance), after
+
+    found, after = _over_lanes(one, model, pixels, state)
+
+    def back(a: Array) -> Array:
+        if model.share:
+            a = jnp.moveaxis(a, 0, 1)
+        return a.reshape(*batch, *a.shape[2:])
+
+    return jax.tree.map(back, found), after
+
+
+def _over_lanes(function: Callable[[Any], Any], model: GMRM, pixels: Pixels, more: Any) -> Any:
+    """`function((lane, item of more))` of every independent fit of the batch."""
+    values = pixels.values
+    n = values.shape[-1]
+    design = model.design(pixels)
+    weight = pixels.weight.astype(values.dtype)
+    z = _by_lane(model, values, 1)
+    if pixels.rows.ndim < values.ndim:
+        place = None
+        fixed = design.reshape(design.shape[0], 1, n), weight.reshape(1, n)
     else:
-        params = Params(
-            start.weights,
-            (start.means - centre) / scale,
-            jnp.maximum(start.sds / scale, floor),
-            start.trend / scale,
-            start.gain,
-        )
-    end = polish(model, lane, params, tolerance, floor, max_steps, steps, kept, trace)
-    params, log_likelihood = end.best, end.log_likelihood
+        by_lane = _by_lane(model, jnp.moveaxis(design, 0, -2), 2)
+        place = jnp.moveaxis(by_lane, 2, 1), _by_lane(model, weight, 1)
 
+    def one(args):
+        z, place, rest = args
+        return function((Lane(z, *(fixed if place is None else place)), rest))
+
+    return batched_map(one, (z, place, more), at_once(z.shape[1] * n))
+
+
+def _by_lane(model: GMRM, a: Array, tail: int) -> Array:
+    """(frames, replicates, ...) -> (fits, frames of the fit, ...); `tail` axes stay."""
+    batch, rest = a.shape[: a.ndim - tail], a.shape[a.ndim - tail :]
+    n_frames, n_rep = batch[0], int(np.prod(batch[1:]))  # an empty axis allows no -1
+    a = a.reshape(n_frames, n_rep, *rest)
+    return jnp.moveaxis(a, 1, 0) if model.share else a.reshape(n_frames * n_rep, 1, *rest)
+
+
+def _starts(model: GMRM, pixels: Pixels, init: Params) -> Params:
+    batch, dtype = pixels.values.shape[:-1], pixels.values.dtype
+    full = jax.tree.map(lambda a: jnp.broadcast_to(a, (*batch, a.shape[-1])), init)
+    return jax.tree.map(lambda a: _by_lane(model, a.astype(dtype), 1), full)
+
+
+def _steps(
+    model: GMRM,
+    lane: Lane,
+    scale: Scale,
+    state: State,
+    tolerance: Float[Array, ""],
+    budget: Int[Array, ""],
+    max_steps: int,
+) -> State:
+    """SQUAREM, then Newton steps; from a given start Newton steps alone.
+
+    A thin sample of a large frame finds the optimum; the full frame then needs only a few steps.
+    """
+    thin, full = _stages(lane)
+    if state.squarem is None:
+        after = newton.advance(model, full, state.newton, tolerance, scale.floor, budget)
+        return State(None, after, after.step, newton.unfinished(after, tolerance))
+    loose = jnp.maximum(tolerance, LOOSE if thin is full else THIN_LOOSE)
+    begun = ~squarem.unfinished(state.squarem, loose, max_steps)
+    before = squarem.advance(
+        model, thin, state.squarem, loose, scale.floor, max_steps, TIED_STEPS, budget
+    )
+    ready = ~squarem.unfinished(before, loose, max_steps)
+    start = state.newton
+    carried = (start.step, start.kept, start.trace)
+    if thin is full:
+        carried = (before.step, before.kept, before.trace)
+    first = newton.begin(model, before.best, max_steps, *carried)
+    first = jax.tree.map(lambda a, b: jnp.where(begun, a, b), start, first)
+    budget = jnp.where(ready, budget, 0)
+    after = newton.advance(model, full, first, tolerance, scale.floor, budget)
+    steps = after.step if thin is full else before.step + after.step
+    return State(before, after, steps, ~ready | newton.unfinished(after, tolerance))
+
+
+def _stages(lane: Lane) -> tuple[Lane, Lane]:
+    """The pixels of the first stage and of the second; the same object for small frames."""
+    full = padded(lane)
+    return (thinned(full) if lane.values.shape[1] >= 2 * THIN else full), full
+
+
+def _found(
+    model: GMRM, lane: Lane, scale: Scale, end: newton.State, tolerance: Float[Array, ""]
+) -> Fit:
+    converged = end.gap <= tolerance
     held = jnp.sum(end.held, axis=0)
-    per_frame = lane_count = jnp.sum(weight, axis=-1)
-    need = MIN_PIXELS_PER_PARAMETER * model.n_parameters(n_frames)
-    finite = jnp.all(jnp.isfinite(log_likelihood)) & ~bad
-    result = jnp.where(end.gap <= tolerance, Result.converged, Result.max_steps)
-    narrow = jnp.any(params.sds <= floor * 1.0001)
-    result = jnp.where(narrow, Result.degenerate_class, result)
-    result = jnp.where(jnp.any(held < 5), Result.empty_class, result)
-    result = jnp.where(finite, result, Result.nonfinite)
-    # Too few pixels are the cause of whatever else went wrong, unless the pixels were bad.
-    few = (jnp.sum(lane_count) < need) & ~bad
-    result = jnp.where(few, Result.too_few_pixels, result).astype(jnp.int32)
-
-    order = jnp.argsort(jnp.mean(params.means, axis=0))
-    nan = jnp.where(finite, 1.0, jnp.nan).astype(lane.values.dtype)
-    params = Params(
-        params.weights[:, order] * nan,
-        (params.means[:, order] * scale + centre) * nan,
-        params.sds[:, order] * scale * nan,
-        params.trend * scale * nan,
-        params.gain[:, order] * nan,
-    )
-
-    def every(a: Array) -> Array:
-        return jnp.broadcast_to(a, (n_frames, *a.shape))
-
-    return Fit(
-        params,
-        (log_likelihood - per_frame * jnp.log(scale)) * nan,
-        every(end.trace - jnp.log(scale)),
-        every(end.step),
-        every(result),
-        every(end.gap),
-    )
+    judged = judge(model, lane, scale, end.best, held, end.log_likelihood, converged)
+    gap = jnp.where(converged, end.gap, jnp.inf)
+    return record(lane, scale, end.best, end.log_likelihood, judged, (end.trace, end.step, gap))
 
 
 def _start(model: GMRM, lane: Lane) -> Params:

@@ -38,12 +38,12 @@ def m_step(
     slope = jnp.zeros_like(stats.sf)  # change of each class's slope g_k beta
     closed_form = not model.trend.n_terms and (pool_sds or not pool_means)
     for _ in range(1 if closed_form else _ROUNDS):
-        rest = advance(stats, shift, slope)
+        rest = recentred(stats, shift, slope)
         d_shift, d_trend = _means_and_trend(rest, gain, variance, pool_means)
         if model.gain:
             d_slope = gain[..., None] * d_trend[..., None, :]
             trend, slope, shift = trend + d_trend, slope + d_slope, shift + d_shift
-            rest = advance(stats, shift, slope)
+            rest = recentred(stats, shift, slope)
             d_gain, d_shift = _gains(rest, trend, variance, model)
             gain = gain + d_gain
             slope = slope + d_gain[..., None] * trend[..., None, :]
@@ -52,7 +52,7 @@ def m_step(
             trend = trend + d_trend
             slope = slope + jnp.broadcast_to(d_trend[..., None, :], slope.shape)
             shift = shift + d_shift
-        rss = advance(stats, shift, slope).suu
+        rss = recentred(stats, shift, slope).suu
         variance = _variances(rss, stats.s0, variance, pool_sds, tied, sd_floor)
     if model.gain:  # fix the scale that gain and trend share
         scale = jnp.mean(gain, axis=-1, keepdims=True)
@@ -62,7 +62,7 @@ def m_step(
     return Params(weights, params.means + shift, jnp.sqrt(variance), trend, gain)
 
 
-def advance(stats: Stats, shift: Float[Array, "T K"], slope: Float[Array, "T K P"]) -> Stats:
+def recentred(stats: Stats, shift: Float[Array, "T K"], slope: Float[Array, "T K P"]) -> Stats:
     """The statistics about means moved by `shift` and slopes moved by `slope`."""
     sff_slope = jnp.einsum("tkpq,tkq->tkp", stats.sff, slope)
     sf_slope = jnp.sum(stats.sf * slope, axis=-1)

@@ -27,10 +27,13 @@ from jaxmicro.mixture.gmrm import (
     product,
 )
 from jaxmicro.mixture.lanes import Lane, e_lane, over_frames
-from jaxmicro.mixture.maximise import advance, m_step
+from jaxmicro.mixture.maximise import m_step, recentred
 
 MAX_ROUNDS = 80  # a lane that needs more sits on a ridge that float32 cannot resolve
 CONTRACTING = 0.1  # a round that leaves more of the gap than this asks for fresh information
+CAUTION = 20.0  # how much the change of curvature between two points counts against the gap
+UNVERIFIED = 4.0  # factor on a predicted gain that no step before it has borne out
+STEP_RIDGE = 32.0  # rounding errors of an information whose diagonal is 1, and of its factor
 MAX_DAMPING = 2.0  # there a step is a third of ECM's
 
 
@@ -75,7 +78,7 @@ def gradient_and_information(model: GMRM, params: Params, stats: Stats) -> tuple
         shift = new.means - at.means[None]
         slope = new.gain[..., None] * new.trend[..., None, :]
         slope = slope - (at.gain[:, None] * at.trend[None, :])[None]
-        rss = advance(jax.tree.map(lambda a: a[None], of), shift, slope).suu
+        rss = recentred(jax.tree.map(lambda a: a[None], of), shift, slope).suu
         # log of a softmax has derivatives that hold for a class of no weight at all
         logits = jnp.log(jnp.maximum(at.weights, jnp.finfo(step.dtype).tiny)) + step[:k]
         gain = jax.nn.log_softmax(logits)[None] - jnp.log(new.sds)
@@ -156,45 +159,50 @@ def _missing(model: GMRM, params: Params, lane: Lane) -> Float[Array, "T q q"]:
 
 
 def solve(
-    model: GMRM, gradient: Float[Array, "T q"], matrix: Float[Array, "T q q"]
+    model: GMRM, gradient: Float[Array, "T q"], matrix: Float[Array, "T q q"], ridge: float = 0.0
 ) -> Float[Array, "T q"]:
     """matrix^-1 gradient, with the coordinates that frames share solved for once.
 
-    NaN where the matrix is not positive definite.
+    `ridge` rounding errors are added to the diagonal, which is scaled to 1. NaN where the matrix
+    is not positive definite.
     """
     names = np.concatenate([[name] * count for name, count in coordinates(model)])
     common = np.isin(names, model.share)
     mine = np.flatnonzero(~common)
     if not common.any():
-        return _cho_solve(matrix, gradient[..., None])[..., 0]
+        return _cho_solve(matrix, gradient[..., None], ridge)[..., 0]
     ours = np.flatnonzero(common)
     corner = matrix[:, ours][:, :, ours]
     border = matrix[:, mine][:, :, ours]
     right = jnp.concatenate([border, gradient[:, mine][..., None]], axis=-1)
-    both = _cho_solve(matrix[:, mine][:, :, mine], right)
+    both = _cho_solve(matrix[:, mine][:, :, mine], right, ridge)
     pulled = jnp.einsum("tab,tac->bc", border, both)
     schur = jnp.sum(corner, axis=0) - pulled[:, :-1]
     target = jnp.sum(gradient[:, ours], axis=0) - pulled[:, -1]
-    shared = _cho_solve(schur[None], target[None, :, None])[0, :, 0]
+    shared = _cho_solve(schur[None], target[None, :, None], ridge)[0, :, 0]
     local = both[..., -1] - jnp.einsum("tab,b->ta", both[..., :-1], shared)
     out = jnp.zeros_like(gradient).at[:, mine].set(local)
     return out.at[:, ours].set(jnp.broadcast_to(shared[None], (matrix.shape[0], len(ours))))
 
 
-def _cho_solve(matrix: Float[Array, "T q q"], right: Float[Array, "T q c"]) -> Array:
+def _cho_solve(matrix: Float[Array, "T q q"], right: Float[Array, "T q c"], ridge: float) -> Array:
     """Cholesky solution after scaling the diagonal to 1, which float32 needs."""
     diagonal = jnp.diagonal(matrix, axis1=-2, axis2=-1)
     scale = jnp.where(diagonal > 0, jax.lax.rsqrt(jnp.where(diagonal > 0, diagonal, 1)), 1)
     unit = matrix * scale[..., :, None] * scale[..., None, :]
-    ridge = 32 * jnp.finfo(matrix.dtype).eps * jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
-    factor = jnp.linalg.cholesky(unit + ridge[None])
+    more = ridge * jnp.finfo(matrix.dtype).eps * jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
+    factor = jnp.linalg.cholesky(unit + more[None])
     half = jax.scipy.linalg.solve_triangular(factor, right * scale[..., None], lower=True)
     full = jax.scipy.linalg.solve_triangular(factor, half, lower=True, trans=1)
     return full * scale[..., None]
 
 
-class Polish(eqx.Module):
-    """Where a run of Newton steps stands; `best` has been evaluated, `at` comes next."""
+class State(eqx.Module):
+    """Where a run of Newton steps stands; `best` has been evaluated, `at` comes next.
+
+    `predicted` is the gain of log-likelihood that the last information promises, `gap` the bound
+    made of it, both in nats per pixel. The run ends at step `last` at the latest.
+    """
 
     at: Params
     best: Params
@@ -203,37 +211,72 @@ class Polish(eqx.Module):
     held: Float[Array, "T K"]
     reference: Float[Array, ""]
     damping: Float[Array, ""]
+    predicted: Float[Array, ""]
     gap: Float[Array, ""]
     complete: Float[Array, "T q q"]
     missing: Float[Array, "T q q"]
     stale: Bool[Array, ""]
     step: Int[Array, ""]
+    last: Int[Array, ""]
     kept: Int[Array, ""]
     trace: Float[Array, " steps"]
 
 
-def polish(
+def begin(
     model: GMRM,
-    lane: Lane,
     params: Params,
-    tolerance: Float[Array, ""],
-    sd_floor: Float[Array, ""],
     max_steps: int,
     step: Int[Array, ""],
     kept: Int[Array, ""],
     trace: Float[Array, " steps"],
-) -> Polish:
-    """Damped Newton steps until the likelihood still to be gained is below the tolerance.
+) -> State:
+    """The state before the first Newton step from `params`, after `step` steps of another kind."""
+    dtype = params.means.dtype
+    n_frames, k = params.means.shape
+    q = sum(n for _, n in coordinates(model))
+    inf = jnp.asarray(jnp.inf, dtype)
+    return State(
+        at=params,
+        best=params,
+        fallback=params,
+        log_likelihood=jnp.full(n_frames, jnp.nan, dtype),
+        held=jnp.zeros((n_frames, k), dtype),
+        reference=-inf,
+        damping=jnp.zeros((), dtype),
+        predicted=inf,
+        gap=inf,
+        complete=jnp.zeros((n_frames, q, q), dtype),
+        missing=jnp.zeros((n_frames, q, q), dtype),
+        stale=jnp.asarray(True),
+        step=step,
+        # One evaluation at least: the likelihood and the gap that are reported come from it.
+        last=jnp.maximum(jnp.minimum(max_steps, step + MAX_ROUNDS), step + 1),
+        kept=kept,
+        trace=trace,
+    )
+
+
+def unfinished(state: State, tolerance: Float[Array, ""]) -> Bool[Array, ""]:
+    ended = (state.gap <= tolerance) | jnp.isnan(state.reference)
+    return (state.step < state.last) & ~ended
+
+
+def advance(
+    model: GMRM,
+    lane: Lane,
+    state: State,
+    tolerance: Float[Array, ""],
+    sd_floor: Float[Array, ""],
+    budget: Int[Array, ""],
+) -> State:
+    """At most `budget` damped Newton steps, until the gap falls below the tolerance.
 
     A step that lowers the likelihood is undone by one of plain ECM from the point before it.
     """
-    dtype = lane.values.dtype
-    n_frames, k = params.means.shape
-    q = sum(n for _, n in coordinates(model))
     count = jnp.maximum(jnp.sum(jnp.broadcast_to(lane.weight, lane.values.shape)), 1)
-    slack = 4 * jnp.finfo(dtype).eps
+    slack = 4 * jnp.finfo(lane.values.dtype).eps
 
-    def body(s: Polish) -> Polish:
+    def body(s: State) -> State:
         log_likelihood, stats = e_lane(s.at, lane)
         level = jnp.sum(log_likelihood) / count
         worse = ~(level >= s.reference - slack * jnp.abs(s.reference))
@@ -246,18 +289,17 @@ def polish(
             lambda: (s.complete, s.missing),
         )
         known = (score, complete, missing)
-        newton, damped = _directions(model, s.at, stats, known, sd_floor, s.damping)
-        gradient = newton[0]
-        gap = 0.5 * jnp.sum(gradient * newton[1]) / count
-        # A negative or infinite foretold gain means no maximum nearby.
-        gap = jnp.where(jnp.isfinite(gap) & (gap >= 0), gap, jnp.inf)
+        gain, damped = _directions(model, s.at, stats, known, sd_floor, s.damping)
+        predicted = gain / count
+        # A negative or infinite predicted gain means that no maximum is near.
+        predicted = jnp.where(jnp.isfinite(predicted) & (predicted >= 0), predicted, jnp.inf)
         moved = move(model, s.at, damped)
         moved = eqx.tree_at(lambda p: p.sds, moved, jnp.maximum(moved.sds, sd_floor))
         usable = jnp.all(jnp.isfinite(damped))
         next_at = choose(worse, s.fallback, choose(usable, moved, mapped))
         up = jnp.maximum(8 * s.damping, 0.02)
         down = jnp.where(s.damping > 3e-3, 0.4 * s.damping, 0)
-        return Polish(
+        return State(
             at=next_at,
             best=choose(worse, s.best, s.at),
             fallback=choose(worse, s.fallback, mapped),
@@ -265,38 +307,39 @@ def polish(
             held=jnp.where(worse, s.held, stats.s0),
             reference=jnp.where(worse, s.reference, level),
             damping=jnp.where(worse | ~usable, jnp.minimum(up, MAX_DAMPING), down),
-            gap=jnp.where(worse, s.gap, gap),
+            predicted=jnp.where(worse, s.predicted, predicted),
+            gap=jnp.where(worse, s.gap, _upper_bound(predicted, s.predicted, s.damping)),
             complete=complete,
             missing=missing,
-            stale=worse | ~usable | (s.damping > 0) | ~(gap < CONTRACTING * s.gap),
+            stale=worse | ~usable | (s.damping > 0) | ~(predicted < CONTRACTING * s.predicted),
             step=s.step + 1,
+            last=s.last,
             kept=s.kept + (~worse).astype(s.kept.dtype),
             trace=s.trace.at[s.kept].set(jnp.where(worse, s.trace[s.kept], level)),
         )
 
-    # One evaluation at least: the likelihood and the gap that are reported come from it.
-    last = jnp.maximum(jnp.minimum(max_steps, step + MAX_ROUNDS), step + 1)
+    end = state.step + budget
 
-    def going(s: Polish) -> Bool[Array, ""]:
-        return (s.step < last) & ~(s.gap <= tolerance) & ~jnp.isnan(s.reference)
+    def going(s: State) -> Bool[Array, ""]:
+        return unfinished(s, tolerance) & (s.step < end)
 
-    start = Polish(
-        at=params,
-        best=params,
-        fallback=params,
-        log_likelihood=jnp.full(n_frames, jnp.nan, dtype),
-        held=jnp.zeros((n_frames, k), dtype),
-        reference=jnp.asarray(-jnp.inf, dtype),
-        damping=jnp.zeros((), dtype),
-        gap=jnp.asarray(jnp.inf, dtype),
-        complete=jnp.zeros((n_frames, q, q), dtype),
-        missing=jnp.zeros((n_frames, q, q), dtype),
-        stale=jnp.asarray(True),
-        step=step,
-        kept=kept,
-        trace=trace,
-    )
-    return jax.lax.while_loop(going, body, start)
+    return jax.lax.while_loop(going, body, state)
+
+
+def _upper_bound(
+    predicted: Float[Array, ""], before: Float[Array, ""], damping: Float[Array, ""]
+) -> Float[Array, ""]:
+    """Bound on the likelihood still to be gained, from its prediction here and one step before.
+
+    The prediction takes the log-likelihood as quadratic. A Newton step on a quadratic would leave
+    nothing to gain, so what it left, `predicted / before`, tells how far the curvature changed on
+    the way: by its square root, relatively, and by more in directions that are nearly flat. Where
+    the last step left much of what it found, rounding may be all that is left and the prediction
+    counts several times; while steps fail it says nothing.
+    """
+    left = jnp.where(jnp.isfinite(before), predicted / before, 1)
+    bound = predicted * jnp.minimum(1 + CAUTION * jnp.sqrt(left), UNVERIFIED)
+    return jnp.where(damping > 0, jnp.inf, bound)
 
 
 def choose(condition: Bool[Array, ""], yes: Params, no: Params) -> Params:
@@ -310,8 +353,8 @@ def _directions(
     known: tuple[Array, Array, Array],
     sd_floor: Float[Array, ""],
     damping: Float[Array, ""],
-) -> tuple[tuple[Array, Array], Array]:
-    """(gradient, Newton step) and the damped step, coordinates that cannot move left out."""
+) -> tuple[Float[Array, ""], Float[Array, "T q"]]:
+    """Predicted gain of log-likelihood and the damped step; coordinates that cannot move stay."""
     k, p = model.n_classes, model.trend.n_terms
     score, complete, missing = known
     # Adding a constant to all logits, or trading gain for trend, changes nothing: pin both.
@@ -341,6 +384,7 @@ def _directions(
     score = jnp.where(fixed, 0, score)
     complete = jnp.where(free, complete, 0) + eye
     observed = complete - jnp.where(free, missing, 0)
+    # The ridge would make the gain smaller than it is in directions that are nearly flat.
     newton = solve(model, score, observed)
-    damped = solve(model, score, observed + damping * complete)
-    return (score, newton), jnp.where(damping > 0, damped, newton)
+    step = solve(model, score, observed + damping * complete, STEP_RIDGE)
+    return 0.5 * jnp.sum(score * newton), step

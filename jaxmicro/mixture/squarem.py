@@ -32,19 +32,33 @@ class State(eqx.Module):
     trace: Float[Array, " steps"]
 
 
-def run(
+def begin(params: Params, max_steps: int) -> State:
+    """The state before the first step from `params`."""
+    zero, dtype = jnp.zeros((), jnp.int32), params.means.dtype
+    inf = jnp.asarray(jnp.inf, dtype)
+    return State(
+        params, params, params, params, params, -inf, zero, zero, zero, inf,
+        jnp.asarray(0.5, dtype), jnp.full(max_steps, jnp.nan, dtype),
+    )  # fmt: skip
+
+
+def unfinished(state: State, tolerance: Float[Array, ""], max_steps: int) -> Bool[Array, ""]:
+    return (state.step < max_steps) & (state.gap > tolerance)
+
+
+def advance(
     model: GMRM,
     lane: Lane,
-    params: Params,
+    state: State,
     tolerance: Float[Array, ""],
     sd_floor: Float[Array, ""],
     max_steps: int,
     tied_steps: int,
+    budget: Int[Array, ""],
 ) -> State:
-    """ECM with safeguarded SQUAREM until the extrapolated gap falls below the tolerance."""
-    dtype = lane.values.dtype
+    """At most `budget` steps of safeguarded SQUAREM, until the gap falls below the tolerance."""
     count = jnp.maximum(jnp.sum(jnp.broadcast_to(lane.weight, lane.values.shape)), 1)
-    slack = 4 * jnp.finfo(dtype).eps
+    slack = 4 * jnp.finfo(lane.values.dtype).eps
 
     def body(s: State) -> State:
         log_likelihood, stats = e_lane(s.at, lane)
@@ -76,19 +90,12 @@ def run(
             trace=trace,
         )
 
-    def going(s: State) -> Bool[Array, ""]:
-        return (s.step < max_steps) & (s.gap > tolerance)
+    last = state.step + budget
 
-    zero = jnp.zeros((), jnp.int32)
-    inf = jnp.asarray(jnp.inf, dtype)
-    return jax.lax.while_loop(
-        going,
-        body,
-        State(
-            params, params, params, params, params, -inf, zero, zero, zero, inf,
-            jnp.asarray(0.5, dtype), jnp.full(max_steps, jnp.nan, dtype),
-        ),
-    )  # fmt: skip
+    def going(s: State) -> Bool[Array, ""]:
+        return unfinished(s, tolerance, max_steps) & (s.step < last)
+
+    return jax.lax.while_loop(going, body, state)
 
 
 def _choose(condition: Bool[Array, ""], yes: Params, no: Params) -> Params:

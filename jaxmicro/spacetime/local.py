@@ -26,6 +26,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -36,13 +38,15 @@ from jaxtyping import Array, Float, Int
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import UsageError
 from jaxmicro.mixture.criteria import Criteria
-from jaxmicro.mixture.ecm import Fit, fit, grey_step
+from jaxmicro.mixture.ecm import Fit, Progress, fit, grey_step, in_parts
 from jaxmicro.mixture.gmrm import GMRM, Params
-from jaxmicro.mixture.lanes import batched_map
-from jaxmicro.spacetime.local_loop import Past, fit_movie
+from jaxmicro.mixture.lanes import Lane, batched_map
+from jaxmicro.spacetime import local_loop
+from jaxmicro.spacetime.local_loop import Found, Past, Places, Settings, State
 from jaxmicro.spacetime.smooth import Kernel, cells_for, density_kernel
 
 WIDER = 3.0  # the second kernel is this much wider in space
+FIRST_INTERACTION = 1.5  # where the learning of the strength starts
 START_TOLERANCE = 1e-6  # nats per pixel: a start stopped sooner can lie in a wrong basin
 
 
@@ -139,6 +143,7 @@ def fit_local(
     tolerance: float = 1e-5,
     max_steps: int = 60,
     quantum: float | None = None,
+    progress: Progress | None = None,
 ) -> LocalFit:
     """Fit `model` with local class proportions to the pixels of a movie.
 
@@ -152,6 +157,7 @@ def fit_local(
       tolerance: stop where the extrapolated gap to the fixed point is below this, nats per pixel.
       max_steps: passes over the pixels.
       quantum: grey-level step of the data; default read off the values.
+      progress: called every few seconds with a sentence on how far the fit has come.
 
     Returns:
       `LocalFit`. Never raises for numerical trouble; see `Fit.result`.
@@ -164,35 +170,54 @@ def fit_local(
     if quantum is None:
         quantum = grey_step(np.asarray(pixels.values))
     if init is None:
-        init = fit(model, pixels, tolerance=START_TOLERANCE, quantum=quantum).params
+        init = fit(
+            model, pixels, tolerance=START_TOLERANCE, quantum=quantum, progress=progress
+        ).params
     init = jax.tree.map(lambda a: a.astype(pixels.values.dtype), _mended(init))
     kernel = local.kernel(
         float(np.mean(np.asarray(pixels.n_pixels))), pixels.shape, pixels.n_frames
     )
+    settings = _settings(local, kernel, pixels, tolerance, quantum, max_steps)
+    state = _begin(model, pixels, init, settings)
+
+    def advance(state: State, budget: int) -> tuple[Found, State]:
+        return _advance(model, pixels, state, past, settings, jnp.asarray(budget, jnp.int32))
+
+    if progress is None:
+        found = advance(state, max_steps)[0]
+    else:
+        found = in_parts(advance, state, max_steps, pixels.values.size, progress)
+    return LocalFit(
+        found.fit,
+        found.responsibilities,
+        found.neighbours,
+        found.interaction,
+        found.past,
+        kernel,
+        local.interaction is None,
+    )
+
+
+def _settings(
+    local: Local, kernel: Kernel, pixels: Pixels, tolerance: float, quantum: float, max_steps: int
+) -> Settings:
     widths = (kernel.width, WIDER * kernel.width)[: local.levels]
-    cells = tuple(cells_for(w, pixels.shape) for w in widths)
-    numbers = {
-        "widths": widths,
-        "decay": kernel.decay,
-        "pseudo_count": local.pseudo_count,
-        "interaction": 1.5 if local.interaction is None else local.interaction,
-        "tolerance": tolerance,
-        "sd_floor": quantum / 12**0.5,
-    }
-    numbers = jax.tree.map(lambda v: jnp.asarray(v, pixels.values.dtype), numbers)
-    found, resp, neighbours, strength, later = _fit_all(
-        model,
-        pixels,
-        init,
-        past,
-        numbers,
-        cells,
+
+    def number(value: float) -> Array:
+        return jnp.asarray(value, pixels.values.dtype)
+
+    return Settings(
+        tuple(number(w) for w in widths),
+        number(kernel.decay),
+        number(local.pseudo_count),
+        number(FIRST_INTERACTION if local.interaction is None else local.interaction),
+        number(tolerance),
+        number(quantum / 12**0.5),
+        tuple(cells_for(w, pixels.shape) for w in widths),
         local.causal,
         local.interaction is None,
         max_steps,
     )
-    learned = local.interaction is None
-    return LocalFit(found, resp, neighbours, strength, later, kernel, learned)
 
 
 def _mended(params: Params) -> Params:
@@ -210,52 +235,64 @@ def _mended(params: Params) -> Params:
 
 
 @eqx.filter_jit
-def _fit_all(model, pixels, init, past, numbers, cells, causal: bool, learn: bool, max_steps: int):
-    values = pixels.values
-    batch = values.shape[:-1]
-    design = model.design(pixels)
-    shared = pixels.rows.ndim < values.ndim
-    weight = pixels.weight.astype(values.dtype)
+def _begin(model: GMRM, pixels: Pixels, init: Params, settings: Settings) -> State:
+    batch = pixels.values.shape[:-1]
     start = jax.tree.map(lambda a: jnp.broadcast_to(a, (*batch, a.shape[-1])), init)
-    if values.ndim == 2:
-        where = (pixels.rows, pixels.cols, design, weight)
-        if shared:
-            where = (pixels.rows[None], pixels.cols[None], design[:, None], weight[None])
-        out = fit_movie(
-            model,
-            values,
-            *where,
-            start,
-            past,
-            numbers,
-            cells,
-            causal,
-            learn,
-            max_steps,
+    if len(batch) == 2:
+        start = jax.tree.map(_replicate_first, start)
+    return _over_movies(lambda a: local_loop.begin(model, *a, settings), model, pixels, start)
+
+
+@eqx.filter_jit
+def _advance(
+    model: GMRM,
+    pixels: Pixels,
+    state: State,
+    past: Past | None,
+    settings: Settings,
+    budget: Int[Array, ""],
+) -> tuple[Found, State]:
+    def one(args: tuple[Places, State]) -> tuple[Found, State]:
+        found, after = local_loop.advance(model, *args, past, settings, budget)
+        if pixels.values.ndim > 2:  # replicates have no later frames
+            found = eqx.tree_at(lambda f: f.past, found, None, is_leaf=lambda x: x is None)
+        return found, after
+
+    found, after = _over_movies(one, model, pixels, state)
+    if pixels.values.ndim > 2:
+        frames_first = jax.tree.map(
+            _replicate_first, (found.fit, found.responsibilities, found.neighbours)
         )
-        return out
+        found = Found(*frames_first, found.interaction, None)
+    return found, after
+
+
+def _over_movies(function: Callable[[Any], Any], model: GMRM, pixels: Pixels, more: Any) -> Any:
+    """`function((places, item of more))` of the movie, or of each replicate, replicate first."""
+    values = pixels.values
+    design = model.design(pixels)
+    weight = pixels.weight.astype(values.dtype)
+    shared = pixels.rows.ndim < values.ndim
+    fixed = (design[:, None], weight[None], pixels.rows[None], pixels.cols[None])
+    own = (design, weight, pixels.rows, pixels.cols)
 
     def one(args):
-        z, at, first = args
-        if shared:
-            at = (pixels.rows[None], pixels.cols[None], design[:, None], weight[None])
-        else:
-            at = (at[0], at[1], jnp.moveaxis(at[2], 1, 0), at[3])
-        return fit_movie(model, z, *at, first, None, numbers, cells, causal, learn, max_steps)[:4]
+        z, place, rest = args
+        f, w, rows, cols = fixed if shared else place
+        return function((Places(Lane(z, f, w), rows, cols), rest))
 
-    def replicate_first(a: Array) -> Array:
-        return jnp.moveaxis(a, 1, 0)
+    if values.ndim == 2:
+        return one((values, own, more))
+    place = None
+    if not shared:  # the replicate's axis first
+        f, w, rows, cols = own
+        place = (jnp.moveaxis(f, 2, 0), *(_replicate_first(a) for a in (w, rows, cols)))
+    return batched_map(one, (_replicate_first(values), place, more), 1)
 
-    at = None
-    if not shared:
-        at = tuple(
-            replicate_first(a)
-            for a in (pixels.rows, pixels.cols, jnp.moveaxis(design, 0, 2), weight)
-        )
-    args = (replicate_first(values), at, jax.tree.map(replicate_first, start))
-    fits, resp, neighbours, interaction = batched_map(one, args, 1)
-    fits, resp, neighbours = jax.tree.map(replicate_first, (fits, resp, neighbours))
-    return fits, resp, neighbours, interaction, None
+
+def _replicate_first(a: Array) -> Array:
+    """(frames, replicates, ...) to (replicates, frames, ...), and back."""
+    return jnp.moveaxis(a, 1, 0)
 
 
 def local_criteria(model: GMRM, fitted: LocalFit, pixels: Pixels) -> Criteria:

@@ -5,17 +5,44 @@ from __future__ import annotations
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from jaxmicro.mixture.ecm import MIN_PIXELS_PER_PARAMETER, Fit, Result
 from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.mixture.lanes import Lane, batched_map
 from jaxmicro.mixture.maximise import m_step
-from jaxmicro.spacetime.local_em import Sums, make_level, movie_step
+from jaxmicro.mixture.problem import Fit, Scale, judge, record, standardise
+from jaxmicro.spacetime.local_em import Level, Sums, make_level, movie_step
 from jaxmicro.spacetime.smooth import Cells
 
 DAMPING = 0.2  # all pixels move at once: undamped, neighbours can swap classes for ever
 INTERACTION_RANGE = (0.5, 3.0)  # learned strengths stay inside
+
+
+class Settings(eqx.Module):
+    """How one local fit runs: numbers as arrays, so that new values do not compile again.
+
+    `widths` (pixels) and `cells` belong to the kernels from the narrowest to the widest; `decay` is
+    the weight of the next frame; `sd_floor` is in grey values, `tolerance` in nats per pixel.
+    """
+
+    widths: tuple[Float[Array, ""], ...]
+    decay: Float[Array, ""]
+    pseudo_count: Float[Array, ""]
+    interaction: Float[Array, ""]
+    tolerance: Float[Array, ""]
+    sd_floor: Float[Array, ""]
+    cells: tuple[Cells, ...] = eqx.field(static=True)
+    causal: bool = eqx.field(static=True)
+    learn: bool = eqx.field(static=True)
+    max_steps: int = eqx.field(static=True)
+
+
+class Places(eqx.Module):
+    """Pixels of one movie and where they lie; S is 1 where all frames were visited alike."""
+
+    lane: Lane
+    rows: Int[Array, "S n"]
+    cols: Int[Array, "S n"]
 
 
 class Past(eqx.Module):
@@ -24,173 +51,167 @@ class Past(eqx.Module):
     maps: tuple[Float[Array, "K Y X"], ...]
 
 
-class _State(eqx.Module):
+class State(eqx.Module):
+    """Where a fit stands; parameters are standardised, `old` holds responsibilities."""
+
     params: Params
-    old: Float[Array, "T k n"]
+    old: Float[Array, "*B T k n"]
+    interaction: Float[Array, "*B"]
+    steps: Int[Array, "*B"]
+    gap: Float[Array, "*B"]
+    length: Float[Array, "*B"]
+    trace: Float[Array, "*B steps"]
+    unfinished: Bool[Array, "*B"]
+
+
+class Found(eqx.Module):
+    """What a fit leaves; see `jaxmicro.spacetime.local.LocalFit`."""
+
+    fit: Fit
+    responsibilities: Float[Array, "T K n"]
+    neighbours: Float[Array, "T n"]
     interaction: Float[Array, ""]
-    step: Int[Array, ""]
-    gap: Float[Array, ""]
-    length: Float[Array, ""]
-    trace: Float[Array, " steps"]
+    past: Past | None
 
 
-def fit_movie(
+def begin(model: GMRM, movie: Places, start: Params, settings: Settings) -> State:
+    """The state before the first step: the responsibilities of the frames' own weights."""
+    lane, scale = standardise(movie.lane, settings.sd_floor)
+    params = scale.standardised(start)
+    n_frames, n = lane.values.shape
+    weight = jnp.broadcast_to(lane.weight, lane.values.shape)
+
+    def plain(args):
+        p, z, f, w = args
+        joint = jnp.stack(model.log_joint(p, z, f))
+        return jax.nn.softmax(joint, axis=0)[: model.n_classes - 1] * w[None]
+
+    design = jnp.broadcast_to(jnp.moveaxis(lane.design, 1, 0), (n_frames, lane.design.shape[0], n))
+    old = batched_map(plain, (params, lane.values, design, weight), 1)
+    dtype = lane.values.dtype
+    inf = jnp.asarray(jnp.inf, dtype)
+    trace = jnp.full(settings.max_steps, jnp.nan, dtype)
+    zero = jnp.zeros((), jnp.int32)
+    return State(params, old, settings.interaction, zero, inf, inf, trace, jnp.asarray(True))
+
+
+def advance(
     model: GMRM,
-    values: Float[Array, "T n"],
-    rows: Int[Array, "S n"],
-    cols: Int[Array, "S n"],
-    design: Float[Array, "P S n"],
-    weight: Float[Array, "S n"],
-    start: Params,
+    movie: Places,
+    state: State,
     past: Past | None,
-    numbers: dict,
-    cells: tuple[Cells, ...],
-    causal: bool,
-    learn: bool,
-    max_steps: int,
-) -> tuple[Fit, Float[Array, "T K n"], Float[Array, "T n"], Float[Array, ""], Past | None]:
-    """Fit one movie; see `jaxmicro.spacetime.local`.
+    settings: Settings,
+    budget: Int[Array, ""],
+) -> tuple[Found, State]:
+    """At most `budget` steps towards the fixed point; what was found so far and the new state."""
+    lane, scale = standardise(movie.lane, settings.sd_floor)
+    levels, counts = _levels(movie, past, settings)
+    last = state.steps + budget
 
-    `numbers` holds width of each kernel, decay, pseudo_count, interaction to start from,
-    tolerance and sd_floor. Returns fit, responsibilities, neighbours, interaction, what later
-    frames inherit.
-    """
-    n_frames = values.shape[0]
-    k = model.n_classes
-    dtype = values.dtype
-    full_weight = jnp.broadcast_to(weight, values.shape)
-    used = full_weight > 0
-    bad = jnp.any(used & ~jnp.isfinite(values), axis=-1)
-    z = jnp.where(used & jnp.isfinite(values), values, 0)
-    count = jnp.maximum(jnp.sum(full_weight), 1)
-    centre = jnp.sum(full_weight * z) / count
-    spread = jnp.sqrt(jnp.sum(full_weight * (z - centre) ** 2) / count)
-    scale = jnp.where(spread > 0, spread, jnp.maximum(numbers["sd_floor"], 1))
-    floor = jnp.maximum(numbers["sd_floor"] / scale, 1e-3)
-    lane = Lane(jnp.where(used, (z - centre) / scale, 0), design, weight)
-    params = Params(
-        start.weights,
-        (start.means - centre) / scale,
-        jnp.maximum(start.sds / scale, floor),
-        start.trend / scale,
-        start.gain,
-    )
+    def going(s: State) -> Bool[Array, ""]:
+        return _unfinished(s, settings) & (s.steps < last)
 
+    def body(s: State) -> State:
+        return _step(model, lane, scale, levels, settings, s)
+
+    state = jax.lax.while_loop(going, body, state)
+    state = eqx.tree_at(lambda s: s.unfinished, state, _unfinished(state, settings))
+    found = _found(model, lane, scale, levels, settings, state, counts)
+    return found, state
+
+
+def _unfinished(state: State, settings: Settings) -> Bool[Array, ""]:
+    return (state.steps < settings.max_steps) & (state.gap > settings.tolerance)
+
+
+def _levels(
+    movie: Places, past: Past | None, settings: Settings
+) -> tuple[tuple[Level, ...], list[Float[Array, "Y X"]]]:
+    """The kernels over the movie's pixels, and the count maps that later frames inherit."""
     made = [
         make_level(
-            grid,
-            rows,
-            cols,
-            weight,
-            n_frames,
-            numbers["widths"][i],
-            numbers["decay"],
-            causal,
+            cells,
+            movie.rows,
+            movie.cols,
+            movie.lane.weight,
+            movie.lane.values.shape[0],
+            width,
+            settings.decay,
+            settings.causal,
             None if past is None else past.maps[i],
         )
-        for i, grid in enumerate(cells)
+        for i, (cells, width) in enumerate(zip(settings.cells, settings.widths, strict=True))
     ]
-    levels, last_counts = tuple(level for level, _ in made), [last for _, last in made]
+    return tuple(level for level, _ in made), [last for _, last in made]
 
-    # The first responsibilities are the plain ones: no neighbours yet.
-    def plain(args):
-        p, zz, f, w = args
-        joint = jnp.stack(model.log_joint(p, zz, f))
-        return jax.nn.softmax(joint, axis=0)[: k - 1] * w[None]
 
-    spread_design = jnp.broadcast_to(
-        jnp.moveaxis(lane.design, 1, 0), (n_frames, *design.shape[::2])
+def _step(
+    model: GMRM,
+    lane: Lane,
+    scale: Scale,
+    levels: tuple[Level, ...],
+    settings: Settings,
+    s: State,
+) -> State:
+    """New proportions, responsibilities, parameters and interaction."""
+    pixels = jnp.maximum(jnp.sum(jnp.broadcast_to(lane.weight, lane.values.shape)), 1)
+    sums, _ = movie_step(
+        s.params, lane, levels, s.old, settings.pseudo_count, s.interaction, settings.causal
     )
-    old = batched_map(plain, (params, lane.values, spread_design, full_weight), 1)
-
-    def body(s: _State) -> _State:
-        sums, _ = movie_step(
-            s.params, lane, levels, s.old, numbers["pseudo_count"], s.interaction, causal
-        )
-        new = m_step(model, s.params, sums.stats, tied=jnp.asarray(False), sd_floor=floor)
-        interaction = s.interaction
-        if learn:
-            step = jnp.sum(sums.slope) / jnp.maximum(jnp.sum(sums.curvature), 1e-3)
-            interaction = jnp.clip(interaction + jnp.clip(step, -0.5, 0.5), *INTERACTION_RANGE)
-        length = (jnp.sum(sums.change) + _moved(s.params, new, sums)) / count
-        ratio = jnp.clip(jnp.sqrt(length / jnp.maximum(s.length, jnp.finfo(dtype).tiny)), 0.3, 0.95)
-        level = jnp.sum(sums.log_likelihood) / count
-        return _State(
-            new,
-            sums.responsibilities + DAMPING * (s.old - sums.responsibilities),
-            interaction,
-            s.step + 1,
-            0.5 * length / (1 - ratio),
-            length,
-            s.trace.at[s.step].set(level),
-        )
-
-    inf = jnp.asarray(jnp.inf, dtype)
-    state = jax.lax.while_loop(
-        lambda s: (s.step < max_steps) & (s.gap > numbers["tolerance"]),
-        body,
-        _State(
-            params,
-            old,
-            numbers["interaction"],
-            jnp.zeros((), jnp.int32),
-            inf,
-            inf,
-            jnp.full(max_steps, jnp.nan, dtype),
-        ),
+    new = m_step(model, s.params, sums.stats, tied=jnp.asarray(False), sd_floor=scale.floor)
+    interaction = s.interaction
+    if settings.learn:
+        step = jnp.sum(sums.slope) / jnp.maximum(jnp.sum(sums.curvature), 1e-3)
+        interaction = jnp.clip(interaction + jnp.clip(step, -0.5, 0.5), *INTERACTION_RANGE)
+    length = (jnp.sum(sums.change) + _moved(s.params, new, sums)) / pixels
+    tiny = jnp.finfo(length.dtype).tiny
+    ratio = jnp.clip(jnp.sqrt(length / jnp.maximum(s.length, tiny)), 0.3, 0.95)
+    return State(
+        new,
+        sums.responsibilities + DAMPING * (s.old - sums.responsibilities),
+        interaction,
+        s.steps + 1,
+        0.5 * length / (1 - ratio),
+        length,
+        s.trace.at[s.steps].set(jnp.sum(sums.log_likelihood) / pixels),
+        s.unfinished,
     )
 
+
+def _found(
+    model: GMRM,
+    lane: Lane,
+    scale: Scale,
+    levels: tuple[Level, ...],
+    settings: Settings,
+    state: State,
+    counts: list[Float[Array, "Y X"]],
+) -> Found:
+    """One more pass with the last parameters, and the record of the fit in grey values."""
     sums, inherited = movie_step(
         state.params,
         lane,
         levels,
         state.old,
-        numbers["pseudo_count"],
+        settings.pseudo_count,
         state.interaction,
-        causal,
+        settings.causal,
     )
-    resp = sums.responsibilities
-    last_class = jnp.maximum(full_weight - jnp.sum(resp, axis=1), 0)
-    resp = jnp.concatenate([resp, last_class[:, None]], axis=1)
+    weight = jnp.broadcast_to(lane.weight, lane.values.shape)
+    rest = jnp.maximum(weight - jnp.sum(sums.responsibilities, axis=1), 0)
+    resp = jnp.concatenate([sums.responsibilities, rest[:, None]], axis=1)
     order = jnp.argsort(jnp.mean(state.params.means, axis=0))
-    finite = jnp.isfinite(sums.log_likelihood) & ~bad
-    if model.share:
-        finite = jnp.broadcast_to(jnp.all(finite), finite.shape)
-    per_frame_nan = jnp.where(finite, 1.0, jnp.nan).astype(dtype)
-    nan = per_frame_nan[:, None]
-    p = state.params
-    params = Params(
-        p.weights[:, order] * nan,
-        (p.means[:, order] * scale + centre) * nan,
-        p.sds[:, order] * scale * nan,
-        p.trend * scale * nan,
-        p.gain[:, order] * nan,
-    )
     held = jnp.sum(sums.stats.s0, axis=0)
-    result = jnp.where(state.gap <= numbers["tolerance"], Result.converged, Result.max_steps)
-    result = jnp.where(jnp.any(p.sds <= floor * 1.0001), Result.degenerate_class, result)
-    result = jnp.where(jnp.any(held < 5), Result.empty_class, result)
-    need = MIN_PIXELS_PER_PARAMETER * model.n_parameters(n_frames)
-    result = jnp.where(jnp.sum(full_weight) < need, Result.too_few_pixels, result)
-
-    def every(a: Array) -> Array:
-        return jnp.broadcast_to(a, (n_frames, *a.shape))
-
-    per_frame = jnp.sum(full_weight, axis=-1)
-    out = Fit(
-        params,
-        (sums.log_likelihood - per_frame * jnp.log(scale)) * per_frame_nan,
-        every(state.trace - jnp.log(scale)),
-        every(state.step + 1),
-        jnp.where(finite, result, Result.nonfinite).astype(jnp.int32),
-        every(state.gap),
-    )
-    carried = tuple(
-        jnp.concatenate([m, c[None]]) for m, c in zip(inherited, last_counts, strict=True)
-    )
-    past_out = Past(carried) if causal else None
-    neighbours = jnp.where(used, levels[0].neighbours, 0)
-    return out, resp[:, order], neighbours, state.interaction, past_out
+    converged = state.gap <= settings.tolerance
+    judged = judge(model, lane, scale, state.params, held, sums.log_likelihood, converged)
+    run = (state.trace, state.steps + 1, state.gap)
+    fit = record(lane, scale, state.params, sums.log_likelihood, judged, run)
+    neighbours = jnp.where(weight > 0, levels[0].neighbours, 0)
+    past = None
+    if settings.causal:
+        pairs = zip(inherited, counts, strict=True)
+        past = Past(tuple(jnp.concatenate([m, c[None]]) for m, c in pairs))
+    return Found(fit, resp[:, order], neighbours, state.interaction, past)
 
 
 def _moved(old: Params, new: Params, sums: Sums) -> Float[Array, ""]:

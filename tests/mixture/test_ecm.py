@@ -211,18 +211,18 @@ def test_float32_reaches_the_optimum_of_float64(small):
         [criteria(model, single.params[t : t + 1], pixels.frames(t, t + 1)).log_likelihood
          for t in range(2)]
     )  # fmt: skip
-    # within the tolerance of 1e-6 nats a pixel, and the reported gap is not flattering
+    # within the tolerance of 1e-6 nats a pixel, and within what the fit says of itself
     assert np.all(short / 900 < 1e-6)
-    assert np.all(short / 900 <= 3 * np.asarray(single.optimum_gap) + 1e-8)
+    assert np.all(short / 900 <= np.asarray(single.optimum_gap))
 
 
 def test_one_trace_for_a_second_movie_of_the_same_shape(small):
     pixels, _ = small
     model = GMRM(3, Trend("x + y"))
     jax.block_until_ready(fit(model, pixels, tolerance=1e-9, quantum=0.0))
-    before = ecm._fit_all._cached._cache_size()
+    before = ecm._advance._cached._cache_size()
     jax.block_until_ready(fit(model, _with(pixels, pixels.values + 1), tolerance=1e-9, quantum=0.5))
-    assert ecm._fit_all._cached._cache_size() == before
+    assert ecm._advance._cached._cache_size() == before
 
 
 def test_a_warm_start_needs_few_steps_and_keeps_the_optimum(small):

@@ -26,7 +26,7 @@ def test_fit_lowers_for_every_platform(share, dtype):
 
     def run(arrays):
         pixels = eqx.combine(arrays, rest)
-        out = ecm._fit_all.__wrapped__(model, pixels, None, 1e-6, 0.3, 100)
+        out = ecm.fit(model, pixels, quantum=1.0, max_steps=100)
         return jax.tree.leaves(out)
 
     exported = jax.export.export(jax.jit(run), platforms=PLATFORMS)(arrays)

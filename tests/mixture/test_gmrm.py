@@ -106,10 +106,10 @@ def test_m_step_is_the_maximum_of_the_expected_log_likelihood(rng, share, gain):
     new = params
     tied, floor = jnp.asarray(False), jnp.asarray(1e-3)
     # Same sums about moved parameters: one E-step's responsibilities, maximised to the end.
-    from jaxmicro.mixture.maximise import advance
+    from jaxmicro.mixture.maximise import recentred
 
     for _ in range(30):
-        here = advance(
+        here = recentred(
             sums,
             new.means - params.means,
             new.gain[..., None] * new.trend[:, None]

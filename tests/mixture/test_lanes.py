@@ -15,7 +15,9 @@ from jaxmicro.mixture.trend import Trend
 def test_every_number_of_pixels_is_cut_into_equal_blocks(rng):
     squares = np.arange(16, 4201) ** 2
     cameras = [438 * 438, 523 * 523, 438 * 523, 727 * 1026, 3838 * 3710, 4096 * 4096]
-    for n in np.concatenate([squares, cameras, np.arange(1, 2000), rng.integers(1, 2**25, 100_000)]):
+    for n in np.concatenate(
+        [squares, cameras, np.arange(1, 2000), rng.integers(1, 2**25, 100_000)]
+    ):
         n_blocks, size = blocks_of(int(n))
         assert size % 64 == 0
         assert n <= n_blocks * size < n + 64 * n_blocks

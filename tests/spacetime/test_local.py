@@ -12,7 +12,9 @@ from jaxmicro.errors import UsageError
 from jaxmicro.mixture.criteria import criteria
 from jaxmicro.mixture.ecm import Result, fit
 from jaxmicro.mixture.gmrm import GMRM, Params
+from jaxmicro.mixture.lanes import Lane
 from jaxmicro.mixture.trend import Trend
+from jaxmicro.spacetime import local_loop
 from jaxmicro.spacetime.local import Local, fit_local, local_criteria
 from jaxmicro.spacetime.local_em import gathered_over_time, make_level
 from jaxmicro.spacetime.neighbourhood import correlate
@@ -305,18 +307,18 @@ def test_past_needs_a_causal_fit(pixels, start):
 
 
 def test_lowers_for_cuda_and_tpu(pixels, start):
-    from jaxmicro.spacetime.local_loop import fit_movie
-
-    cells = (cells_for(2.0, pixels.shape),)
-    names = ("decay", "pseudo_count", "interaction", "tolerance", "sd_floor")
-    numbers = {k: jnp.asarray(0.5, jnp.float32) for k in names}
-    numbers["widths"] = (jnp.asarray(2.0, jnp.float32),)
+    number = jnp.asarray(0.5, jnp.float32)
+    settings = local_loop.Settings(
+        (4 * number,), number, number, number, number, number,
+        (cells_for(2.0, pixels.shape),), False, True, 5,
+    )  # fmt: skip
     design = MODEL.design(pixels)
 
     def program(values, rows, cols, weight, first):
-        return fit_movie(
-            MODEL, values, rows, cols, design, weight, first, None, numbers, cells, False, True, 5
-        )[1]
+        movie = local_loop.Places(Lane(values, design, weight), rows, cols)
+        state = local_loop.begin(MODEL, movie, first, settings)
+        found, _ = local_loop.advance(MODEL, movie, state, None, settings, jnp.asarray(5))
+        return found.responsibilities
 
     args = (pixels.values, pixels.rows, pixels.cols, pixels.weight, start)
     lowered = jax.export.export(jax.jit(program), platforms=("cpu", "cuda", "tpu"))(*args)
