@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from rich.console import Console
 from rich.progress import (
@@ -16,6 +16,33 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+LINE_S = 10.0  # elsewhere than on a terminal, long work says a line this often
+
+
+class Advance:
+    """Says how far a stage has come: call it with the number of units that are done."""
+
+    def __init__(self, name: str, unit: str, console: Console | None, bar: Progress | None):
+        self._name, self._unit, self._console, self._bar = name, unit, console, bar
+        self._began = self._spoke = time.perf_counter()
+        self.done = 0
+
+    def __call__(self, count: int = 1) -> None:
+        self.done += count
+        if self._bar is not None:
+            rate = self.done / max(time.perf_counter() - self._began, 1e-9)
+            text = f"{rate:.3g} {self._unit}/s"
+            self._bar.update(self._bar.task_ids[0], completed=self.done, text=text)
+
+    def say(self, text: str) -> None:
+        """A sentence on work that has no units: beside the bar, or now and then a line."""
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], text=text)
+        elif self._console is not None and time.perf_counter() - self._spoke > LINE_S:
+            self._spoke = time.perf_counter()
+            seconds = self._spoke - self._began
+            self._console.print(f"{self._name:<10} {seconds:7.0f} s  {text}", highlight=False)
+
 
 class Stages:
     """Reports the stages of a run to a console (None: silently) and keeps their wall times."""
@@ -25,36 +52,30 @@ class Stages:
         self.seconds: dict[str, float] = {}
 
     @contextlib.contextmanager
-    def stage(
-        self, name: str, total: int | None = None, unit: str = "frames"
-    ) -> Iterator[Callable[[int], None]]:
-        """Time a stage; the yielded function says how many more units are done."""
+    def stage(self, name: str, total: int | None = None, unit: str = "frames") -> Iterator[Advance]:
+        """Time a stage; what is yielded says how far it has come."""
+        bar = self._bar(total)
+        if bar is not None:
+            bar.add_task(name, total=total, text="")
+        advance = Advance(name, unit, self._console, bar)
         began = time.perf_counter()
-        done = 0
-        bar = None
-        if self._console is not None and self._console.is_terminal:
-            bar = Progress(
-                TextColumn("{task.description:<10}"),
-                BarColumn(),
-                MofNCompleteColumn() if total else TimeElapsedColumn(),
-                TextColumn("{task.fields[rate]}"),
-                TimeRemainingColumn() if total else TextColumn(""),
-                console=self._console,
-                transient=True,
-            )
-            task = bar.add_task(name, total=total, rate="")
-
-        def advance(count: int = 1) -> None:
-            nonlocal done
-            done += count
-            if bar is not None:
-                rate = done / max(time.perf_counter() - began, 1e-9)
-                bar.update(task, completed=done, rate=f"{rate:.3g} {unit}/s")
-
         with bar if bar is not None else contextlib.nullcontext():
             yield advance
         seconds = time.perf_counter() - began
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
         if self._console is not None:
-            rate = f", {done / seconds:.3g} {unit}/s" if done else ""
+            rate = f", {advance.done / seconds:.3g} {unit}/s" if advance.done else ""
             self._console.print(f"{name:<10} {seconds:7.2f} s{rate}", highlight=False)
+
+    def _bar(self, total: int | None) -> Progress | None:
+        if self._console is None or not self._console.is_terminal:
+            return None
+        return Progress(
+            TextColumn("{task.description:<10}"),
+            BarColumn(),
+            MofNCompleteColumn() if total else TimeElapsedColumn(),
+            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn() if total else TextColumn(""),
+            console=self._console,
+            transient=True,
+        )
