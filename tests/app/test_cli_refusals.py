@@ -157,8 +157,8 @@ def test_a_full_disk_leaves_nothing(tmp_path):
 
 
 def test_an_interruption_leaves_nothing_and_keeps_the_old_folder(tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "old.txt").write_text("old")
+    with output.new_folder(tmp_path / "out") as folder:
+        (folder / "old.txt").write_text("old")
 
     def interrupt():
         with output.new_folder(tmp_path / "out", force=True) as folder:
@@ -171,4 +171,15 @@ def test_an_interruption_leaves_nothing_and_keeps_the_old_folder(tmp_path):
     assert (tmp_path / "out" / "old.txt").read_text() == "old"
     with output.new_folder(tmp_path / "out", force=True) as folder:
         pathlib.Path(folder / "new.txt").write_text("new")
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["new.txt"]
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"new.txt", "run.json"}
+
+
+def test_force_never_empties_a_folder_of_the_user(run, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("keep me")
+    args = ("phantom", "operando", "--n-frames", 3, "--size", 32, "--out", tmp_path / "out")
+    status, _, err = run(*args, "--force")
+    assert status == 2
+    assert "notes.txt" in err
+    assert err.count("\n") == 1
+    assert (tmp_path / "out" / "notes.txt").read_text() == "keep me"
