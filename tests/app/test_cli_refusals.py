@@ -127,7 +127,9 @@ COMMANDS = {
 @pytest.mark.parametrize("option", ["--mask", "--missing"])
 def test_a_sub_sample_is_never_sub_sampled(run, model, tmp_path, command, option):
     frames = _frames()
-    tifffile.imwrite(tmp_path / "mask.tif", (frames > 100).astype(np.uint8))
+    tifffile.imwrite(
+        tmp_path / "mask.tif", (frames > 100).astype(np.uint8), photometric="minisblack"
+    )
     value = tmp_path / "mask.tif" if option == "--mask" else 0
     args = COMMANDS[command](_saved(tmp_path, frames), model)
     status, _, err = run(*args, "--rate", 0.5, option, value, "--out", tmp_path / "out")
