@@ -1,18 +1,19 @@
 """Every model file that a run writes can be read back, whatever texts and settings are in it."""
 
 import dataclasses
+import pathlib
 
 import pydantic
 import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
+from jaxmicro.app import posterior as job
 from jaxmicro.app.enhance_spec import DictionaryTable, EnhanceVariant, LearningTable
 from jaxmicro.app.spec import Correction, LocalOptions, Posterior, Prior, Table, Variant, load
 from jaxmicro.dictionary.coupled import Recipe
 from jaxmicro.dictionary.learn import Learning
 from jaxmicro.errors import UsageError
-from jaxmicro.mixture.posterior import Priors, Sampler
 from jaxmicro.spacetime.local import Local
 from jaxmicro.spacetime.neighbourhood import Neighbourhood
 
@@ -135,8 +136,8 @@ def test_an_enhance_variant_comes_back_with_the_same_recipe(folder, tables):
         ),  # atoms, patches, [learning]
         (Local, LocalOptions, set()),
         (Neighbourhood, Correction, set()),
-        (Priors, Prior, set()),
-        (Sampler, Posterior, set()),
+        (job.Priors, Prior, set()),
+        (job.Sampler, Posterior, set()),
     ],
 )
 def test_every_setting_of_a_record_can_be_said_in_a_file(record, table, said_otherwise):
@@ -187,5 +188,17 @@ def test_a_number_that_is_none_is_refused(tmp_path, number):
         load(path, EnhanceVariant)
 
 
-def test_tables_are_all_checked():
-    assert Table.model_config["extra"] == "forbid"
+def _keys(schema):
+    for name, field in schema.model_fields.items():
+        yield name
+        for option in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(option, type) and issubclass(option, Table):
+                yield from _keys(option)
+
+
+def test_every_key_is_in_the_models_readme():
+    text = (pathlib.Path(__file__).resolve().parents[2] / "models" / "README.md").read_text("utf-8")
+    keys = {*_keys(Variant), *_keys(EnhanceVariant)}
+    assert {"time_scale", "early_stop", "walk_trend"} <= keys
+    tables = {name for name in keys if f"[{name}]" in text or f".{name}]" in text}
+    assert {name for name in keys - tables if f"`{name}`" not in text} == set()
