@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-import jax
 import numpy as np
 import pandas as pd
 
 from jaxmicro.app.progress import Stages
 from jaxmicro.app.spec import Variant
 from jaxmicro.data.movie import Movie
-from jaxmicro.data.sampling import Pixels, sample
-from jaxmicro.data.survey import survey
+from jaxmicro.data.sampling import Pixels
+from jaxmicro.growth.analyse import visit
 from jaxmicro.mixture.criteria import criteria
 from jaxmicro.mixture.ecm import Result, fit
 from jaxmicro.spacetime.local import fit_local, local_criteria
@@ -27,39 +26,43 @@ def compare(
     pattern: str = "random",
     seed: int = 0,
     stages: Stages | None = None,
-) -> pd.DataFrame:
-    """One row per variant, best BIC first.
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """One row per variant, best BIC first, and sentences for the user.
 
     `n_pixels` is the number of visited pixels, which is what the fit saw; `bic_above_best` in
     nats x 2. Local proportions are ranked by their pseudo-likelihood, in which each pixel is left
     out of its own proportions (Forbes and Peyrard 2003). A variant whose fit did not converge in
     every frame says so in `result`, and its criteria are those of the parameters it reached.
+
+    Raises:
+      UsageError, DataError: see `visit`.
     """
     stages = stages or Stages()
-    with stages.stage("sample", movie.n_frames) as advance:
-        survey(movie, max(v.mixture.classes for v in variants.values()))
-        pixels = sample(jax.random.key(seed), movie, rate, pattern, done=advance)
+    most = max(v.mixture.classes for v in variants.values())
+    visited = visit(
+        movie, rate=rate, pattern=pattern, seed=seed, n_classes=most, stage=stages.stage
+    )
     rows = []
     for name, variant in variants.items():
         with stages.stage(name) as advance:
-            rows.append(_row(name, variant, pixels))
+            rows.append(_row(name, variant, visited.pixels))
             advance(movie.n_frames)
     table = pd.DataFrame(rows).sort_values("bic", ignore_index=True)
     table.insert(
         list(table.columns).index("bic") + 1, "bic_above_best", table["bic"] - table["bic"].min()
     )
-    return table
+    return table, visited.notes
 
 
 def _row(name: str, variant: Variant, pixels: Pixels) -> dict[str, object]:
     began = time.perf_counter()
     model = variant.mixture.model()
-    options, neighbours = variant.fit, variant.neighbours
+    options, neighbours = variant.stopping, variant.neighbours
     if neighbours is None:
-        fitted = fit(model, pixels, tolerance=options.tolerance, max_steps=options.max_steps)
+        fitted = fit(model, pixels, **options)
         found = criteria(model, fitted.params, pixels)
     else:
-        local = fit_local(model, pixels, neighbours, max_steps=options.max_steps)
+        local = fit_local(model, pixels, neighbours, **options)
         fitted, found = local.fit, local_criteria(model, local, pixels)
     codes, counts = np.unique(np.asarray(fitted.result), return_counts=True)
     ended = " ".join(f"{n} {Result(int(c)).name}" for c, n in zip(codes, counts, strict=True))

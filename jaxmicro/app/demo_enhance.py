@@ -15,7 +15,7 @@ from jaxmicro.data.read import read_volume
 
 MODEL = EnhanceVariant(
     description="Coupled, small: one pass",
-    dictionary=DictionaryTable(patch_size=8, atoms=128, patches=20_000),
+    dictionary=DictionaryTable(patch_size=8, atoms=128, patches=20_000, upscale=2),
 )
 
 
@@ -28,7 +28,7 @@ def demo_enhance(folder: pathlib.Path, seed: int, size: int, stages: Stages) -> 
     train = open_training([str(folder / "phantom" / f"stem_{i}.tif") for i in (0, 1)], None)
     slices = open_slices(str(folder / "phantom" / "txm.tif"), None)
     truth = read_volume(folder / "phantom" / "truth.tif").slice(0)
-    recipe = MODEL.recipe(upscale=2)
+    recipe = MODEL.recipe()
     options: dict[str, Any] = {
         "psf_fwhm_nm": scene.psf_fwhm_nm,
         "train_fwhm_nm": scene.train_fwhm_nm,

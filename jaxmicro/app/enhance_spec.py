@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
 
+from jaxmicro.app import toml
 from jaxmicro.app.spec import Table
 from jaxmicro.dictionary.coupled import Recipe
 from jaxmicro.dictionary.learn import Learning
+from jaxmicro.errors import UsageError
 
 
 class DictionaryTable(Table):
@@ -35,6 +36,12 @@ class DictionaryTable(Table):
     contrast_scaling: Annotated[
         bool, Field(description="true (learn from patches of equal contrast) or false")
     ] = False
+    penalty: Annotated[
+        float | None, Field(gt=0, description="a number above 0; left out it follows the noise")
+    ] = None
+    upscale: Annotated[
+        int, Field(ge=1, le=8, description="result pixels per slice pixel, 1 to 8")
+    ] = 1
 
     @pydantic.model_validator(mode="after")
     def _levels_go_with_twins(self) -> DictionaryTable:
@@ -57,6 +64,12 @@ class LearningTable(Table):
     ] = 3e-3
     nonnegative: Annotated[bool, Field(description="true (codes at or above 0) or false")] = False
     ridge: Annotated[float, Field(ge=0, le=10, description="elastic net, 0 to 10")] = 0.0
+    tolerance: Annotated[
+        float, Field(gt=0, lt=1, description="relative gap of the codes, between 0 and 1")
+    ] = 1e-2
+    early_stop: Annotated[
+        float, Field(ge=0, lt=1, description="relative gain that still counts, 0 up to but not 1")
+    ] = 1e-4
 
 
 class EnhanceVariant(Table):
@@ -66,50 +79,37 @@ class EnhanceVariant(Table):
     dictionary: DictionaryTable = DictionaryTable()
     learning: LearningTable = LearningTable()
 
-    def recipe(
-        self,
-        *,
-        patch_size: int | None = None,
-        atoms: int | None = None,
-        upscale: int = 1,
-        penalty: float | None = None,
-    ) -> Recipe:
-        """The recipe, options of the command line taking precedence."""
-        table = self.dictionary
-        n_atoms = table.atoms if atoms is None else atoms
+    def with_options(self, **options: Any) -> EnhanceVariant:
+        """Options of the command line in place of what [dictionary] says; None is not given.
+
+        Raises:
+          UsageError: a value that a model file could not have either.
+        """
+        given = {name: value for name, value in options.items() if value is not None}
+        table = self.dictionary.model_dump(exclude_unset=True) | given
+        table = {name: None if value == "auto" else value for name, value in table.items()}
+        try:
+            dictionary = DictionaryTable.model_validate(table)
+        except pydantic.ValidationError as err:
+            name = str(err.errors()[0]["loc"][0])
+            allowed = DictionaryTable.model_fields[name].description
+            raise UsageError(
+                f"--{name.replace('_', '-')} {given[name]} is not allowed; use {allowed}"
+            ) from err
+        return self.model_copy(update={"dictionary": dictionary})
+
+    def recipe(self) -> Recipe:
+        """What `jaxmicro.dictionary` learns from."""
+        table = self.dictionary.model_dump(exclude={"atoms", "patches"})
+        n_atoms = self.dictionary.atoms
+        learning = Learning(n_atoms=n_atoms, **self.learning.model_dump())
         return Recipe(
-            variant=table.variant,
-            patch_size=table.patch_size if patch_size is None else patch_size,
-            n_atoms=n_atoms,
-            n_patches=table.patches,
-            upscale=upscale,
-            refine=table.refine,
-            refinements=table.refinements,
-            levels=table.levels,
-            contrast_scaling=table.contrast_scaling,
-            penalty=penalty,
-            learning=Learning(n_atoms=n_atoms, **self.learning.model_dump()),
+            n_atoms=n_atoms, n_patches=self.dictionary.patches, learning=learning, **table
         )
 
-    def to_toml(self, recipe: Recipe) -> str:
-        """The variant as run: the recipe's numbers, defaults written out."""
-        lines = [f'description = "{self.description}"', "", "[dictionary]"]
-        known = {
-            "variant": f'"{recipe.variant}"',
-            "patch_size": recipe.patch_size,
-            "atoms": recipe.n_atoms,
-            "patches": recipe.n_patches,
-            "refine": recipe.refine,
-            "refinements": recipe.refinements,
-            "contrast_scaling": str(recipe.contrast_scaling).lower(),
-        }
-        if recipe.variant == "coupled":
-            known["levels"] = recipe.levels
-        lines += [f"{name} = {value}" for name, value in known.items()]
-        lines += ["", "[learning]"]
-        values = dataclasses.asdict(recipe.learning)
-        for name in type(self.learning).model_fields:
-            value = values[name]
-            text = f'"{value}"' if isinstance(value, str) else str(value).lower()
-            lines.append(f"{name} = {text}")
-        return "\n".join(lines) + "\n"
+    def to_toml(self) -> str:
+        """The variant as a TOML file, defaults written out."""
+        tables = self.model_dump()
+        if self.dictionary.variant == "paper":
+            del tables["dictionary"]["levels"]  # not a key of that variant
+        return toml.text(tables)

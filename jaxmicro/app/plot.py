@@ -145,11 +145,9 @@ def histogram(run: Quantified, path: pathlib.Path, n_shown: int = 3) -> pathlib.
 
 def _detrended(run: Quantified, t: int) -> np.ndarray:
     pixels = run.pixels.frames(t, t + 1)
-    design = np.asarray(run.model.design(pixels)).reshape(
-        run.model.trend.n_terms, -1, pixels.values.shape[-1]
-    )[:, 0]
-    values = np.asarray(pixels.values)[0] - np.asarray(run.fit.params.trend[t]) @ design
-    weight = np.asarray(pixels.weight).reshape(-1, values.size)[0]
+    design = np.asarray(run.model.design(pixels))  # (terms, 1, n) or, of shared places, (terms, n)
+    trend = np.tensordot(np.asarray(run.fit.params.trend[t]), design, axes=1)
+    values, weight = np.ravel(pixels.values - trend), np.ravel(pixels.weight)
     return values[weight > 0]
 
 
@@ -222,8 +220,9 @@ def in_best_units(growth: Growth) -> tuple[np.ndarray, np.ndarray, str]:
 
 def parameters(run: Quantified, path: pathlib.Path) -> pathlib.Path:
     """Weights, means with sds, and trend coefficients over time."""
-    figure = new_figure(12.5, 3.9)
-    axes = figure.subplots(1, 3)
+    n_panels = 3 if run.model.trend.n_terms else 2
+    figure = new_figure(12.5 * n_panels / 3, 3.9)
+    axes = figure.subplots(1, n_panels)
     x = np.arange(run.pixels.n_frames) if run.movie.times_s is None else run.movie.times_s
     params = run.fit.params
     for k in range(run.model.n_classes):
@@ -236,7 +235,7 @@ def parameters(run: Quantified, path: pathlib.Path) -> pathlib.Path:
     for j, term in enumerate(run.model.trend.terms):
         axes[2].plot(x, np.asarray(params.trend[:, j]), color=COLOURS[j % len(COLOURS)], label=term)
     texts = ("class proportion", "class mean and sd (grey levels)", "trend (grey per unit)")
-    for ax, text in zip(axes, texts, strict=True):
+    for ax, text in zip(axes, texts, strict=False):  # without a trend there are two panels
         ax.set_xlabel("frame" if run.movie.times_s is None else "time (s)", **FONT)
         ax.set_ylabel(text, **FONT)
         ax.grid(alpha=0.3)

@@ -14,8 +14,9 @@ from jaxmicro.app.quantify import choose
 from jaxmicro.app.spec import Posterior as Table
 from jaxmicro.app.spec import Variant
 from jaxmicro.data.movie import Movie
-from jaxmicro.data.sampling import Pixels, sample
+from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import UsageError
+from jaxmicro.growth.analyse import visit
 from jaxmicro.growth.estimate import Growth
 from jaxmicro.growth.partition import Partition, partition
 from jaxmicro.mixture.ecm import Result, fit
@@ -56,26 +57,23 @@ def run(
       movie, variant, rate, pattern, seed, thickness_um, stages: as for `quantify`.
 
     Raises:
-      UsageError, DataError, NumericalError: see `sample`, `partition` and `posterior`.
+      UsageError, DataError, NumericalError: see `visit`, `partition` and `posterior`.
       KeyboardInterrupt: interrupted before a single draw was kept.
     """
     stages = stages or Stages()
-    if rate is not None and (movie.sampled is not None or movie.missing is not None):
-        raise UsageError(
-            f"--rate {rate:g} sub-samples a full movie, but this one is sub-sampled already "
-            "(--mask or --missing); leave one of them out"
-        )
     if variant is not None and variant.mixture.proportions == "local":
         raise UsageError(
             "proportions = 'local' has no posterior form; use proportions = 'global' (the frame's "
             "own weights, which for a movie walk from frame to frame)"
         )
-    notes = list(movie.warnings)
     table = variant.posterior if variant is not None and variant.posterior else Table()
     noise = _noise(table, movie)
     draw_key = jax.random.fold_in(jax.random.key(seed), 1)
-    with stages.stage("sample", movie.n_frames) as advance:
-        pixels = sample(jax.random.key(seed), movie, rate, pattern, done=advance)
+    n_classes = None if variant is None else variant.mixture.classes
+    visited = visit(
+        movie, rate=rate, pattern=pattern, seed=seed, n_classes=n_classes, stage=stages.stage
+    )
+    pixels, notes = visited.pixels, list(visited.notes)
     if variant is None:
         with stages.stage("choose"):
             variant, note = choose(pixels)
@@ -83,7 +81,7 @@ def run(
     model = variant.mixture.model()
     check(model, pixels)
     with stages.stage("fit"):
-        start = fit(model, pixels, tolerance=variant.fit.tolerance, max_steps=variant.fit.max_steps)
+        start = fit(model, pixels, **variant.stopping)
         start = jax.block_until_ready(start)
     rule = variant.foreground
     parts = partition(start.params, rule.rule, tuple(rule.ranks), rule.overlap)
@@ -136,6 +134,7 @@ def _sampler(table: Table) -> Sampler:
         draws=table.draws,
         warmup=table.warmup,
         target_accept=table.target_accept,
+        placement=table.placement,
         guide=table.guide,
         steps=table.steps,
         learning_rate=table.learning_rate,

@@ -14,9 +14,9 @@ from jaxmicro.app.progress import Stages
 from jaxmicro.app.spec import Variant
 from jaxmicro.data.movie import Box, Movie
 from jaxmicro.data.read import read_mask
-from jaxmicro.data.sampling import Pixels, sample
-from jaxmicro.data.survey import survey
-from jaxmicro.errors import NumericalError, UsageError
+from jaxmicro.data.sampling import Pixels
+from jaxmicro.errors import NumericalError
+from jaxmicro.growth.analyse import visit
 from jaxmicro.growth.estimate import Growth, estimate
 from jaxmicro.growth.partition import Partition, partition
 from jaxmicro.mixture.criteria import choose_classes
@@ -133,21 +133,15 @@ def quantify(
       baseline: subtract the first frame's area.
 
     Raises:
-      UsageError, DataError: see `sample`, `survey` and `partition`.
+      UsageError, DataError: see `visit` and `partition`.
       NumericalError: no frame could be fitted.
     """
     stages = stages or Stages()
-    if rate is not None and (movie.sampled is not None or movie.missing is not None):
-        raise UsageError(
-            f"--rate {rate:g} sub-samples a full movie, but this one is sub-sampled already "
-            "(--mask or --missing); leave one of them out"
-        )
-    notes = list(movie.warnings)
-    with stages.stage("check", movie.n_frames) as advance:
-        n_classes = None if variant is None else variant.mixture.classes
-        notes += survey(movie, n_classes, advance).warnings
-    with stages.stage("sample", movie.n_frames) as advance:
-        pixels = sample(jax.random.key(seed), movie, rate, pattern, done=advance)
+    n_classes = None if variant is None else variant.mixture.classes
+    visited = visit(
+        movie, rate=rate, pattern=pattern, seed=seed, n_classes=n_classes, stage=stages.stage
+    )
+    pixels, notes = visited.pixels, list(visited.notes)
     if variant is None:
         with stages.stage("choose"):
             variant, note = choose(pixels)
@@ -155,11 +149,11 @@ def quantify(
     model = variant.mixture.model()
     local = None
     with stages.stage("fit") as advance:
-        options, neighbours = variant.fit, variant.neighbours
+        options, neighbours = variant.stopping, variant.neighbours
         if neighbours is None:
-            fitted = fit(model, pixels, tolerance=options.tolerance, max_steps=options.max_steps)
+            fitted = fit(model, pixels, **options)
         else:
-            local = fit_local(model, pixels, neighbours, max_steps=options.max_steps)
+            local = fit_local(model, pixels, neighbours, **options)
             fitted = local.fit
             notes += _local_notes(local, pixels)
         fitted = jax.block_until_ready(fitted)

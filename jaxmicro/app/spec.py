@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
+from jaxmicro.app import toml
 from jaxmicro.errors import UsageError
 from jaxmicro.growth.partition import DEFAULT_OVERLAP, RULES
 from jaxmicro.mixture.gmrm import GMRM, SHAREABLE
@@ -18,9 +19,9 @@ from jaxmicro.spacetime.neighbourhood import Neighbourhood
 
 
 class Table(BaseModel):
-    """A table of a TOML file: unknown keys and wrong types are refused."""
+    """A table of a TOML file: unknown keys, wrong types, NaN and infinity are refused."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
@@ -55,8 +56,8 @@ class FitOptions(Table):
     """[fit]: when to stop."""
 
     tolerance: Annotated[
-        float, Field(gt=0, le=0.1, description="nats per pixel, above 0 and at most 0.1")
-    ] = 1e-6
+        float | None, Field(gt=0, le=0.1, description="nats per pixel, above 0 and at most 0.1")
+    ] = None
     max_steps: Annotated[
         int, Field(ge=5, le=100_000, description="a whole number from 5 to 100000")
     ] = 500
@@ -92,9 +93,12 @@ class Correction(Table):
     causal: Annotated[bool, Field(description="true (past and present frames only) or false")] = (
         True
     )
+    time_scale: Annotated[
+        float, Field(ge=0.1, le=1000, description="pixels from one frame to the next, 0.1 to 1000")
+    ] = 1.0
 
     def neighbourhood(self) -> Neighbourhood:
-        return Neighbourhood(radius=self.radius, metric=self.metric, causal=self.causal)
+        return Neighbourhood(**self.model_dump(exclude={"threshold"}))
 
 
 class LocalOptions(Table):
@@ -134,6 +138,10 @@ class Prior(Table):
     log_odds: Annotated[Pair, Field(description="[location, scale]")] = [-1.0, 2.5]
     walk_weights: Annotated[Pair, Field(description="[median, sd of the log]")] = [0.1, 1.0]
     walk_trend: Annotated[Pair, Field(description="[median, sd of the log]")] = [0.02, 1.0]
+    reference: Annotated[
+        int | None,
+        Field(ge=0, description="a class rank, 0 the darkest, that log odds are against"),
+    ] = None
 
 
 class Posterior(Table):
@@ -158,6 +166,10 @@ class Posterior(Table):
     draws: Annotated[int, Field(ge=50, description="a whole number from 50")] = 1000
     warmup: Annotated[int, Field(ge=50, description="a whole number from 50")] = 300
     target_accept: Annotated[float, Field(ge=0.5, lt=1, description="0.5 up to but not 1")] = 0.8
+    placement: Annotated[
+        Literal["auto", "threads", "vectorized", "parallel"],
+        Field(description="'auto', 'threads', 'vectorized' or 'parallel'"),
+    ] = "auto"
     guide: Annotated[
         Literal["multivariate", "diagonal", "lowrank"],
         Field(description="'multivariate', 'diagonal' or 'lowrank'"),
@@ -209,36 +221,17 @@ class Variant(Table):
             return None
         return (self.local or LocalOptions()).settings()
 
+    @property
+    def stopping(self) -> dict[str, Any]:
+        """Options of `fit` and `fit_local`; a tolerance left out is 1e-6 or, for local, 1e-5."""
+        usual = {"global": 1e-6, "local": 1e-5}[self.mixture.proportions]
+        given = self.fit.tolerance
+        tolerance = usual if given is None else given
+        return {"tolerance": tolerance, "max_steps": self.fit.max_steps}
+
     def to_toml(self) -> str:
         """The variant as a TOML file, defaults written out."""
-        out = [f'description = "{self.description}"'] if self.description else []
-        for name in type(self).model_fields:
-            table = getattr(self, name)
-            if isinstance(table, Table):
-                out += _toml_table(name, table)
-        return "\n".join(out).lstrip("\n") + "\n"
-
-
-def _toml_table(name: str, table: Table) -> list[str]:
-    """A table and those within it; keys without a value are left out, as in any file."""
-    out, inner = ["", f"[{name}]"], []
-    for key in type(table).model_fields:
-        value = getattr(table, key)
-        if isinstance(value, Table):
-            inner += _toml_table(f"{name}.{key}", value)
-        elif value is not None:
-            out.append(f"{key} = {_toml_value(value)}")
-    return out + inner
-
-
-def _toml_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    if isinstance(value, list):
-        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
-    return repr(value)
+        return toml.text(self.model_dump())
 
 
 Schema = TypeVar("Schema", bound=Table)

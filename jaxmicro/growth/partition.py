@@ -20,6 +20,10 @@ DEFAULT_OVERLAP = 0.1
 _RISE = 0.25  # a growing class starts below this share of its peak
 
 
+class NothingGrows(UsageError):
+    """Rule "grows" does not suit this movie."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Partition:
     """Which classes are foreground, and why, in words for the report."""
@@ -42,7 +46,7 @@ def partition(
     """Split the classes of a fitted movie.
 
     Args:
-      params: batch axes (frames,) or (frames, replicates); class distributions are pooled.
+      params: batch axis (frames,); class distributions are pooled over the frames.
       rule: "brightest" or "darkest": that one class. "ranks": the given ranks, 0 the darkest,
         negative from the brightest. "merge": neighbouring components are merged while their
         Bhattacharyya coefficient exceeds `overlap` (Hennig 2010, Adv. Data Anal. Classif. 4:3);
@@ -50,9 +54,16 @@ def partition(
         starts below a quarter of its peak. "auto": "grows", or "merge" where nothing grows.
 
     Raises:
-      UsageError: unknown rule, rank outside the classes, everything or nothing foreground.
+      UsageError: unknown rule, rank outside the classes, everything or nothing foreground, or
+        parameters of several replicates, whose answers must not depend on one another.
+      NothingGrows: rule "grows" where no class does.
     """
     k = params.means.shape[-1]
+    if params.means.ndim != 2:
+        raise UsageError(
+            f"class means of shape {params.means.shape} are of several replicates; partition each "
+            "replicate on its own, with parameters of shape (frames, classes)"
+        )
     if rule not in RULES:
         raise UsageError(f"foreground rule {rule!r} is not known; use one of {', '.join(RULES)}")
     if rule == "ranks":
@@ -68,7 +79,7 @@ def partition(
         if rising:
             return Partition(rising, k, "the classes whose share of the frame grows from near 0")
         if rule == "grows":
-            raise UsageError(
+            raise NothingGrows(
                 "foreground rule 'grows': no class starts near 0 and then grows; "
                 "use 'brightest', 'darkest' or 'ranks'"
             )
@@ -110,14 +121,13 @@ def bhattacharyya(mean_a: float, sd_a: float, mean_b: float, sd_b: float) -> flo
 def _pooled(
     params: Params,
 ) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"], Float[np.ndarray, " K"]]:
-    """Class weights, means and sds pooled over the batch; medians shrug off a bad frame."""
-    k = params.means.shape[-1]
-    flat = [np.asarray(a, float).reshape(-1, k) for a in (params.weights, params.means, params.sds)]
-    return np.nanmean(flat[0], axis=0), np.nanmedian(flat[1], axis=0), np.nanmedian(flat[2], axis=0)
+    """Class weights, means and sds pooled over the frames; medians shrug off a bad frame."""
+    weights, means, sds = (np.asarray(a, float) for a in (params.weights, params.means, params.sds))
+    return np.nanmean(weights, axis=0), np.nanmedian(means, axis=0), np.nanmedian(sds, axis=0)
 
 
-def _rising(weights: Float[np.ndarray, "frames *replicates K"]) -> tuple[int, ...]:
-    share = np.nanmean(weights.reshape(weights.shape[0], -1, weights.shape[-1]), axis=1)
+def _rising(share: Float[np.ndarray, "frames K"]) -> tuple[int, ...]:
+    share = share[np.isfinite(share).all(axis=1)]  # frames that could not be fitted say nothing
     if share.shape[0] < 3:
         return ()
     # Ends are means over a few frames, so that one noisy frame decides nothing.

@@ -13,9 +13,9 @@ from jaxtyping import Float
 from jaxmicro.data.movie import Movie
 from jaxmicro.data.sampling import Pixels, sample
 from jaxmicro.growth.estimate import estimate
-from jaxmicro.growth.partition import partition
+from jaxmicro.growth.partition import NothingGrows, partition
 from jaxmicro.mixture.ecm import fit
-from jaxmicro.mixture.gmrm import GMRM
+from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.spacetime.correct import vote
 from jaxmicro.spacetime.neighbourhood import Neighbourhood
 
@@ -38,10 +38,14 @@ class Pipeline:
     def areas_px(
         self, pixels: Pixels
     ) -> tuple[Float[np.ndarray, "*batch"], Float[np.ndarray, "*batch"]]:
-        """Foreground area of each frame (and replicate) in pixels, and the `Result` codes."""
+        """Foreground area of each frame (and replicate) in pixels, and the `Result` codes.
+
+        No replicate depends on another. An area is NaN where the frame could not be fitted, or
+        where the rule is "grows" and nothing grows in the replicate.
+        """
         fitted = fit(self.model, pixels)
-        parts = partition(fitted.params, self.rule, self.ranks)
-        labels = parts.is_foreground(np.asarray(self.model.classify(fitted.params, pixels)))
+        classes = np.asarray(self.model.classify(fitted.params, pixels))
+        labels, known = self._labels(fitted.params, classes)
         if self.neighbourhood is not None:
             voted = vote(
                 jnp.asarray(labels),
@@ -53,8 +57,29 @@ class Pipeline:
                 self.threshold,
             )
             labels = np.asarray(voted.labels)
-        area = estimate(labels, pixels).area_px
+        area = np.where(known, estimate(labels, pixels).area_px, np.nan)
         return area, np.asarray(fitted.result, float)
+
+    def _labels(self, params: Params, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(frames, replicates, n) foreground, and (frames, replicates) whether it is known."""
+        if classes.ndim == 2:
+            return self._labels_of_one(params, classes)
+        each = [
+            self._labels_of_one(jax.tree.map(lambda a, b=b: a[:, b], params), classes[:, b])
+            for b in range(classes.shape[1])
+        ]
+        labels, known = zip(*each, strict=True)
+        return np.stack(labels, axis=1), np.stack(known, axis=1)
+
+    def _labels_of_one(self, params: Params, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        known = np.isfinite(np.asarray(params.means)).all(axis=-1)
+        try:
+            if known.any():
+                parts = partition(params, self.rule, self.ranks)
+                return parts.is_foreground(classes), known
+        except NothingGrows:
+            known = np.zeros_like(known)
+        return np.zeros(classes.shape, bool), known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +105,8 @@ class RateStudy:
 
     @property
     def failed(self) -> float:
-        """Share of fits that did not end converged."""
-        return float(np.mean(self.results != 0))
+        """Share of fits that did not end converged or gave no area."""
+        return float(np.mean((self.results != 0) | np.isnan(self.areas)))
 
 
 def study_rate(

@@ -126,7 +126,7 @@ def _arguments(scene, tmp_path, **changes):
         ({"psf_fwhm": "60"}, 2, "--psf-fwhm '60'"),
         ({"atoms": 2100}, 1, "fewer than 2100 atoms"),
         ({"atoms": 4000}, 2, "levels 3 with 4000 atoms"),
-        ({"patch_size": 200}, 1, "patch"),
+        ({"patch_size": 200}, 2, "--patch-size 200 is not allowed"),
         ({"reference": "nowhere.tif"}, 1, "nowhere.tif"),
         ({"apply": "nowhere.tif"}, 1, "nowhere.tif"),
     ],
@@ -159,6 +159,8 @@ def test_missing_sizes_constant_images_and_foreign_dictionaries(run, scene, done
         ([done[0] / "learning.npz"], 1, "kind"),
         ([done[0] / "dictionary.npz", "--patch-size", "9"], 2, "--patch-size 9 contradicts"),
         ([done[0] / "dictionary.npz", "--atoms", "64"], 2, "--atoms"),
+        ([done[0] / "dictionary.npz", "--penalty", "auto"], 2, "--penalty"),
+        ([done[0] / "dictionary.npz", "--upscale", "1"], 2, "--upscale"),
     ):
         found, _, err = run("enhance", *only, *extra)
         assert (found, words in err) == (status, True), err

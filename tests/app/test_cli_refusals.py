@@ -116,6 +116,46 @@ def test_wrong_options_are_named_with_status_2(run, tmp_path, options, says):
     assert not (tmp_path / "out").exists()
 
 
+COMMANDS = {
+    "quantify": lambda movie, model: ("quantify", movie, "--model", model),
+    "posterior": lambda movie, model: ("posterior", movie, "--model", model),
+    "compare": lambda movie, model: ("compare", movie, model),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("option", ["--mask", "--missing"])
+def test_a_sub_sample_is_never_sub_sampled(run, model, tmp_path, command, option):
+    frames = _frames()
+    tifffile.imwrite(
+        tmp_path / "mask.tif", (frames > 100).astype(np.uint8), photometric="minisblack"
+    )
+    value = tmp_path / "mask.tif" if option == "--mask" else 0
+    args = COMMANDS[command](_saved(tmp_path, frames), model)
+    status, _, err = run(*args, "--rate", 0.5, option, value, "--out", tmp_path / "out")
+    assert status == 2
+    assert "--rate 0.5 sub-samples a full movie, but this one is sub-sampled already" in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (_constant, "frame 2 of movie is constant"),
+        (_saturated, "frame 1 of movie is saturated everywhere"),
+        (_two_values, "2 distinct grey values, too few for 4 classes"),
+    ],
+)
+def test_every_command_surveys_the_movie(run, model, tmp_path, command, make, says):
+    args = COMMANDS[command](make(tmp_path), model)
+    status, _, err = run(*args, "--out", tmp_path / "out")
+    assert status == 1
+    assert says in err
+    assert err.count("\n") == 1
+
+
 def test_a_mask_of_another_shape(run, tmp_path):
     tifffile.imwrite(tmp_path / "mask.tif", np.ones((5, 5), np.uint8))
     movie = _saved(tmp_path, _frames())
@@ -157,8 +197,8 @@ def test_a_full_disk_leaves_nothing(tmp_path):
 
 
 def test_an_interruption_leaves_nothing_and_keeps_the_old_folder(tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "old.txt").write_text("old")
+    with output.new_folder(tmp_path / "out") as folder:
+        (folder / "old.txt").write_text("old")
 
     def interrupt():
         with output.new_folder(tmp_path / "out", force=True) as folder:
@@ -171,4 +211,15 @@ def test_an_interruption_leaves_nothing_and_keeps_the_old_folder(tmp_path):
     assert (tmp_path / "out" / "old.txt").read_text() == "old"
     with output.new_folder(tmp_path / "out", force=True) as folder:
         pathlib.Path(folder / "new.txt").write_text("new")
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["new.txt"]
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"new.txt", "run.json"}
+
+
+def test_force_never_empties_a_folder_of_the_user(run, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("keep me")
+    args = ("phantom", "operando", "--n-frames", 3, "--size", 32, "--out", tmp_path / "out")
+    status, _, err = run(*args, "--force")
+    assert status == 2
+    assert "notes.txt" in err
+    assert err.count("\n") == 1
+    assert (tmp_path / "out" / "notes.txt").read_text() == "keep me"

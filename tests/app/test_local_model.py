@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from jaxmicro.app.compare import compare
 from jaxmicro.app.files import write_labels
 from jaxmicro.app.quantify import quantify
 from jaxmicro.app.spec import Variant, load
@@ -66,6 +67,44 @@ def test_dense_labels_hold_an_estimate_and_its_entropy(run, tmp_path):
     seen = np.zeros(labels.shape, bool)
     seen[at] = True
     assert entropy[seen].mean() < entropy[~seen].mean()
+
+
+@pytest.fixture(scope="module")
+def at(variant):
+    """Growth and steps of the same movie with `[fit]` as given, by quantify and by compare."""
+    movie = operando(4, shape=(4, 64, 64)).movie
+
+    def call(**options):
+        changed = Variant.model_validate(variant.model_dump() | {"fit": options})
+        found = quantify(movie, changed, rate=0.3)
+        table, _ = compare(movie, {"local": changed}, rate=0.3)
+        steps = int(np.max(found.fit.steps))
+        assert table["steps"][0] == steps
+        assert table["log_likelihood"][0] == pytest.approx(
+            float(np.sum(found.fit.log_likelihood)),
+            rel=1e-6,  # float32 sums of 4 frames
+        )
+        return found, steps
+
+    return call
+
+
+def test_tolerance_left_out_is_1e_5_for_local_proportions(at):
+    left_out, usual = at()[0], at(tolerance=1e-5)[0]
+    np.testing.assert_array_equal(left_out.growth.area_px, usual.growth.area_px)
+    np.testing.assert_array_equal(left_out.fit.params.means, usual.fit.params.means)
+
+
+def test_a_given_tolerance_decides_where_a_local_fit_stops(at):
+    (loose, few), (_, some), (tight, many) = at(tolerance=1e-2), at(), at(tolerance=1e-7)
+    assert few < some < many
+    assert np.all(np.asarray(tight.fit.optimum_gap) <= 1e-7)
+    assert np.all(np.asarray(loose.fit.optimum_gap) > 1e-5)
+
+
+def test_tolerance_left_out_is_1e_6_for_global_proportions():
+    usual = {"tolerance": 1e-6, "max_steps": 500}
+    assert Variant.model_validate({"mixture": {"classes": 2}}).stopping == usual
 
 
 def test_local_table_needs_local_proportions():

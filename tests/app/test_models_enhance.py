@@ -19,10 +19,10 @@ FILES = [p for p in sorted(FOLDER.glob("*.toml")) if "[dictionary]" in p.read_te
 def test_variant_learns_and_runs_and_writes_itself_back(path, tmp_path):
     variant = load(path, EnhanceVariant)
     assert variant.description
-    recipe = variant.recipe(patch_size=6, atoms=32)
-    (tmp_path / "m.toml").write_text(variant.to_toml(recipe))
-    again = load(tmp_path / "m.toml", EnhanceVariant).recipe()
-    assert again == recipe
+    variant = variant.with_options(patch_size=6, atoms=32)
+    recipe = variant.recipe()
+    (tmp_path / "m.toml").write_text(variant.to_toml(), encoding="utf-8")
+    assert load(tmp_path / "m.toml", EnhanceVariant).recipe() == recipe
     small = dataclasses.replace(recipe, n_patches=1500, refine=min(recipe.refine, 6))
     scene = stem_txm(6, shape=(96, 96), n_stem=1)
     blur = {"psf_fwhm_nm": 60.0, "train_fwhm_nm": 15.0}

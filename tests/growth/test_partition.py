@@ -1,5 +1,6 @@
 """Foreground rules on class distributions whose answer is known."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -76,3 +77,16 @@ def test_overlapping_components_are_merged_and_far_ones_are_not():
 def test_wrong_rules_are_refused(rule, ranks, says):
     with pytest.raises(UsageError, match=says):
         partition(FLAT, rule, ranks)
+
+
+def test_replicates_are_not_pooled():
+    both = jax.tree.map(lambda a: jnp.stack([a, a], axis=1), FLAT)
+    with pytest.raises(UsageError, match=r"shape \(4, 2, 3\) are of several replicates"):
+        partition(both)
+
+
+def test_a_frame_that_could_not_be_fitted_does_not_hide_what_grows():
+    rise = np.linspace(0, 1, 10)[:, None]
+    weights = np.concatenate([0.9 - 0.5 * rise, 0.1 + 0 * rise, 0.5 * rise], axis=1)
+    weights[[0, 6]] = np.nan
+    assert partition(params(weights, [20, 60, 100], [8] * 3), "grows").foreground == (2,)

@@ -16,7 +16,7 @@ from jaxmicro.data.movie import Movie
 from jaxmicro.errors import JaxmicroError, UsageError
 
 Out = Annotated[pathlib.Path, typer.Option("--out", help="Folder to write; whole or absent.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace a folder that has content.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace a folder that a former run wrote.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
 Source = Annotated[str, typer.Argument(help="File, folder or glob of images, or FILE::PATH.")]
 Rate = Annotated[

@@ -56,17 +56,19 @@ def compare(
     terminal = console()
     stages = Stages(terminal)
     opened = open_movie(movie, crop, exclude, frames, mask, missing, None, None)
-    table = job.compare(opened, variants, rate=rate, pattern=pattern, seed=seed, stages=stages)
+    table, notes = job.compare(
+        opened, variants, rate=rate, pattern=pattern, seed=seed, stages=stages
+    )
     with output.new_folder(out, force) as folder:
         table.to_csv(folder / "comparison.csv", index=False, float_format="%.10g")
-        record = output.run_record(
-            command_line(), seed=seed, inputs={movie: sha256(movie)}, seconds=stages.seconds
-        )
+        inputs = {movie: sha256(movie)} | ({} if mask is None else {mask: sha256(mask)})
+        record = output.run_record(command_line(), seed=seed, inputs=inputs, seconds=stages.seconds)
         output.write_json(folder / "run.json", record)
         report.write_page(
             folder / "report.html",
             f"Models for {opened.name}",
             [("Best BIC first", report.table(list(table.columns), table.values.tolist()))],
+            notes,
         )
     grid = Table(box=None, pad_edge=False)
     shown = ("model", "n_parameters", "log_likelihood", "aic", "bic", "bic_above_best", "icl")
@@ -79,5 +81,7 @@ def compare(
             *(f"{row[n]:.1f}" for n in shown[2:]),
             row["result"],
         )
+    for note in notes:
+        terminal.print(f"note: {note}")
     terminal.print(grid)
     terminal.print(f"wrote {out}; n is the {table['n_pixels'][0]} visited pixels")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -42,10 +42,12 @@ def enhance(
     ] = None,
     patch_size: Annotated[int | None, typer.Option(help="Pixels of a slice a patch side.")] = None,
     atoms: Annotated[int | None, typer.Option(help="Atoms in the dictionary.")] = None,
-    penalty: Annotated[str, typer.Option(help="auto (from the noise) or a number above 0.")] = (
-        "auto"
-    ),
-    upscale: Annotated[int, typer.Option(min=1, max=8, help="Result pixels per slice pixel.")] = 1,
+    penalty: Annotated[
+        str | None, typer.Option(help="auto (from the noise) or a number above 0.")
+    ] = None,
+    upscale: Annotated[
+        int | None, typer.Option(min=1, max=8, help="Result pixels per slice pixel.")
+    ] = None,
     stride: Annotated[int, typer.Option(min=1, help="Step between patches, in pixels.")] = 1,
     model: Annotated[pathlib.Path | None, typer.Option(help="Model file (TOML).")] = None,
     reference: Annotated[
@@ -82,7 +84,9 @@ def enhance(
     if dictionary is not None:
         _only_with_train(locals())
     variant = spec.load(model, EnhanceVariant) if model is not None else EnhanceVariant()
-    level = _penalty(penalty)
+    variant = variant.with_options(
+        patch_size=patch_size, atoms=atoms, upscale=upscale, penalty=_penalty(penalty)
+    )
     lengths = {
         name: options.length_nm(text, option)
         for name, text, option in (
@@ -114,7 +118,7 @@ def enhance(
                 f"{taught.patch_size} pixels; leave the option out"
             )
     else:
-        recipe = variant.recipe(patch_size=patch_size, atoms=atoms, upscale=upscale, penalty=level)
+        recipe = variant.recipe()
         taught, learned, notes = job.learn_from(
             training, sets[0], recipe, **build, mask=good, seed=seed, stages=stages,
             start=None if resume is None else load_learning(resume),
@@ -133,7 +137,7 @@ def enhance(
         save_dictionary(folder / "dictionary.npz", taught)
         if learned is not None and recipe is not None:
             save_learning(folder / "learning.npz", learned)
-            (folder / "model.toml").write_text(variant.to_toml(recipe), encoding="utf-8")
+            (folder / "model.toml").write_text(variant.to_toml(), encoding="utf-8")
         sources = [*apply, *(train or ()), *(reference or ()), *([mask] if mask else [])]
         inputs = {source: sha256(source) for source in sources}
         if dictionary is not None:
@@ -156,13 +160,13 @@ def _only_with_train(given: dict[str, Any]) -> None:
         "psf_fwhm": "--psf-fwhm",
         "train_fwhm": "--train-fwhm",
         "atoms": "--atoms",
+        "penalty": "--penalty",
+        "upscale": "--upscale",
         "model": "--model",
         "resume": "--resume",
     }
     named = [option for name, option in plain.items() if given[name] is not None]
     named += ["--invert"] if given["invert"] else []
-    named += ["--penalty"] if given["penalty"] != "auto" else []
-    named += ["--upscale"] if given["upscale"] != 1 else []
     if named:
         raise UsageError(
             f"{', '.join(named)}: settled when the dictionary was learned; "
@@ -170,9 +174,9 @@ def _only_with_train(given: dict[str, Any]) -> None:
         )
 
 
-def _penalty(text: str) -> float | None:
-    if text.strip().lower() == "auto":
-        return None
+def _penalty(text: str | None) -> float | Literal["auto"] | None:
+    if text is None or text.strip().lower() == "auto":
+        return None if text is None else "auto"
     try:
         value = float(text)
     except ValueError:

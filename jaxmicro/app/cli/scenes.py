@@ -86,6 +86,7 @@ def demo(
     from jaxmicro.app.progress import Stages
 
     began = time.perf_counter()
+    output.check_target(out, force)
     terminal = console()
     with output.new_folder(out, force) as folder:
         table = job.demo(folder, seed, (n_frames, size, size), Stages(terminal))

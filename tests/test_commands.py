@@ -1,0 +1,418 @@
+"""Every model file through its own commands: what is written opens, and model.toml repeats it.
+
+The cases are data: over the whole set every option of every command is used at least once, which
+a test checks against the commands themselves. Movies are 5 frames of 37 x 52 with 962 visited
+pixels each wherever the option under test allows it, so that the cases share compiled programs.
+"""
+
+import base64
+import html.parser
+import io
+import json
+import pathlib
+import re
+import shlex
+import tomllib
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+import typer
+import xarray as xr
+from PIL import Image as Picture
+from typer.testing import CliRunner
+
+from jaxmicro.app import output, spec
+from jaxmicro.app.cli import app
+from jaxmicro.app.enhance_report import write_sections
+from jaxmicro.app.enhance_spec import EnhanceVariant
+from jaxmicro.app.phantoms import write_operando
+from jaxmicro.data.phantom import operando
+from jaxmicro.data.phantom_stem_txm import stem_txm
+
+MODELS = pathlib.Path(__file__).resolve().parent.parent / "models"
+HALF = "--rate 0.5"  # 962 of 1924 pixels
+slow = pytest.mark.slow
+
+# Per mixture model: the movie and the options; compare and posterior take those they have.
+MOVIE_CASES = {
+    "plain_k3": f"movie.npy {HALF} --pixel-size '28.2 nm' --frame-interval '0.6 s' --seed 3",
+    "linear_k3": "movie.tif --mask mask.tif",
+    "linear_k4": "sparse.npy --missing 0",
+    "quadratic_k3": f"movie.tif {HALF} --pattern stratified --baseline first",
+    "quadratic_k4": f"large.tif {HALF} --crop 1:38,2:54 --frames 1:6",
+    "shared_k4": "movie.tif --rate 0.50261 --exclude 0:2,0:4 --exclude 36:37,50:52",
+    "shared_k3_grows": f"movie.tif {HALF} --pattern lines --thickness '0.5 um'",
+    "local_k4": f"movie.tif {HALF} --pattern random --dense",
+    "local_k4_causal": f"movie.tif {HALF}",
+    "local_k3_grows": f"movie.tif {HALF} --pattern lines",
+}
+POSTERIOR = {
+    "plain_k3": "method = 'laplace'",
+    "linear_k3": "method = 'laplace'\nlikelihood = 'student-t'",
+    "linear_k4": "method = 'svi'\nsteps = 20\nsubsample = 100",
+    "quadratic_k3": "method = 'nuts'\nwarmup = 50\ntarget_accept = 0.9",
+    "quadratic_k4": "method = 'laplace'\nlikelihood = 'poisson-gaussian'\ngain = 2.0",
+    "shared_k4": "method = 'laplace'\nlog_likelihood_every = 10\n[posterior.priors]\nreference = 1",
+    "shared_k3_grows": "method = 'nuts'\nwarmup = 50\nplacement = 'vectorized'",
+}
+# A trend without terms stops the posterior before it draws; see the reshapes of its design.
+TRENDLESS = pytest.mark.xfail(raises=ValueError, strict=True, reason="a design without columns")
+POSTERIOR_MARKS = {name: [slow] for name in POSTERIOR} | {"shared_k4": [], "plain_k3": [TRENDLESS]}
+NO_POSTERIOR = (
+    "jaxmicro: proportions = 'local' has no posterior form; use proportions = 'global' (the "
+    "frame's own weights, which for a movie walk from frame to frame)\n"
+)
+
+LENGTHS = "--psf-fwhm '60 nm' --train-fwhm '15 nm'"
+ENHANCE_CASES = {
+    "enhance_coupled": f"--train stem_0.tif --apply txm.tif {LENGTHS} --patch-size 6 --atoms 32 "
+    "--upscale 2 --reference truth_0.tif --reference truth_1.tif --stride 2 --no-evidence --seed 4",
+    "enhance_paper": "--train bare.tif --train-pixel-size '15 nm' --apply slice.tif --atoms 32 "
+    "--apply-pixel-size '30 nm' --mask good.tif --patch-size 6 --evidence",
+    "enhance_nonnegative": f"--train stem_0.tif --apply slice.tif --apply-pixel-size '30 nm' "
+    f"{LENGTHS} --penalty 1.7 --patch-size 6 --atoms 32 --stride 3 --invert --no-evidence",
+    "enhance_optax": f"--train stem_0.tif --apply slice.tif --apply-pixel-size '30 nm' "
+    f"{LENGTHS} --penalty auto --patch-size 6 --atoms 32 --stride 3 --no-evidence",
+    "enhance_refined": f"--train stem_0.tif --apply slice.tif --apply-pixel-size '30 nm' "
+    f"{LENGTHS} --patch-size 6 --atoms 32 --stride 3 --no-evidence",
+}
+RESUMED = ENHANCE_CASES["enhance_optax"] + " --resume learning.npz"
+REUSED = "--dictionary dictionary.npz --apply slice.tif --apply-pixel-size '30 nm' --no-evidence"
+SCENES = {
+    "phantom operando": "--seed 2 --n-frames 3 --size 40 --scene rods",
+    "phantom stem-txm": "--seed 2 --size 64 --n-slices 2 --noise 0.1",
+    "demo": "--seed 2 --n-frames 5 --size 96",
+}
+ALWAYS = {"--out", "--force", "--model"}  # every case here gives them, where the command has them
+
+
+def _options(command):
+    """Names of the options of a command, flags by the name that switches them on."""
+    group = typer.main.get_command(app)
+    for part in command.split():
+        group = group.commands[part]
+    return {p.opts[0] for p in group.params if p.param_type_name == "option"}
+
+
+def _pairs(text):
+    """`--a 1 --b` as [["--a", "1"], ["--b"]]."""
+    out = []
+    for word in shlex.split(text):
+        if word.startswith("--"):
+            out.append([word])
+        else:
+            out[-1].append(word)
+    return out
+
+
+def _of(command, text):
+    """The words of those options that the command has."""
+    known = _options(command)
+    return [w for pair in _pairs(text) for w in pair if pair[0].replace("--no-", "--") in known]
+
+
+USED = {
+    **{c: MOVIE_CASES.values() for c in ("quantify", "compare")},
+    "posterior": [MOVIE_CASES[name] for name in POSTERIOR],
+    "enhance": [*ENHANCE_CASES.values(), RESUMED, REUSED],
+    **{command: [text] for command, text in SCENES.items()},
+    "info": [],
+}
+
+
+def test_every_model_file_has_its_cases():
+    kinds = {p.stem: tomllib.loads(p.read_text("utf-8")) for p in MODELS.glob("*.toml")}
+    assert {n for n, tables in kinds.items() if "mixture" in tables} == set(MOVIE_CASES)
+    assert {n for n, tables in kinds.items() if "dictionary" in tables} == set(ENHANCE_CASES)
+    local = {n for n in MOVIE_CASES if kinds[n]["mixture"].get("proportions") == "local"}
+    assert set(MOVIE_CASES) - set(POSTERIOR) == local
+
+
+def test_every_option_of_every_command_is_used_by_a_case():
+    group = typer.main.get_command(app)
+    commands = {n for n, c in group.commands.items() if not hasattr(c, "commands")}
+    phantoms = {f"phantom {n}" for n in group.commands["phantom"].commands}
+    assert commands | phantoms == set(USED)
+    for command, cases in USED.items():
+        words = [text.partition("--")[1] + text.partition("--")[2] for text in cases]
+        used = {pair[0].replace("--no-", "--") for text in words for pair in _pairs(text)}
+        assert _options(command) - used - ALWAYS == set(), command
+
+
+# -- the workplace ------------------------------------------------------------------------------
+
+
+def _call(*words):
+    """Exit status, standard output and standard error of a command; no traceback."""
+    found = CliRunner().invoke(app, [str(w) for w in words])
+    if found.exception is not None and not isinstance(found.exception, SystemExit):
+        raise found.exception
+    return found.exit_code, found.stdout, found.stderr
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with the movies, masks, slices and training images that the cases name."""
+    folder = tmp_path_factory.mktemp("commands")
+    scene = operando(1, shape=(5, 37, 52))
+    write_operando(scene, folder)
+    frames = np.maximum(tifffile.imread(folder / "movie.tif"), 1)  # 0 marks what is missing
+    rng = np.random.default_rng(0)
+    mask = np.zeros((5, 37 * 52), np.uint8)
+    for row in mask:
+        row[rng.choice(37 * 52, 962, replace=False)] = 1
+    mask = mask.reshape(frames.shape)
+    grey = {"photometric": "minisblack"}
+    large = np.pad(tifffile.imread(folder / "movie.tif"), ((1, 1), (1, 3), (2, 5)), "reflect")
+    tifffile.imwrite(folder / "large.tif", large, **grey)
+    tifffile.imwrite(folder / "mask.tif", mask, **grey)
+    np.save(folder / "movie.npy", frames)
+    np.save(folder / "sparse.npy", frames * mask)
+
+    sections = stem_txm(6, shape=(75, 83), n_stem=1, n_slices=2)
+    write_sections(sections, folder)
+    tifffile.imwrite(folder / "slice.tif", tifffile.imread(folder / "txm.tif")[0], **grey)
+    tifffile.imwrite(folder / "bare.tif", tifffile.imread(folder / "stem_0.tif"), **grey)
+    good = np.ones((75, 83), np.uint8)
+    good[:4, :9] = 0
+    tifffile.imwrite(folder / "good.tif", good, **grey)
+    for z, values in enumerate(tifffile.imread(folder / "truth.tif")):
+        tifffile.imwrite(folder / f"truth_{z}.tif", values, **grey)
+    return folder
+
+
+@pytest.fixture
+def call(place, tmp_path, monkeypatch):
+    """Run a command beside the data, into the folder of a former run, and read all it wrote."""
+    monkeypatch.chdir(place)
+    monkeypatch.setattr("jaxmicro.app.plot.DPI", 20)  # most of a run this small is drawing
+
+    def run(name, *words, allowed=(0,)):
+        out = tmp_path / name
+        if not out.exists():
+            with output.new_folder(out) as folder:
+                (folder / "former.txt").write_text("of a former run")
+        status, _, err = _call(*words, "--out", out, "--force")
+        assert status in allowed, err
+        assert not (out / "former.txt").exists()
+        read_back(out)
+        return out
+
+    return run
+
+
+# -- reading back -------------------------------------------------------------------------------
+
+
+class _Page(html.parser.HTMLParser):
+    """Checks that elements close in order, and gathers the images inside the page."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.images = [], []
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "img":
+            self.images.append(dict(attrs)["src"])
+        elif tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def _read_csv(path):
+    table = pd.read_csv(path)
+    assert len(table)
+    assert len(table.columns) > 1
+
+
+def _read_nc(path):
+    tree = xr.open_datatree(path, engine="h5netcdf")
+    assert sum(v.size for node in tree.subtree for v in node.data_vars.values())
+    tree.close()
+
+
+def _read_tif(path):
+    values = tifffile.imread(path)
+    assert values.size
+    assert np.isfinite(values).any()
+
+
+def _read_npz(path):
+    with np.load(path, allow_pickle=False) as file:
+        assert all(file[name].dtype != object for name in file.files)
+        assert "format" in file.files
+
+
+def _read_html(path):
+    page = _Page()
+    page.feed(path.read_text("utf-8"))
+    assert not page.open
+    for source in page.images:
+        data = base64.b64decode(source.removeprefix("data:image/png;base64,"), validate=True)
+        Picture.open(io.BytesIO(data)).verify()
+
+
+def _read_png(path):
+    with Picture.open(path) as picture:
+        values = np.asarray(picture.convert("L"))
+    assert np.ptp(values) > 0
+
+
+def _read_toml(path):
+    tables = tomllib.loads(path.read_text("utf-8"))
+    assert spec.load(path, EnhanceVariant if "dictionary" in tables else spec.Variant)
+
+
+READERS = {
+    ".csv": _read_csv,
+    ".nc": _read_nc,
+    ".tif": _read_tif,
+    ".npz": _read_npz,
+    ".html": _read_html,
+    ".png": _read_png,
+    ".toml": _read_toml,
+    ".json": lambda path: json.loads(path.read_text("utf-8")),
+}
+
+
+def read_back(folder):
+    """Open every file of a folder; run.json lists exactly these."""
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    for path in files:
+        READERS[path.suffix](path)
+    record = json.loads((folder / "run.json").read_text("utf-8"))
+    assert record["files"] == sorted(p.relative_to(folder).as_posix() for p in files)
+
+
+def _answer(folder):
+    """What a repeated run must give again, byte by byte."""
+    found = {}
+    for name in ("growth.csv", "model.toml"):
+        if (folder / name).exists():
+            found[name] = (folder / name).read_bytes()
+    for path in folder.glob("*.tif"):
+        found[path.name] = tifffile.imread(path).tobytes()
+    return found
+
+
+# -- the commands -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MOVIE_CASES)
+def test_quantify(name, call):
+    movie, _, text = MOVIE_CASES[name].partition(" ")
+    words = ["quantify", movie, *_of("quantify", text), "--model"]
+    out = call("out", *words, MODELS / f"{name}.toml")
+    assert {p.name for p in out.iterdir()} == {
+        "fit.nc", "figures", "growth.csv", "labels.tif", "model.toml", "report.html", "run.json",
+    }  # fmt: skip
+    first = _answer(out)
+    (out.parent / "model.toml").write_bytes(first["model.toml"])
+    assert _answer(call("out", *words, out.parent / "model.toml")) == first
+    table = pd.read_csv(out / "growth.csv")
+    assert len(table) == 5
+    assert np.isfinite(table["area_px"]).all()
+    assert table["time_s"].notna().all() == (movie == "movie.tif" or "interval" in text)
+    assert table["volume_um3"].notna().all() == ("thickness" in text)
+
+
+@pytest.mark.parametrize("name", MOVIE_CASES)
+def test_compare(name, call):
+    movie, _, text = MOVIE_CASES[name].partition(" ")
+    out = call("out", "compare", movie, MODELS / f"{name}.toml", *_of("compare", text))
+    assert {p.name for p in out.iterdir()} == {"comparison.csv", "report.html", "run.json"}
+    (row,) = pd.read_csv(out / "comparison.csv").to_dict("records")
+    assert row["model"] == name
+    assert np.isfinite([row[n] for n in ("aic", "bic", "icl", "log_likelihood")]).all()
+    assert row["n_pixels"] == 5 * (936 if "lines" in text else 962)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=POSTERIOR_MARKS[name]) for name in POSTERIOR]
+)
+def test_posterior(name, call, tmp_path):
+    movie, _, text = MOVIE_CASES[name].partition(" ")
+    table = "\n[posterior]\ndraws = 50\nchains = 2\n" + POSTERIOR[name]
+    model = tmp_path / f"{name}.toml"
+    model.write_text((MODELS / f"{name}.toml").read_text("utf-8") + table, encoding="utf-8")
+    words = ["posterior", movie, *_of("posterior", text), "--model"]
+    # 50 draws are few: a run that says so ends with status 1, all its files written
+    out = call("out", *words, model, allowed=(0, 1))
+    first = _answer(out)
+    (tmp_path / "again.toml").write_bytes(first["model.toml"])
+    assert _answer(call("out", *words, tmp_path / "again.toml", allowed=(0, 1))) == first
+    assert len(pd.read_csv(out / "growth.csv")) == 5
+
+
+@pytest.mark.parametrize("name", sorted(set(MOVIE_CASES) - set(POSTERIOR)))
+def test_posterior_refuses_local_proportions(name, place, tmp_path):
+    model = MODELS / f"{name}.toml"
+    words = ("posterior", place / "movie.tif", "--model", model, "--out", tmp_path / "out")
+    status, _, err = _call(*words)
+    assert (status, err) == (2, NO_POSTERIOR)
+    assert not (tmp_path / "out").exists()
+
+
+def _small(name, folder):
+    """The model file with few training patches, so that it learns in a second."""
+    variant = spec.load(MODELS / f"{name}.toml", EnhanceVariant)
+    few = {"patches": 1500, "refine": min(variant.dictionary.refine, 6), "refinements": 1}
+    table = variant.dictionary.model_copy(update=few)
+    path = folder / f"{name}.toml"
+    path.write_text(variant.model_copy(update={"dictionary": table}).to_toml(), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[slow] if "refined" in n else []) for n in ENHANCE_CASES]
+)
+def test_enhance(name, call, tmp_path):
+    words = ["enhance", *_of("enhance", ENHANCE_CASES[name])]
+    out = call("out", *words, "--model", _small(name, tmp_path))
+    first = _answer(out)
+    assert {"enhanced.tif", "uncertainty.tif", "model.toml"} == set(first)
+    (tmp_path / "again.toml").write_bytes(first["model.toml"])
+    # what the options said is in the file: only those about the images are given again
+    kept = [p for p in _pairs(ENHANCE_CASES[name]) if p[0] not in _IN_THE_FILE]
+    words = ["enhance", *(w for pair in kept for w in pair)]
+    assert _answer(call("out", *words, "--model", tmp_path / "again.toml")) == first
+    scale = 2 if name == "enhance_coupled" else 1
+    assert tifffile.imread(out / "enhanced.tif").shape[-2:] == (75 * scale, 83 * scale)
+    if name == "enhance_optax":
+        _goes_on(call, out, tmp_path)
+
+
+_IN_THE_FILE = ("--patch-size", "--atoms", "--penalty", "--upscale")
+
+
+def _goes_on(call, out, folder):
+    """A run resumes from learning.npz, and dictionary.npz gives the same slice again."""
+    here = {"learning.npz": out / "learning.npz", "dictionary.npz": out / "dictionary.npz"}
+    words = [str(here.get(w, w)) for w in shlex.split(RESUMED)]
+    later = call("later", "enhance", *words, "--model", folder / "again.toml")
+    done = [int(np.load(p / "learning.npz")["minibatches"]) for p in (out, later)]
+    assert done[1] == 2 * done[0]
+    words = [str(here.get(w, w)) for w in shlex.split(REUSED)]
+    again = call("reused", "enhance", *words, "--stride", 3)
+    one, other = (tifffile.imread(p / "enhanced.tif") for p in (out, again))
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "command", [pytest.param(c, marks=[slow] if c == "demo" else []) for c in SCENES]
+)
+def test_scenes(command, call):
+    out = call("out", *command.split(), *shlex.split(SCENES[command]))
+    first = _answer(out)
+    assert first or command == "demo"
+    assert _answer(call("out", *command.split(), *shlex.split(SCENES[command]))) == first
+
+
+def test_info(place):
+    status, text, _ = _call("info", place / "movie.tif")
+    assert status == 0
+    assert re.search(r"shape +5 frame\(s\) of 37 x 52", text)
