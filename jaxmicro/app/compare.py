@@ -14,7 +14,7 @@ from jaxmicro.data.movie import Movie
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.growth.analyse import visit
 from jaxmicro.mixture.criteria import criteria
-from jaxmicro.mixture.ecm import Result, fit
+from jaxmicro.mixture.ecm import Progress, Result, fit
 from jaxmicro.spacetime.local import fit_local, local_criteria
 
 
@@ -45,7 +45,7 @@ def compare(
     rows = []
     for name, variant in variants.items():
         with stages.stage(name) as advance:
-            rows.append(_row(name, variant, visited.pixels))
+            rows.append(_row(name, variant, visited.pixels, advance.say))
             advance(movie.n_frames)
     table = pd.DataFrame(rows).sort_values("bic", ignore_index=True)
     table.insert(
@@ -54,15 +54,15 @@ def compare(
     return table, visited.notes
 
 
-def _row(name: str, variant: Variant, pixels: Pixels) -> dict[str, object]:
+def _row(name: str, variant: Variant, pixels: Pixels, say: Progress) -> dict[str, object]:
     began = time.perf_counter()
     model = variant.mixture.model()
     options, neighbours = variant.stopping, variant.neighbours
     if neighbours is None:
-        fitted = fit(model, pixels, **options)
+        fitted = fit(model, pixels, **options, progress=say)
         found = criteria(model, fitted.params, pixels)
     else:
-        local = fit_local(model, pixels, neighbours, **options)
+        local = fit_local(model, pixels, neighbours, **options, progress=say)
         fitted, found = local.fit, local_criteria(model, local, pixels)
     codes, counts = np.unique(np.asarray(fitted.result), return_counts=True)
     ended = " ".join(f"{n} {Result(int(c)).name}" for c, n in zip(codes, counts, strict=True))

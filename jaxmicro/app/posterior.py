@@ -75,13 +75,13 @@ def run(
     )
     pixels, notes = visited.pixels, list(visited.notes)
     if variant is None:
-        with stages.stage("choose"):
-            variant, note = choose(pixels)
+        with stages.stage("choose") as advance:
+            variant, note = choose(pixels, advance.say)
             notes.append(note)
     model = variant.mixture.model()
     check(model, pixels)
-    with stages.stage("fit"):
-        start = fit(model, pixels, **variant.stopping)
+    with stages.stage("fit") as advance:
+        start = fit(model, pixels, **variant.stopping, progress=advance.say)
         start = jax.block_until_ready(start)
     rule = variant.foreground
     parts = partition(start.params, rule.rule, tuple(rule.ranks), rule.overlap)

@@ -20,7 +20,7 @@ from jaxmicro.growth.analyse import visit
 from jaxmicro.growth.estimate import Growth, estimate
 from jaxmicro.growth.partition import Partition, partition
 from jaxmicro.mixture.criteria import choose_classes
-from jaxmicro.mixture.ecm import Fit, Result, fit
+from jaxmicro.mixture.ecm import Fit, Progress, Result, fit
 from jaxmicro.mixture.gmrm import GMRM
 from jaxmicro.mixture.trend import Trend
 from jaxmicro.spacetime.correct import Vote, vote
@@ -143,17 +143,17 @@ def quantify(
     )
     pixels, notes = visited.pixels, list(visited.notes)
     if variant is None:
-        with stages.stage("choose"):
-            variant, note = choose(pixels)
+        with stages.stage("choose") as advance:
+            variant, note = choose(pixels, progress=advance.say)
             notes.append(note)
     model = variant.mixture.model()
     local = None
     with stages.stage("fit") as advance:
         options, neighbours = variant.stopping, variant.neighbours
         if neighbours is None:
-            fitted = fit(model, pixels, **options)
+            fitted = fit(model, pixels, **options, progress=advance.say)
         else:
-            local = fit_local(model, pixels, neighbours, **options)
+            local = fit_local(model, pixels, neighbours, **options, progress=advance.say)
             fitted = local.fit
             notes += _local_notes(local, pixels)
         fitted = jax.block_until_ready(fitted)
@@ -197,9 +197,11 @@ def quantify(
     )
 
 
-def choose(pixels: Pixels) -> tuple[Variant, str]:
+def choose(pixels: Pixels, progress: Progress | None = None) -> tuple[Variant, str]:
     """The default model for a movie, and the sentence that says so."""
-    model, tried = choose_classes(pixels, Trend(DEFAULT_TREND), candidates=DEFAULT_CLASSES)
+    model, tried = choose_classes(
+        pixels, Trend(DEFAULT_TREND), candidates=DEFAULT_CLASSES, progress=progress
+    )
     chosen = model.n_classes
     variant = Variant.model_validate(
         {

@@ -7,6 +7,7 @@ BIC plus twice the entropy of the classification.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import NumericalError, UsageError
-from jaxmicro.mixture.ecm import Fit, Result, fit
+from jaxmicro.mixture.ecm import Fit, Progress, Result, fit
 from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.mixture.trend import Trend
 
@@ -130,11 +131,12 @@ def choose_classes(
     max_frames: int = 6,
     tolerance: float = 1e-6,
     quantum: float | None = None,
+    progress: Progress | None = None,
 ) -> tuple[GMRM, tuple[Candidate, ...]]:
     """The number of classes by BIC, on a few frames spread over the movie.
 
     Fits that end in an empty or degenerate class, without pixels enough or without finite
-    numbers are listed but never chosen.
+    numbers are listed but never chosen. `progress` is told of each number that is tried.
 
     Returns:
       The model with the smallest BIC, and every candidate in the order tried.
@@ -149,7 +151,8 @@ def choose_classes(
     tried: list[Candidate] = []
     for k in candidates:
         model = GMRM(k, trend, share)
-        out: Fit = fit(model, few, tolerance=tolerance, quantum=quantum)
+        say = None if progress is None else functools.partial(_prefixed, progress, k)
+        out: Fit = fit(model, few, tolerance=tolerance, quantum=quantum, progress=say)
         result = Result(int(np.max(np.asarray(out.result))))
         scores = criteria(model, out.params, few) if result in USABLE else None
         tried.append(Candidate(k, result, scores))
@@ -163,6 +166,10 @@ def choose_classes(
     best = min(usable, key=lambda c: c.criteria.bic if c.criteria else math.inf)
     table = tuple(dataclasses.replace(c, chosen=c is best) for c in tried)
     return GMRM(best.n_classes, trend, share), table
+
+
+def _prefixed(progress: Progress, n_classes: int, text: str) -> None:
+    progress(f"{n_classes} classes: {text}")
 
 
 def _spread(pixels: Pixels, max_frames: int) -> Pixels:
