@@ -19,6 +19,7 @@ from jaxmicro.errors import NumericalError
 from jaxmicro.growth.analyse import visit
 from jaxmicro.growth.estimate import Growth, estimate
 from jaxmicro.growth.partition import Partition, partition
+from jaxmicro.growth.usable import usable
 from jaxmicro.mixture.criteria import choose_classes
 from jaxmicro.mixture.ecm import Fit, Progress, Result, fit
 from jaxmicro.mixture.gmrm import GMRM
@@ -57,6 +58,15 @@ class Quantified:
     @property
     def results(self) -> list[str]:
         return [Result(int(r)).name for r in np.asarray(self.fit.result)]
+
+    @property
+    def failure(self) -> str | None:
+        """Why no frame has an area that may be used, or None where one has."""
+        if self.growth.usable is None or np.any(self.growth.usable == "yes"):
+            return None
+        codes, counts = np.unique(np.asarray(self.fit.result), return_counts=True)
+        most = Result(int(codes[np.argmax(counts)]))
+        return f"no frame has an area that may be used ({most.name}). {most.sentence}"
 
     def labels(self, t: int) -> np.ndarray:
         """Frame `t` as (y, x) uint8: 0 not visited, 127 background, 255 foreground."""
@@ -134,7 +144,8 @@ def quantify(
 
     Raises:
       UsageError, DataError: see `visit` and `partition`.
-      NumericalError: no frame could be fitted.
+      NumericalError: no frame could be fitted, or the first frame's area is to be subtracted and
+        may not be used.
     """
     stages = stages or Stages()
     n_classes = None if variant is None else variant.mixture.classes
@@ -177,7 +188,10 @@ def quantify(
         times_s=movie.times_s,
         result=np.array([Result(int(r)).name for r in np.asarray(fitted.result)]),
     )
-    growth = _without_failures(growth, fitted)
+    _refuse_failure(fitted)
+    good = usable(fitted, np.asarray(classes), pixels, growth)
+    growth = growth.only(good)
+    notes += _usable_notes(good)
     if movie.pixel_size_nm is None:
         notes.append("the pixel size is not known, so areas are in pixels; give --pixel-size")
     return Quantified(
@@ -188,13 +202,22 @@ def quantify(
         fit=fitted,
         partition=parts,
         foreground=labels,
-        growth=growth.minus_first() if baseline else growth,
+        growth=_since_first(growth) if baseline else growth,
         changed=None if voted is None else np.asarray(voted.n_changed),
         alone=None if voted is None else np.asarray(voted.n_alone),
         rate=rate,
         notes=tuple(notes),
         local=local,
     )
+
+
+def _since_first(growth: Growth) -> Growth:
+    if not np.isfinite(growth.area_px[0]):
+        raise NumericalError(
+            "--baseline first subtracts the area of frame 0, which may not be used: its fit did "
+            "not reach the optimum; leave the frame out with --frames or use --baseline none"
+        )
+    return growth.minus_first()
 
 
 def choose(pixels: Pixels, progress: Progress | None = None) -> tuple[Variant, str]:
@@ -273,14 +296,16 @@ def _result_notes(fitted: Fit) -> list[str]:
     ]
 
 
-def _without_failures(growth: Growth, fitted: Fit) -> Growth:
-    """Areas of frames that could not be fitted are unknown, not numbers."""
-    bad = ~np.all(np.isfinite(np.asarray(fitted.params.means)), axis=-1)
-    if bad.all():
+def _refuse_failure(fitted: Fit) -> None:
+    """Without a single frame that has numbers there is nothing to write."""
+    if not np.isfinite(np.asarray(fitted.params.means)).any():
         code = Result(int(np.asarray(fitted.result)[0]))
         raise NumericalError(f"no frame could be fitted ({code.name}). {code.sentence}")
-    return dataclasses.replace(
-        growth,
-        area_px=np.where(bad, np.nan, growth.area_px),
-        area_px_se=np.where(bad, np.nan, growth.area_px_se),
-    )
+
+
+def _usable_notes(good: np.ndarray) -> list[str]:
+    if good.all():
+        return []
+    bad = np.flatnonzero(~good)
+    named = ", ".join(map(str, bad[:8])) + (f" and {bad.size - 8} more" if bad.size > 8 else "")
+    return [f"the area of {bad.size} of {good.size} frames may not be used (frame {named})"]

@@ -117,8 +117,9 @@ class Movie:
 
         float64 needs 64-bit arrays in JAX (`jax_enable_x64`); without them it is float32.
         """
-        exact = np.can_cast(self.images.dtype, np.float32, "safe")
-        return np.dtype(np.float64 if jax.config.jax_enable_x64 and not exact else np.float32)
+        if np.can_cast(self.images.dtype, np.float32, "safe"):
+            return np.dtype(np.float32)
+        return np.dtype(jax.dtypes.canonicalize_dtype(np.float64))
 
     def frame(self, t: int) -> np.ndarray:
         """Frame `t` as (y, x) of `dtype`, NaN where the movie says a pixel was not visited."""

@@ -22,6 +22,7 @@ COLUMNS = (
     "volume_um3",
     "volume_um3_se",
     "result",
+    "usable",
 )
 
 
@@ -29,6 +30,7 @@ COLUMNS = (
 class Growth:
     """A growth curve: foreground area of every frame with its standard error.
 
+    `usable` says "yes" or "no" of each frame; an area that may not be used is NaN.
     Arrays are (frames,) or (frames, replicates), float64. `area_um2`, `volume_um3` and `time_s`
     are None where the calibration (pixel size, thickness, frame interval) is not known.
     """
@@ -40,6 +42,7 @@ class Growth:
     thickness_um: float | None = None
     time_s: np.ndarray | None = None
     result: np.ndarray | None = None
+    usable: np.ndarray | None = None
 
     @property
     def area_um2(self) -> np.ndarray | None:
@@ -72,6 +75,15 @@ class Growth:
 
     def _repr_html_(self) -> str:
         return self.to_pandas().to_html() if self.area_px.ndim == 1 else f"<p>{self!r}</p>"
+
+    def only(self, usable: np.ndarray) -> Growth:
+        """The curve with the areas of all other frames taken out; `usable` is (frames,) bool."""
+        return dataclasses.replace(
+            self,
+            area_px=np.where(usable, self.area_px, np.nan),
+            area_px_se=np.where(usable, self.area_px_se, np.nan),
+            usable=np.where(usable, "yes", "no"),
+        )
 
     def minus_first(self) -> Growth:
         """Growth since the first frame; the errors of both frames add in quadrature."""

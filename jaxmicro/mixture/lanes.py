@@ -134,4 +134,4 @@ def padded(lane: Lane) -> Lane:
     def pad(a: Array) -> Array:
         return jnp.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, more)])
 
-    return Lane(*(map(pad, (lane.values, lane.design, lane.weight))), n_blocks)
+    return Lane(pad(lane.values), pad(lane.design), pad(lane.weight), n_blocks)

@@ -63,6 +63,7 @@ class Fit(eqx.Module):
       result: a `Result` per frame (frames that share parameters share it).
       optimum_gap: upper bound on the distance to the optimum of the likelihood, nats per pixel;
         infinite where none is known.
+      narrow: classes whose sd is that of rounding: spikes, whose pixels may belong elsewhere.
     """
 
     params: Params
@@ -71,6 +72,7 @@ class Fit(eqx.Module):
     steps: Int[Array, "*batch"]
     result: Int[Array, "*batch"]
     optimum_gap: Float[Array, "*batch"]
+    narrow: Bool[Array, "*batch K"]
 
     def __getitem__(self, index) -> Fit:
         return jax.tree.map(lambda a: a[index], self)
@@ -112,6 +114,11 @@ class Fit(eqx.Module):
         )
 
 
+def by_mean(params: Params) -> Int[Array, " K"]:
+    """The order of classes by increasing mean, averaged over frames."""
+    return jnp.argsort(jnp.mean(params.means, axis=0))
+
+
 class Scale(eqx.Module):
     """Grey values of a fit are `centre + scale * z`; `floor` is the least class sd in z.
 
@@ -133,9 +140,13 @@ class Scale(eqx.Module):
             params.gain,
         )
 
+    def narrow(self, params: Params) -> Bool[Array, "T K"]:
+        """Which classes of standardised parameters have the least sd that is allowed."""
+        return params.sds <= self.floor * 1.0001
+
     def restored(self, params: Params, finite: Bool[Array, " T"]) -> Params:
         """Parameters in grey values, classes by increasing mean, NaN where not `finite`."""
-        order = jnp.argsort(jnp.mean(params.means, axis=0))
+        order = by_mean(params)
         nan = jnp.where(finite, 1.0, jnp.nan).astype(params.means.dtype)[:, None]
         return Params(
             params.weights[:, order] * nan,
@@ -180,8 +191,7 @@ def judge(
     if model.share:
         finite = jnp.broadcast_to(jnp.all(finite), finite.shape)
     result = jnp.where(converged, Result.converged, Result.max_steps)
-    narrow = jnp.any(params.sds <= scale.floor * 1.0001)
-    result = jnp.where(narrow, Result.degenerate_class, result)
+    result = jnp.where(jnp.any(scale.narrow(params)), Result.degenerate_class, result)
     result = jnp.where(jnp.any(held < LEAST_HELD), Result.empty_class, result)
     result = jnp.where(finite, result, Result.nonfinite)
     # Too few pixels are the cause of whatever else went wrong, unless the pixels were bad.
@@ -216,4 +226,5 @@ def record(
         every(steps),
         result,
         every(gap),
+        scale.narrow(params)[:, by_mean(params)],
     )

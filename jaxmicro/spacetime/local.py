@@ -240,7 +240,11 @@ def _begin(model: GMRM, pixels: Pixels, init: Params, settings: Settings) -> Sta
     start = jax.tree.map(lambda a: jnp.broadcast_to(a, (*batch, a.shape[-1])), init)
     if len(batch) == 2:
         start = jax.tree.map(_replicate_first, start)
-    return _over_movies(lambda a: local_loop.begin(model, *a, settings), model, pixels, start)
+
+    def one(args: tuple[Places, Params]) -> State:
+        return local_loop.begin(model, args[0], args[1], settings)
+
+    return _over_movies(one, model, pixels, start)
 
 
 @eqx.filter_jit
@@ -253,17 +257,17 @@ def _advance(
     budget: Int[Array, ""],
 ) -> tuple[Found, State]:
     def one(args: tuple[Places, State]) -> tuple[Found, State]:
-        found, after = local_loop.advance(model, *args, past, settings, budget)
+        found, after = local_loop.advance(model, args[0], args[1], past, settings, budget)
         if pixels.values.ndim > 2:  # replicates have no later frames
             found = eqx.tree_at(lambda f: f.past, found, None, is_leaf=lambda x: x is None)
         return found, after
 
     found, after = _over_movies(one, model, pixels, state)
     if pixels.values.ndim > 2:
-        frames_first = jax.tree.map(
+        fits, resp, neighbours = jax.tree.map(
             _replicate_first, (found.fit, found.responsibilities, found.neighbours)
         )
-        found = Found(*frames_first, found.interaction, None)
+        found = Found(fits, resp, neighbours, found.interaction, None)
     return found, after
 
 

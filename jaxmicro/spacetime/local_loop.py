@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.mixture.lanes import Lane, batched_map
 from jaxmicro.mixture.maximise import m_step
-from jaxmicro.mixture.problem import Fit, Scale, judge, record, standardise
+from jaxmicro.mixture.problem import Fit, Scale, by_mean, judge, record, standardise
 from jaxmicro.spacetime.local_em import Level, Sums, make_level, movie_step
 from jaxmicro.spacetime.smooth import Cells
 
@@ -200,7 +200,7 @@ def _found(
     weight = jnp.broadcast_to(lane.weight, lane.values.shape)
     rest = jnp.maximum(weight - jnp.sum(sums.responsibilities, axis=1), 0)
     resp = jnp.concatenate([sums.responsibilities, rest[:, None]], axis=1)
-    order = jnp.argsort(jnp.mean(state.params.means, axis=0))
+    order = by_mean(state.params)
     held = jnp.sum(sums.stats.s0, axis=0)
     converged = state.gap <= settings.tolerance
     judged = judge(model, lane, scale, state.params, held, sums.log_likelihood, converged)

@@ -26,6 +26,7 @@ from jaxmicro.app.cli.common import (
     Source,
     command_line,
     console,
+    fail,
     open_movie,
     reported,
 )
@@ -111,6 +112,8 @@ def quantify(
     terminal.print(grid)
     _growth_table(terminal, run.growth)
     terminal.print(f"wrote {out} in {time.perf_counter() - began:.1f} s; open {out}/report.html")
+    if run.failure is not None:
+        fail(run.failure, 1)
 
 
 def _growth_table(terminal: Console, growth: Any) -> None:
@@ -133,5 +136,6 @@ def _growth_table(terminal: Console, growth: Any) -> None:
         cells: list[Any] = [int(t), time_s, float(area[t]), float(se[t])]
         if volume is not None:
             cells += [float(volume[t]), float(volume_se[t])]
-        table.add_row(*map(number, cells), str(growth.result[t]))
+        doubt = "" if growth.usable[t] == "yes" else ", not usable"
+        table.add_row(*map(number, cells), f"{growth.result[t]}{doubt}")
     terminal.print(table)
