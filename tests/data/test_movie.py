@@ -1,9 +1,11 @@
 """Narrowing a movie keeps its calibration and refuses what does not fit."""
 
+import jax
 import numpy as np
 import pytest
 
 from jaxmicro.data.movie import Movie
+from jaxmicro.data.sampling import sample
 from jaxmicro.data.survey import survey
 from jaxmicro.errors import DataError, UsageError
 
@@ -71,3 +73,22 @@ def test_survey_counts_and_refuses(movie):
     two = (movie.images > 100).astype(np.uint8)
     with pytest.raises(DataError, match="2 distinct grey values, too few for 3 classes"):
         survey(movie.replace(images=two), 3)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kept"),
+    [("uint8", "float32"), ("uint16", "float32"), ("float32", "float32"), ("float64", "float64"),
+     ("int32", "float64")],
+)  # fmt: skip
+def test_grey_values_keep_their_digits_where_jax_can_hold_them(dtype, kept):
+    grey = 16_777_217 if kept == "float64" else 200  # 2^24 + 1, the first whole number lost
+    images = np.full((2, 8, 9), grey).astype(dtype)
+    images[:, ::2] -= 1
+    pixels = sample(None, Movie(images))
+    assert pixels.values.dtype == kept
+    assert np.unique(np.asarray(pixels.values)).tolist() == [grey - 1, grey]
+
+
+def test_grey_values_are_float32_without_64_bit_arrays():
+    with jax.enable_x64(False):
+        assert Movie(np.zeros((1, 8, 9))).frame(0).dtype == np.float32
