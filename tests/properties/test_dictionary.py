@@ -119,8 +119,7 @@ def orthonormal(seed, k, m, dtype):
     return np.linalg.qr(numbers(seed, (m, m)))[0][:k].astype(dtype)
 
 
-@settings(max_examples=25)
-@given(st.sampled_from([1, 3, 70]), st.booleans(), dtypes, st.floats(0.01, 2.0), seeds)
+@given(st.sampled_from([1, 3]), st.booleans(), dtypes, st.floats(0.01, 2.0), seeds)
 def test_codes_of_orthonormal_atoms_are_thresholded_products(n, nonnegative, dtype, penalty, seed):
     """For D D' = 1 the lasso is solved by soft-thresholding D x, whatever the patch."""
     atoms = orthonormal(seed, 9, 9, dtype)
@@ -148,18 +147,23 @@ def test_unit_atoms_give_the_patches_back(penalty, seed):
     np.testing.assert_allclose(codes.rebuild(atoms), patches, atol=bound)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
     # few programs: each is compiled
-    st.sampled_from([("auto", 9, np.float64), ("fista", 9, np.float32), ("auto", 70, np.float64)]),
+    st.sampled_from(
+        [
+            ("auto", 9, False, np.float64),
+            ("fista", 9, True, np.float32),
+            ("auto", 70, False, np.float64),
+        ]
+    ),
     st.sampled_from([0, 1, 5]),
-    st.booleans(),
     st.booleans(),
     st.sampled_from(["plain", "zero", "nan", "inf", "huge", "equal atoms", "zero atom"]),
     seeds,
 )
-def test_every_patch_gets_a_result_of_its_own(program, n, nonnegative, weighted, what, seed):
-    solver, k, dtype = program
+def test_every_patch_gets_a_result_of_its_own(program, n, weighted, what, seed):
+    solver, k, nonnegative, dtype = program
     patches, atoms = numbers(seed, (n, 9), dtype), numbers(seed + 1, (k, 9), dtype)
     atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
     spoil = {"zero": 0.0, "nan": np.nan, "inf": np.inf, "huge": 1e18}.get(what)
@@ -300,9 +304,14 @@ def test_noise_is_estimated_or_refused(shape, masked, seed):
         assert np.linalg.eigvalsh(noise.covariance(size)).min() > 0
 
 
-@given(st.sampled_from([(1, 1), (7, 30)]), st.sampled_from([15.0, 60.0]), st.floats(10, 70), dtypes)
+@settings(max_examples=8)  # each size is compiled
+@given(
+    st.sampled_from([(1, 1), (7, 30)]),
+    st.sampled_from([15.0, 60.0]),
+    st.sampled_from([20.0, 60.0, 100.0]),
+    dtypes,
+)
 def test_resampling_gives_the_right_size_or_is_refused(shape, old, new, dtype):
-    new = 20.0 + np.round(new / 20) * 20  # few sizes: each is compiled
     image = np.full(shape, 2.0, dtype)
     try:
         out = matching.resample(image, (old, old), (new, new))

@@ -132,7 +132,7 @@ def check_partition(values, rule, ranks, overlap):
 some_ranks = st.lists(st.integers(-9, 8), max_size=3)
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(fitted(), st.sampled_from(RULES), some_ranks, st.floats(0, 1))
 def test_a_partition_leaves_neither_side_empty(values, rule, ranks, overlap):
     check_partition(values, rule, ranks, overlap)
@@ -155,7 +155,6 @@ def test_what_grows_is_found_although_one_frame_failed():
     assert "grows" in parts.reason
 
 
-@settings(max_examples=60)
 @given(fitted(), st.floats(0, 1))
 def test_merged_groups_are_runs_of_all_classes(values, overlap):
     groups = merged_groups(params_of(values), overlap)
