@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow lint format types clean
+.PHONY: demo test slow hunt lint format types clean
 
 # The pins are read again whenever they or the project's own metadata change.
 $(VENV)/.installed: requirements.lock pyproject.toml
@@ -20,6 +20,10 @@ test: $(VENV)/.installed
 
 slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow
+
+# Property tests on many more examples, other ones in each run.
+hunt: $(VENV)/.installed
+	JAXMICRO_HYPOTHESIS=hunt $(BIN)/python -m pytest tests/properties
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

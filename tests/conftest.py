@@ -6,6 +6,7 @@ Real-data tests ask for the `data_dir` fixture; it skips, with the reason, where
 import importlib.metadata
 import os
 import pathlib
+import tempfile
 
 # Compilation is most of a test run: take the compiler's quick road where it knows the way. Programs
 # run two to three times slower for it, which nothing here measures. Must precede `import jax`.
@@ -14,10 +15,13 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):  # an unknown flag 
     _QUICK.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_QUICK]).strip()
 
+import hypothesis
 import jax
 import matplotlib
 import numpy as np
+import platformdirs
 import pytest
+from hypothesis.internal.conjecture import providers
 from jaxtyping import install_import_hook
 
 matplotlib.use("Agg")
@@ -26,6 +30,34 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Annotated shapes are enforced in the whole library while tests run.
 install_import_hook("jaxmicro", "beartype.beartype")
+
+# Property tests try the same examples everywhere. `JAXMICRO_HYPOTHESIS=hunt` tries other ones, and
+# many more, in each run; a failure prints the line that repeats it.
+hypothesis.settings.register_profile(
+    "fixed", derandomize=True, deadline=None, database=None, max_examples=20
+)
+hypothesis.settings.register_profile(
+    "hunt", deadline=None, database=None, max_examples=1000, print_blob=True
+)
+hypothesis.settings.load_profile(os.environ.get("JAXMICRO_HYPOTHESIS", "fixed"))
+# It also tries numbers that it finds in the source of loaded modules, so a test would see other
+# examples alone than in the whole suite, and after every edit.
+providers._get_local_constants = lambda: providers._local_constants
+
+
+def _can_be_written(folder: pathlib.Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        return False
+    return True
+
+
+# ArviZ keeps the day of its last notice in the user's cache folder and cannot be imported without.
+if not _can_be_written(platformdirs.user_cache_path("arviz", "arviz")):
+    _cache = tempfile.TemporaryDirectory(prefix="jaxmicro-tests-")
+    os.environ["XDG_CACHE_HOME"] = _cache.name
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 

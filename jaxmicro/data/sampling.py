@@ -144,6 +144,13 @@ def sample(
                     f"{MIN_PIXELS / spots.size:.2g} or more"
                 )
             frame_picks = [_draw(rng, usable, spots, rate, pattern) for _ in range(n_rep)]
+            fewest = min(p.size for p in frame_picks)
+            if fewest < MIN_PIXELS:  # lines that cross few usable pixels
+                raise UsageError(
+                    f"pattern {pattern!r} at rate {rate:g} met {fewest} usable pixels in frame {t} "
+                    f"and at least {MIN_PIXELS} are needed; use a higher --rate or "
+                    "--pattern stratified"
+                )
         shared = shared and (t == 0 or np.array_equal(spots, picks[0][0]))
         picks.append([picks[0][0]] * n_rep if shared and t else frame_picks)
         flat = frame.ravel()

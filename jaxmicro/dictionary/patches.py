@@ -190,7 +190,7 @@ def sample_patches(
         rows = np.flatnonzero(owners[chosen] == number)
         windows = np.lib.stride_tricks.sliding_window_view(image, (size,) * image.ndim)
         corner = np.unravel_index(places[chosen[rows]], windows.shape[: image.ndim])
-        out[rows] = windows[corner].reshape(len(rows), -1)
+        out[rows] = windows[corner].reshape(len(rows), out.shape[1])  # rows may be none
     return out
 
 

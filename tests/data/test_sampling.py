@@ -121,6 +121,16 @@ def test_impossible_samplings_are_refused_by_value(key, movie, arguments, word):
         sample(key, movie, **arguments)
 
 
+def test_lines_that_meet_too_few_usable_pixels_are_refused(key):
+    valid = np.zeros((60, 60), bool)
+    valid[30:32] = True  # two rows of sixty: lines of one row in two meet about half of each
+    valid[:, 40:] = False
+    movie = Movie(np.ones((1, 60, 60), np.float32), valid=valid)
+    with pytest.raises(UsageError, match=r"'lines' at rate 0.63 met \d+ usable pixels in frame 0"):
+        sample(key, movie, 0.63, "lines")  # .63 of 80 pixels is 50, the lines meet some 40
+    assert float(sample(key, movie, 0.63, "stratified").n_pixels[0]) == 50
+
+
 def test_a_frame_without_pixels_is_named(key):
     images = np.ones((2, *SHAPE), np.float32)
     images[1] = np.nan

@@ -79,6 +79,14 @@ def test_sampled_patches_avoid_masked_and_nan_pixels(rng):
     assert len(np.unique(found[:, 0])) == possible
 
 
+def test_an_image_that_gives_no_patch_leaves_the_others_be(rng):
+    images = [np.full((9, 9), float(i)) for i in range(3)]
+    masks = [None, np.zeros((9, 9), bool), None]
+    found = pt.sample_patches(images, masks, 4, 72, rng)  # all there are: 36 of two images
+    np.testing.assert_array_equal(np.sort(found[:, 0]), np.repeat([0.0, 2.0], 36))
+    assert len(pt.sample_patches(images, masks, 4, 1, rng)) == 1  # fewer patches than images
+
+
 def test_bad_sizes_are_refused():
     with pytest.raises(DataError, match="5 x 9 pixels is smaller than a patch of 8"):
         pt.Grid((5, 9), 8)
