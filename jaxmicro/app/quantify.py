@@ -169,6 +169,7 @@ def quantify(
             notes += _local_notes(local, pixels)
         fitted = jax.block_until_ready(fitted)
         advance(movie.n_frames)
+    _refuse_failure(fitted)
     notes += _result_notes(fitted)
     rule = variant.foreground
     parts = partition(fitted.params, rule.rule, tuple(rule.ranks), rule.overlap)
@@ -188,7 +189,6 @@ def quantify(
         times_s=movie.times_s,
         result=np.array([Result(int(r)).name for r in np.asarray(fitted.result)]),
     )
-    _refuse_failure(fitted)
     good = usable(fitted, np.asarray(classes), pixels, growth)
     growth = growth.only(good)
     notes += _usable_notes(good)

@@ -142,12 +142,14 @@ def estimate(
     random sampling without replacement (Cochran 1977, eq. 3.8), or successive differences of
     neighbouring blocks or scan lines for the stratified and line patterns (Wolter 2007, ch. 8).
     A count of 0 among n still has an error: the variance takes the share as (count + 1/2)/(n + 1).
+    One scan line tells nothing about the spread between lines: its error is NaN, not known, as is
+    the area of a frame without a visited pixel.
     """
     weight = np.broadcast_to(np.asarray(pixels.weight, float), foreground.shape)
     n = weight.sum(axis=-1)
     count = np.sum(weight * foreground, axis=-1)
     domain = np.asarray(pixels.n_domain, float).reshape(-1, *([1] * (n.ndim - 1)))
-    share = count / n
+    share = np.divide(count, n, out=np.full(n.shape, np.nan), where=n > 0)  # no visit: not known
     unseen = np.clip(1 - n / domain, 0, 1)
     jeffreys = (count + 0.5) / (n + 1)
     variance = unseen * jeffreys * (1 - jeffreys) / np.maximum(n - 1, 1)
@@ -158,11 +160,12 @@ def estimate(
         floor = 0.5 / (n + 1)  # no change seen is not no variance
         variance = unseen * np.maximum(between, floor) / n
     elif pixels.pattern == "lines":
-        variance = np.maximum(unseen * _line_variance(foreground, pixels, weight), variance)
+        between = np.where(unseen > 0, unseen * _line_variance(foreground, pixels, weight), 0)
+        variance = np.maximum(between, variance)
     return Growth(
         frame=np.arange(share.shape[0]),
         area_px=share * domain,
-        area_px_se=np.sqrt(variance) * domain,
+        area_px_se=np.where(n > 0, np.sqrt(variance) * domain, np.nan),
         pixel_area_um2=pixel_area_um2,
         thickness_um=thickness_um,
         time_s=times_s,
@@ -177,6 +180,9 @@ def _line_variance(foreground: np.ndarray, pixels: Pixels, weight: np.ndarray) -
     out = np.empty(flat[0].shape[0])
     for i, (y, col, w) in enumerate(zip(*flat, strict=True)):
         seen = w > 0
+        if not seen.any():
+            out[i] = np.nan
+            continue
         y, col = y[seen].astype(float), col[seen]
         line = np.concatenate([[0], np.cumsum(np.diff(col) <= 0)])  # columns rise along a line
         size, total = np.bincount(line), np.bincount(line, weights=y)

@@ -12,7 +12,7 @@ import itertools
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxmicro.errors import UsageError
+from jaxmicro.errors import NumericalError, UsageError
 from jaxmicro.mixture.gmrm import Params
 
 RULES = ("auto", "brightest", "darkest", "ranks", "merge", "grows")
@@ -57,6 +57,7 @@ def partition(
       UsageError: unknown rule, rank outside the classes, everything or nothing foreground, or
         parameters of several replicates, whose answers must not depend on one another.
       NothingGrows: rule "grows" where no class does.
+      NumericalError: classes are to be merged and no frame has finite parameters.
     """
     k = params.means.shape[-1]
     if params.means.ndim != 2:
@@ -122,8 +123,12 @@ def _pooled(
     params: Params,
 ) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"], Float[np.ndarray, " K"]]:
     """Class weights, means and sds pooled over the frames; medians shrug off a bad frame."""
-    weights, means, sds = (np.asarray(a, float) for a in (params.weights, params.means, params.sds))
-    return np.nanmean(weights, axis=0), np.nanmedian(means, axis=0), np.nanmedian(sds, axis=0)
+    arrays = [np.asarray(a, float) for a in (params.weights, params.means, params.sds)]
+    fitted = np.all([np.isfinite(a).all(axis=1) for a in arrays], axis=0)
+    if not fitted.any():
+        raise NumericalError("no frame could be fitted, so there are no classes to partition")
+    weights, means, sds = (a[fitted] for a in arrays)
+    return weights.mean(axis=0), np.median(means, axis=0), np.median(sds, axis=0)
 
 
 def _rising(share: Float[np.ndarray, "frames K"]) -> tuple[int, ...]:

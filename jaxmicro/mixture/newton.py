@@ -32,8 +32,10 @@ from jaxmicro.mixture.maximise import m_step, recentred
 MAX_ROUNDS = 80  # a lane that needs more sits on a ridge that float32 cannot resolve
 CONTRACTING = 0.1  # a round that leaves more of the gap than this asks for fresh information
 CAUTION = 20.0  # how much the change of curvature between two points counts against the gap
+LEAST = 1.1  # factor on a predicted gain at the least, for the ridge in it
 UNVERIFIED = 4.0  # factor on a predicted gain that no step before it has borne out
 STEP_RIDGE = 32.0  # rounding errors of an information whose diagonal is 1, and of its factor
+CERTIFICATE_RIDGE = 8.0  # terms that no pixel tells apart leave no more than rounding
 MAX_DAMPING = 2.0  # there a step is a third of ECM's
 
 
@@ -338,7 +340,7 @@ def _upper_bound(
     counts several times; while steps fail it says nothing.
     """
     left = jnp.where(jnp.isfinite(before), predicted / before, 1)
-    bound = predicted * jnp.minimum(1 + CAUTION * jnp.sqrt(left), UNVERIFIED)
+    bound = predicted * jnp.minimum(LEAST + CAUTION * jnp.sqrt(left), UNVERIFIED)
     return jnp.where(damping > 0, jnp.inf, bound)
 
 
@@ -375,7 +377,8 @@ def _directions(
     at_floor = (params.sds <= sd_floor * 1.0001) & (slope <= 0)
     empty = {name: pooled(stats.s0, name) < 1e-2 for name in ("weights", "means", "sds", "gain")}
     frozen = [empty["weights"], empty["means"], empty["sds"] | at_floor]
-    frozen.append(jnp.zeros((score.shape[0], p), bool))
+    # A trend term that is 0 at every visited pixel cannot move either.
+    frozen.append(~(jnp.diagonal(complete, axis1=1, axis2=2)[:, 3 * k : 3 * k + p] > 0))
     if model.gain:
         frozen.append(empty["gain"])
     fixed = jnp.concatenate(frozen, axis=1)
@@ -384,7 +387,7 @@ def _directions(
     score = jnp.where(fixed, 0, score)
     complete = jnp.where(free, complete, 0) + eye
     observed = complete - jnp.where(free, missing, 0)
-    # The ridge would make the gain smaller than it is in directions that are nearly flat.
-    newton = solve(model, score, observed)
+    # A ridge makes the gain smaller than it is in directions that are nearly flat: a small one.
+    newton = solve(model, score, observed, CERTIFICATE_RIDGE)
     step = solve(model, score, observed + damping * complete, STEP_RIDGE)
     return 0.5 * jnp.sum(score * newton), step

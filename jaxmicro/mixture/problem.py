@@ -196,9 +196,10 @@ def judge(
     result = jnp.where(finite, result, Result.nonfinite)
     # Too few pixels are the cause of whatever else went wrong, unless the pixels were bad.
     need = MIN_PIXELS_PER_PARAMETER * model.n_parameters(n_frames)
-    count = jnp.sum(jnp.broadcast_to(lane.weight, lane.values.shape))
-    few = (count < need) & ~jnp.any(scale.bad)
-    return jnp.where(few, Result.too_few_pixels, result).astype(jnp.int32), finite
+    count = jnp.sum(jnp.broadcast_to(lane.weight, lane.values.shape), axis=-1)
+    few = ((jnp.sum(count) < need) | (count == 0)) & ~jnp.any(scale.bad)
+    result = jnp.where(few, Result.too_few_pixels, result).astype(jnp.int32)
+    return result, finite & (count > 0)
 
 
 def record(

@@ -236,3 +236,28 @@ def test_a_warm_start_needs_few_steps_and_keeps_the_optimum(small):
     assert isinstance(one, Params)
     again = fit(model, pixels, init=one, tolerance=1e-9, quantum=0.0)
     np.testing.assert_allclose(again.log_likelihood, cold.log_likelihood, rtol=1e-8)
+
+
+def test_a_term_that_no_visited_pixel_sees_keeps_no_fit_from_its_optimum(rng):
+    """The last spline function is 0 in the left third of the frame, where all pixels lie."""
+    values = rng.normal(0, 6, (2, 900)) + np.array([60.0, 120])[rng.integers(0, 2, (2, 900))]
+    rows, cols = rng.integers(0, 60, 900), rng.integers(0, 20, 900)
+    ones = jnp.ones(900)
+    pixels = Pixels(
+        jnp.asarray(values), jnp.asarray(rows), jnp.asarray(cols), ones, 3600 * ones[:2], (60, 60)
+    )
+    out = fit(GMRM(2, Trend("bs(x, df=4)")), pixels, quantum=0.0)
+    assert out.results == {"converged": 2}
+    assert np.all(np.asarray(out.optimum_gap) < 1e-6)
+
+
+def test_terms_that_cannot_be_told_apart_keep_no_fit_from_its_optimum(rng):
+    """In a frame of one row y is -1 everywhere: it moves all means at once, in float32 as well."""
+    values = rng.normal(0, 6, (2, 900)) + np.array([60.0, 120])[rng.integers(0, 2, (2, 900))]
+    at, ones = jnp.arange(900), jnp.ones(900, jnp.float32)
+    pixels = Pixels(jnp.asarray(values, jnp.float32), 0 * at, at, ones, 900 * ones[:2], (1, 900))
+    out = fit(GMRM(2, Trend("x + y")), pixels, quantum=0.0)
+    assert out.results == {"converged": 2}
+    plain = fit(GMRM(2, Trend("x")), pixels, quantum=0.0)
+    # both within 1e-6 nats a pixel of the same optimum
+    np.testing.assert_allclose(out.log_likelihood, plain.log_likelihood, atol=2e-3)

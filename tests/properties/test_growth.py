@@ -67,13 +67,11 @@ def every_pixel_of_one_row(pattern):
     return sample(jax.random.key(0), movie, 0.95, pattern)
 
 
-@pytest.mark.xfail(strict=True, reason="one line gives 0 * nan for the error of a whole frame")
 def test_a_line_that_is_the_whole_frame_has_no_error():
     curve = estimate(np.ones((2, 60), bool), every_pixel_of_one_row("lines"))
     np.testing.assert_array_equal(curve.area_px_se, [0, 0])
 
 
-@pytest.mark.xfail(strict=True, reason="0 / 0 warns")
 @given(st.sampled_from(PATTERNS), st.integers(0, 2), seeds)
 def test_a_frame_without_visits_has_no_area_and_leaves_the_others_alone(pattern, empty, seed):
     rng = np.random.default_rng(seed)
@@ -138,14 +136,11 @@ def test_a_partition_leaves_neither_side_empty(values, rule, ranks, overlap):
     check_partition(values, rule, ranks, overlap)
 
 
-@pytest.mark.xfail(strict=True, reason="means over frames that failed warn and become NaN")
 @given(fitted((0.3, 1.0)), st.sampled_from(RULES), some_ranks, st.floats(0, 1))
 def test_frames_that_failed_do_not_stop_a_partition(values, rule, ranks, overlap):
     check_partition(values, rule, ranks, overlap)
 
 
-@pytest.mark.xfail(strict=True, reason="one failed frame makes every peak NaN")
-@pytest.mark.filterwarnings("ignore:Mean of empty slice")
 def test_what_grows_is_found_although_one_frame_failed():
     grown = np.linspace(0, 0.5, 12)
     weights = np.stack([1 - grown, grown], axis=1)
