@@ -59,7 +59,7 @@ POSTERIOR = {
 }
 # A trend without terms stops the posterior before it draws; see the reshapes of its design.
 TRENDLESS = pytest.mark.xfail(raises=ValueError, strict=True, reason="a design without columns")
-POSTERIOR_MARKS = {name: [slow] for name in POSTERIOR} | {"shared_k4": [], "plain_k3": [TRENDLESS]}
+POSTERIOR_MARKS = {name: [slow] for name in POSTERIOR} | {"plain_k3": [TRENDLESS]}
 NO_POSTERIOR = (
     "jaxmicro: proportions = 'local' has no posterior form; use proportions = 'global' (the "
     "frame's own weights, which for a movie walk from frame to frame)\n"
@@ -81,7 +81,7 @@ ENHANCE_CASES = {
 RESUMED = ENHANCE_CASES["enhance_optax"] + " --resume learning.npz"
 REUSED = "--dictionary dictionary.npz --apply slice.tif --apply-pixel-size '30 nm' --no-evidence"
 SCENES = {
-    "phantom operando": "--seed 2 --n-frames 3 --size 40 --scene rods",
+    "phantom operando": "--seed 2 --n-frames 4 --size 40 --scene rods",
     "phantom stem-txm": "--seed 2 --size 64 --n-slices 2 --noise 0.1",
     "demo": "--seed 2 --n-frames 5 --size 96",
 }
