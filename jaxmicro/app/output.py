@@ -148,7 +148,7 @@ def _put_in_place(work: pathlib.Path, out: pathlib.Path, force: bool) -> None:
     names = (f"{out.name}-new", *(f"{out.name}-new-{n}" for n in range(2, 1000)))
     kept = next(p for p in map(out.with_name, names) if not os.path.lexists(p))
     work.rename(kept)
-    raise DataError(f"{reason}; that folder is left as it is, and the finished run is in {kept}")
+    raise DataError(f"{reason}; what is there was left, and the finished run is in {kept}")
 
 
 def _swap(work: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
