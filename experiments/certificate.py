@@ -1,4 +1,4 @@
-"""Is the certificate of a fit an upper bound? Distances to the optimum in float64, on random scenes.
+"""Is the certificate of a fit an upper bound? Distances to the optimum in float64, random scenes.
 
     python experiments/certificate.py            # 50 scenes at 100, 10 and 1 % of the pixels
 

@@ -150,6 +150,7 @@ def estimate(
     count = np.sum(weight * foreground, axis=-1)
     domain = np.asarray(pixels.n_domain, float).reshape(-1, *([1] * (n.ndim - 1)))
     share = np.divide(count, n, out=np.full(n.shape, np.nan), where=n > 0)  # no visit: not known
+    visits = np.maximum(n, 1)
     unseen = np.clip(1 - n / domain, 0, 1)
     jeffreys = (count + 0.5) / (n + 1)
     variance = unseen * jeffreys * (1 - jeffreys) / np.maximum(n - 1, 1)
@@ -158,7 +159,7 @@ def estimate(
         steps = np.diff(foreground.astype(float), axis=-1) ** 2 * weight[..., 1:]
         between = steps.sum(axis=-1) / (2 * np.maximum(n - 1, 1))
         floor = 0.5 / (n + 1)  # no change seen is not no variance
-        variance = unseen * np.maximum(between, floor) / n
+        variance = unseen * np.maximum(between, floor) / visits
     elif pixels.pattern == "lines":
         between = np.where(unseen > 0, unseen * _line_variance(foreground, pixels, weight), 0)
         variance = np.maximum(between, variance)

@@ -34,8 +34,7 @@ CONTRACTING = 0.1  # a round that leaves more of the gap than this asks for fres
 CAUTION = 20.0  # how much the change of curvature between two points counts against the gap
 LEAST = 1.1  # factor on a predicted gain at the least, for the ridge in it
 UNVERIFIED = 4.0  # factor on a predicted gain that no step before it has borne out
-STEP_RIDGE = 32.0  # rounding errors of an information whose diagonal is 1, and of its factor
-CERTIFICATE_RIDGE = 8.0  # terms that no pixel tells apart leave no more than rounding
+RIDGE = 32.0  # rounding errors of an information whose diagonal is 1, and of its factor
 MAX_DAMPING = 2.0  # there a step is a third of ECM's
 
 
@@ -161,39 +160,39 @@ def _missing(model: GMRM, params: Params, lane: Lane) -> Float[Array, "T q q"]:
 
 
 def solve(
-    model: GMRM, gradient: Float[Array, "T q"], matrix: Float[Array, "T q q"], ridge: float = 0.0
+    model: GMRM, gradient: Float[Array, "T q"], matrix: Float[Array, "T q q"]
 ) -> Float[Array, "T q"]:
     """matrix^-1 gradient, with the coordinates that frames share solved for once.
 
-    `ridge` rounding errors are added to the diagonal, which is scaled to 1. NaN where the matrix
-    is not positive definite.
+    A few rounding errors are added to the diagonal, which is scaled to 1. NaN where the matrix is
+    not positive definite.
     """
     names = np.concatenate([[name] * count for name, count in coordinates(model)])
     common = np.isin(names, model.share)
     mine = np.flatnonzero(~common)
     if not common.any():
-        return _cho_solve(matrix, gradient[..., None], ridge)[..., 0]
+        return _cho_solve(matrix, gradient[..., None])[..., 0]
     ours = np.flatnonzero(common)
     corner = matrix[:, ours][:, :, ours]
     border = matrix[:, mine][:, :, ours]
     right = jnp.concatenate([border, gradient[:, mine][..., None]], axis=-1)
-    both = _cho_solve(matrix[:, mine][:, :, mine], right, ridge)
+    both = _cho_solve(matrix[:, mine][:, :, mine], right)
     pulled = jnp.einsum("tab,tac->bc", border, both)
     schur = jnp.sum(corner, axis=0) - pulled[:, :-1]
     target = jnp.sum(gradient[:, ours], axis=0) - pulled[:, -1]
-    shared = _cho_solve(schur[None], target[None, :, None], ridge)[0, :, 0]
+    shared = _cho_solve(schur[None], target[None, :, None])[0, :, 0]
     local = both[..., -1] - jnp.einsum("tab,b->ta", both[..., :-1], shared)
     out = jnp.zeros_like(gradient).at[:, mine].set(local)
     return out.at[:, ours].set(jnp.broadcast_to(shared[None], (matrix.shape[0], len(ours))))
 
 
-def _cho_solve(matrix: Float[Array, "T q q"], right: Float[Array, "T q c"], ridge: float) -> Array:
+def _cho_solve(matrix: Float[Array, "T q q"], right: Float[Array, "T q c"]) -> Array:
     """Cholesky solution after scaling the diagonal to 1, which float32 needs."""
     diagonal = jnp.diagonal(matrix, axis1=-2, axis2=-1)
     scale = jnp.where(diagonal > 0, jax.lax.rsqrt(jnp.where(diagonal > 0, diagonal, 1)), 1)
     unit = matrix * scale[..., :, None] * scale[..., None, :]
-    more = ridge * jnp.finfo(matrix.dtype).eps * jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
-    factor = jnp.linalg.cholesky(unit + more[None])
+    ridge = RIDGE * jnp.finfo(matrix.dtype).eps * jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
+    factor = jnp.linalg.cholesky(unit + ridge[None])
     half = jax.scipy.linalg.solve_triangular(factor, right * scale[..., None], lower=True)
     full = jax.scipy.linalg.solve_triangular(factor, half, lower=True, trans=1)
     return full * scale[..., None]
@@ -387,7 +386,6 @@ def _directions(
     score = jnp.where(fixed, 0, score)
     complete = jnp.where(free, complete, 0) + eye
     observed = complete - jnp.where(free, missing, 0)
-    # A ridge makes the gain smaller than it is in directions that are nearly flat: a small one.
-    newton = solve(model, score, observed, CERTIFICATE_RIDGE)
-    step = solve(model, score, observed + damping * complete, STEP_RIDGE)
-    return 0.5 * jnp.sum(score * newton), step
+    newton = solve(model, score, observed)
+    damped = solve(model, score, observed + damping * complete)
+    return 0.5 * jnp.sum(score * newton), jnp.where(damping > 0, damped, newton)
