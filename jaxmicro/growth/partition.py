@@ -123,7 +123,9 @@ def _pooled(
     params: Params,
 ) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"], Float[np.ndarray, " K"]]:
     """Class weights, means and sds pooled over the frames; medians shrug off a bad frame."""
-    arrays = [np.asarray(a, float) for a in (params.weights, params.means, params.sds)]
+    k = params.means.shape[-1]
+    three = (params.weights, params.means, params.sds)
+    arrays = [np.asarray(a, float).reshape(-1, k) for a in three]
     fitted = np.all([np.isfinite(a).all(axis=1) for a in arrays], axis=0)
     if not fitted.any():
         raise NumericalError("no frame could be fitted, so there are no classes to partition")
