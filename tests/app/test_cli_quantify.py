@@ -113,3 +113,43 @@ def test_baseline_first_subtracts_the_first_frame(run, phantom, model, tmp_path)
     assert run(*args, "--out", tmp_path / "b", "--baseline", "first")[0] == 0
     a, b = (pd.read_csv(tmp_path / n / "growth.csv")["area_px"] for n in "ab")
     np.testing.assert_allclose(b, a - a[0])
+
+
+def _with_spike(folder, share):
+    """Two frames of dark and bright pixels, and a share of the pixels that reads 200 exactly."""
+    rng = np.random.default_rng(5)
+    bright = np.indices((64, 64))[0] > 40
+    grey = np.where(bright, 140.0, 60.0) + rng.normal(0, 6, (2, 64, 64))
+    grey[rng.random(grey.shape) < share] = 200
+    path = folder / "spike.npy"
+    np.save(path, np.round(grey).astype(np.uint8))
+    (folder / "m.toml").write_text(
+        '[mixture]\nclasses = 3\nshare = ["means", "sds"]\n'
+        '[foreground]\nrule = "ranks"\nranks = [1]\n'
+    )
+    return path
+
+
+def test_an_area_that_hangs_on_a_spike_may_not_be_used(run, tmp_path):
+    path = _with_spike(tmp_path, 0.2)
+    status, text, err = run(
+        "quantify", path, "--model", tmp_path / "m.toml", "--out", tmp_path / "o"
+    )
+    assert status == 1
+    assert "no frame has an area that may be used (degenerate_class)" in err
+    assert "degenerate_class, not usable" in text
+    table = pd.read_csv(tmp_path / "o" / "growth.csv")
+    assert table["usable"].tolist() == ["no", "no"]
+    assert table["area_px"].isna().all()
+    assert (tmp_path / "o" / "report.html").exists()  # to look at what went wrong
+
+
+def test_a_spike_of_few_pixels_leaves_the_area_usable(run, tmp_path):
+    path = _with_spike(tmp_path, 0.002)
+    status, _, err = run("quantify", path, "--model", tmp_path / "m.toml", "--out", tmp_path / "o")
+    assert status == 0, err
+    table = pd.read_csv(tmp_path / "o" / "growth.csv")
+    assert table["result"].tolist() == ["degenerate_class"] * 2
+    assert table["usable"].tolist() == ["yes", "yes"]
+    # 23 rows of 64; classes are 13 sds apart, and 8 or so pixels of a frame are the spike's
+    assert (table["area_px"] - 23 * 64).abs().max() < 20
