@@ -33,11 +33,11 @@ from scipy import stats
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.mixture.gmrm import GMRM
 from jaxmicro.mixture.lanes import Lane
-from jaxmicro.mixture.posterior import Noise, Priors, Sampler, posterior
-from jaxmicro.mixture.posterior_lane import simulate
-from jaxmicro.mixture.posterior_model import Data, Setting
-from jaxmicro.mixture.posterior_model import priors as prior_model
 from jaxmicro.mixture.trend import Trend
+from jaxmicro.posterior import Noise, Priors, Sampler, posterior
+from jaxmicro.posterior.model import Data, Setting
+from jaxmicro.posterior.model import priors as prior_model
+from jaxmicro.posterior.predict import simulate
 
 FRAME = Priors(weights=4.0, gap=(4 / 3, 0.25), sd=(1 / 3, 0.3))
 MOVIE = Priors(gap=(2.0, 0.25), sd=(0.5, 0.3), log_odds=(0.0, 1.0), walk_weights=(0.3, 0.5),

@@ -45,8 +45,8 @@ from jaxmicro.data.phantom import operando
 from jaxmicro.data.sampling import Pixels, sample
 from jaxmicro.mixture.ecm import fit
 from jaxmicro.mixture.gmrm import GMRM, Params
-from jaxmicro.mixture.posterior import Sampler, posterior
 from jaxmicro.mixture.trend import Trend
+from jaxmicro.posterior import Sampler, posterior
 
 TREND = Trend("x + y + x:y")
 SCENES = ("dendrite", "front", "islands", "rods")

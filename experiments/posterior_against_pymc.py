@@ -23,8 +23,8 @@ import numpy as np
 
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.mixture.gmrm import GMRM
-from jaxmicro.mixture.posterior import Sampler, posterior
 from jaxmicro.mixture.trend import Trend
+from jaxmicro.posterior import Sampler, posterior
 
 
 def planted(n: int) -> Pixels:

@@ -7,7 +7,15 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "jaxmicro"
-ORDER = {"data": 0, "mixture": 1, "spacetime": 2, "growth": 3, "dictionary": 1, "app": 4}
+ORDER = {
+    "data": 0,
+    "mixture": 1,
+    "dictionary": 1,
+    "spacetime": 2,
+    "growth": 3,
+    "posterior": 3,
+    "app": 4,
+}
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 

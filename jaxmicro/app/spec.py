@@ -122,7 +122,7 @@ class LocalOptions(Table):
 
 
 class Prior(Table):
-    """[posterior.priors]: see `jaxmicro.mixture.posterior_model.Priors`."""
+    """[posterior.priors]: see `jaxmicro.posterior.model.Priors`."""
 
     weights: Annotated[float, Field(gt=0, description="a Dirichlet concentration above 0")] = 1.0
     lowest_mean: Annotated[Pair | None, Field(description="[location, scale]")] = None

@@ -15,7 +15,10 @@ from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import DataError, NumericalError, UsageError
 from jaxmicro.mixture.ecm import Fit, fit, grey_step
 from jaxmicro.mixture.gmrm import GMRM
-from jaxmicro.mixture.posterior_lane import (
+from jaxmicro.posterior.likelihood import Noise
+from jaxmicro.posterior.model import Priors, Setting
+from jaxmicro.posterior.nuts import Draws, Progress, Sampler, draw
+from jaxmicro.posterior.predict import (
     LanePixels,
     areas,
     in_grey,
@@ -23,11 +26,8 @@ from jaxmicro.mixture.posterior_lane import (
     predictive_histogram,
     thinned,
 )
-from jaxmicro.mixture.posterior_likelihood import Noise
-from jaxmicro.mixture.posterior_model import Priors, Setting
-from jaxmicro.mixture.posterior_output import Posterior, collected
-from jaxmicro.mixture.posterior_sampling import Draws, Progress, Sampler, draw
-from jaxmicro.mixture.posterior_start import prepare, standardised, start_sites
+from jaxmicro.posterior.result import Posterior, collected
+from jaxmicro.posterior.start import prepare, standardised, start_sites
 
 PIXELS_PER_CLASS = 25  # fewer visited pixels than this for each class carry no posterior
 AREA_DRAWS = 250  # draws per chain of areas

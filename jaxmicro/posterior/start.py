@@ -17,8 +17,8 @@ from jaxtyping import Array, Float
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.mixture.lanes import Lane, padded
-from jaxmicro.mixture.posterior_likelihood import Mixture, Noise
-from jaxmicro.mixture.posterior_model import (
+from jaxmicro.posterior.likelihood import Mixture, Noise
+from jaxmicro.posterior.model import (
     GAP_UNIT,
     Data,
     Hint,
@@ -29,7 +29,7 @@ from jaxmicro.mixture.posterior_model import (
     potential,
     unconstrained,
 )
-from jaxmicro.mixture.posterior_walk import RandomWalk, unwhiten
+from jaxmicro.posterior.random_walk import RandomWalk, unwhiten
 
 _NEWTON_STEPS = 12
 _SMOOTHINGS = 12

@@ -20,15 +20,15 @@ from jaxtyping import Array
 from numpyro.infer.hmc import hmc
 
 from jaxmicro.errors import UsageError
-from jaxmicro.mixture.posterior_draws import (
+from jaxmicro.posterior.model import Data, Setting, constrained, potential
+from jaxmicro.posterior.sampler import (
     BLOCK,
     Draws,
     Progress,
     Sampler,
 )
-from jaxmicro.mixture.posterior_model import Data, Setting, constrained, potential
-from jaxmicro.mixture.posterior_start import Flow, sites_of
-from jaxmicro.mixture.posterior_svi import draw_from_guide
+from jaxmicro.posterior.start import Flow, sites_of
+from jaxmicro.posterior.svi import draw_from_guide
 
 _JITTER = 1.0  # posterior sds by which the chains' starts are scattered
 

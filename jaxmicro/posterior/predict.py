@@ -10,15 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxmicro.mixture.posterior_likelihood import (
+from jaxmicro.posterior.likelihood import (
     Mixture,
     class_log_joint,
     class_scale,
     pixel_log_likelihood,
 )
-from jaxmicro.mixture.posterior_model import Data, Setting
-from jaxmicro.mixture.posterior_sampling import Draws
-from jaxmicro.mixture.posterior_start import mixture_of
+from jaxmicro.posterior.model import Data, Setting
+from jaxmicro.posterior.nuts import Draws
+from jaxmicro.posterior.start import mixture_of
 
 _DERIVED = ("weights", "means", "sds", "trend", "dof")
 

@@ -14,9 +14,9 @@ from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import UsageError
 from jaxmicro.mixture.ecm import Fit
 from jaxmicro.mixture.gmrm import GMRM
-from jaxmicro.mixture.posterior_likelihood import Noise
-from jaxmicro.mixture.posterior_model import Setting
-from jaxmicro.mixture.posterior_sampling import Sampler
+from jaxmicro.posterior.likelihood import Noise
+from jaxmicro.posterior.model import Setting
+from jaxmicro.posterior.nuts import Sampler
 
 R_HAT_LIMIT = 1.01
 BFMI_LIMIT = 0.3

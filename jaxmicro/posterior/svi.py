@@ -14,9 +14,9 @@ import optax
 from jaxtyping import Array
 from numpyro.infer import SVI, Trace_ELBO, autoguide, init_to_value
 
-from jaxmicro.mixture.posterior_draws import Draws, Progress, Sampler
-from jaxmicro.mixture.posterior_model import Data, Setting, constrained, whitened
-from jaxmicro.mixture.posterior_start import Flow, sites_of
+from jaxmicro.posterior.model import Data, Setting, constrained, whitened
+from jaxmicro.posterior.sampler import Draws, Progress, Sampler
+from jaxmicro.posterior.start import Flow, sites_of
 
 
 def draw_from_guide(

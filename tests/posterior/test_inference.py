@@ -15,14 +15,14 @@ from jaxmicro.errors import DataError, UsageError
 from jaxmicro.mixture.ecm import fit
 from jaxmicro.mixture.gmrm import GMRM
 from jaxmicro.mixture.lanes import Lane
-from jaxmicro.mixture.posterior import Noise, Priors, Sampler, posterior
-from jaxmicro.mixture.posterior_likelihood import (
+from jaxmicro.mixture.trend import Trend
+from jaxmicro.posterior import Noise, Priors, Sampler, posterior
+from jaxmicro.posterior.likelihood import (
     Mixture,
     gaussian_log_likelihood,
     pixel_log_likelihood,
 )
-from jaxmicro.mixture.posterior_walk import RandomWalk, unwhiten
-from jaxmicro.mixture.trend import Trend
+from jaxmicro.posterior.random_walk import RandomWalk, unwhiten
 
 QUICK = Sampler(chains=4, draws=250, warmup=150)
 TRUTH = {"weights": [0.35, 0.65], "means": [60.0, 120.0], "sds": [8.0, 10.0], "trend": [5.0]}

@@ -22,13 +22,13 @@ from numpyro.infer.util import constrain_fn, potential_energy, unconstrain_fn
 
 from jaxmicro.errors import UsageError
 from jaxmicro.mixture.lanes import Lane
-from jaxmicro.mixture.posterior_likelihood import (
+from jaxmicro.posterior.likelihood import (
     Mixture,
     Scatter,
     gaussian_log_likelihood,
     pixel_log_likelihood,
 )
-from jaxmicro.mixture.posterior_walk import RandomWalk, Whitened
+from jaxmicro.posterior.random_walk import RandomWalk, Whitened
 
 GAP_UNIT = 0.15  # of the usual gap: where the coordinate of a gap bends from linear to log
 
