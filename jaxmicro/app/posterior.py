@@ -67,7 +67,7 @@ def run(
         )
     if variant is not None and variant.mixture.proportions == "local":
         raise UsageError(
-            "proportions = 'local' has no posterior form; use proportions = 'global' (the frame's "
+            "proportions = 'local' is not supported by the posterior; use proportions = 'global' (the frame's "
             "own weights, which for a movie walk from frame to frame)"
         )
     notes = list(movie.warnings)
@@ -103,9 +103,7 @@ def run(
             start,
             priors=_priors(table),
             noise=noise,
-            sampler=_sampler(table),
-            foreground=parts.foreground,
-            log_likelihood_every=table.log_likelihood_every,
+            sampler=_sampler(table, parts.foreground),
             progress=progress,
         )
     drawn = drawn.with_calibration(movie.pixel_area_um2, thickness_um, movie.times_s)
@@ -126,10 +124,10 @@ def _noise(table: Table, movie: Movie) -> Noise:
                 "censoring = 'saturated' needs the grey level at which the detector saturates and "
                 "the file does not say; give posterior.saturation"
             )
-    return Noise(table.likelihood, table.gain, table.offset, saturation)
+    return Noise(table.likelihood, table.grey_per_quantum, table.offset, saturation)
 
 
-def _sampler(table: Table) -> Sampler:
+def _sampler(table: Table, foreground: tuple[int, ...]) -> Sampler:
     return Sampler(
         method=table.method,
         chains=table.chains,
@@ -140,6 +138,8 @@ def _sampler(table: Table) -> Sampler:
         steps=table.steps,
         learning_rate=table.learning_rate,
         subsample=table.subsample,
+        foreground=foreground,
+        log_likelihood_every=table.log_likelihood_every,
     )
 
 

@@ -1,8 +1,9 @@
-"""From draws of one lane to what is reported: grey units, areas, predictions, pointwise terms."""
+"""From draws of the parameters to grey units, areas, predicted histograms and pixel likelihoods.
+
+The draws here are standardised site values with chains stacked: arrays (draws, ...).
+"""
 
 from __future__ import annotations
-
-import dataclasses
 
 import equinox as eqx
 import jax
@@ -10,111 +11,112 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxmicro.mixture.lanes import Lane
+from jaxmicro.posterior.density import mixture_at
 from jaxmicro.posterior.likelihood import (
     Mixture,
+    StandardNoise,
     class_log_joint,
-    class_scale,
     pixel_log_likelihood,
+    trend_at,
 )
-from jaxmicro.posterior.model import Data, Setting
-from jaxmicro.posterior.nuts import Draws
-from jaxmicro.posterior.start import mixture_of
+from jaxmicro.posterior.model import Problem
+from jaxmicro.posterior.sampler import Draws
+from jaxmicro.posterior.scaling import Scaling
+from jaxmicro.posterior.sites import BY_NAME, REPORTED, Site
 
-_DERIVED = ("weights", "means", "sds", "trend", "dof")
-
-
-@dataclasses.dataclass(frozen=True)
-class LanePixels:
-    """A lane's pixels in their own order, standardised: saturated ones are among the others."""
-
-    values: Float[Array, "T n"]
-    design: Float[Array, "P T n"]
-    weight: Float[Array, "T n"]
+Stacked = dict[str, Float[np.ndarray, "draws ..."]]
 
 
-def in_grey(setting: Setting, draws: Draws, spread: float, centre: float) -> dict[str, np.ndarray]:
-    """Parameters in grey levels, each (chain, draw, frame or nothing, class or term)."""
-    sites = draws.sites
-    chains, n = sites["means"].shape[:2]
-    out = {
-        "weights": sites.get("weights", np.ones((chains, n, 1))),
-        "means": sites["means"] * spread + centre,
-        "sds": sites["sds"] * spread,
-    }
-    if "trend" in sites:
-        out["trend"] = sites["trend"] * spread
-    if "dof" in sites:
-        out["degrees_of_freedom"] = sites["dof"][..., 0]
-    if setting.movie:
-        if "walk_weights" in sites:
-            out["walk_weights"] = sites["walk_weights"]
-        if "walk_trend" in sites:
-            out["walk_trend"] = sites["walk_trend"] * spread
-    else:
-        for name in ("weights", "trend"):
-            if name in out and out[name].ndim == 3:
-                out[name] = out[name][:, :, None, :]
-    return out
-
-
-def thinned(draws: Draws, step: int) -> dict[str, np.ndarray]:
-    """Every `step`-th draw of the sites a mixture is built from, chains stacked."""
+def in_grey(
+    problem: Problem, draws: Draws, scaling: Scaling
+) -> dict[str, Float[np.ndarray, "chain draw ..."]]:
+    """The reported parameters in grey levels, by name, dimensions as in `sites.SITES`."""
+    sites = dict(draws.sites)
+    if problem.n_classes == 1 and "weights" not in sites:
+        sites["weights"] = np.ones((*sites["means"].shape[:2], 1))
     return {
-        n: np.ascontiguousarray(a[:, ::step]).reshape(-1, *a.shape[2:])
-        for n, a in draws.sites.items()
-        if n in _DERIVED
+        name: _reported(site, sites[site.name], scaling, problem.movie)
+        for name, site in REPORTED.items()
+        if site.name in sites
     }
+
+
+def _reported(site: Site, values: np.ndarray, scaling: Scaling, movie: bool) -> np.ndarray:
+    if site.grey == "value":
+        values = values * scaling.scale + scaling.centre
+    elif site.grey == "difference":
+        values = values * scaling.scale
+    if not site.dims:
+        return values[..., 0]
+    alone = "frame" in site.dims and not movie
+    return values[:, :, None] if alone else values
+
+
+def thinned(draws: Draws, every: int) -> Stacked:
+    """Each `every`-th draw of the sites that `mixture_at` needs, chains stacked."""
+    return {
+        n: np.ascontiguousarray(a[:, ::every]).reshape(-1, *a.shape[2:])
+        for n, a in draws.sites.items()
+        if BY_NAME[n].in_mixture
+    }
+
+
+def _on_device(draws: Stacked, pixels: Lane) -> dict[str, Array]:
+    return {n: jnp.asarray(a, pixels.values.dtype) for n, a in draws.items()}
+
+
+def _with_keys(draws: dict[str, Array], key: Array) -> tuple[dict[str, Array], Array]:
+    n = next(iter(draws.values())).shape[0]
+    return draws, jax.random.split(key, n)
 
 
 @eqx.filter_jit
-def _foreground_seen(
-    setting: Setting,
-    data: Data,
-    pixels: tuple[Array, Array, Array],
+def _foreground(
+    problem: Problem,
+    pixels: Lane,
     draws: dict[str, Array],
-    foreground: Float[Array, " K"],
+    chosen: Float[Array, " K"],
     key: Array,
 ) -> tuple[Float[Array, "draws T"], Float[Array, "draws T"]]:
-    """Foreground pixels among the visited ones, drawn pixel by pixel, and the foreground share."""
-    values, design, weight = pixels
+    """Foreground pixels among the visited ones, and the foreground's share of the weights."""
 
     def one(args: tuple[dict[str, Array], Array]) -> tuple[Array, Array]:
         sites, own = args
-        mixture = mixture_of(setting, data, sites)
-        joint = class_log_joint(data.noise, mixture, values, design)
+        mixture = mixture_at(problem, sites)
+        joint = class_log_joint(problem.noise, mixture, pixels.values, pixels.design)
         top = jnp.max(jnp.stack(joint), axis=0)
         density = [jnp.exp(j - top) for j in joint]
         total = sum(density[1:], density[0])
-        front = sum((d * f for d, f in zip(density, foreground, strict=True)), jnp.zeros_like(top))
-        hit = jax.random.uniform(own, values.shape, values.dtype) * total < front
-        share = jnp.sum(jnp.exp(mixture.log_weights) * foreground[None, :], axis=-1)
-        return jnp.sum(weight * hit, axis=-1), share
+        front = sum((d * f for d, f in zip(density, chosen, strict=True)), jnp.zeros_like(top))
+        u = jax.random.uniform(own, pixels.values.shape, pixels.values.dtype)
+        share = jnp.sum(jnp.exp(mixture.log_weights) * chosen[None, :], axis=-1)
+        return jnp.sum(pixels.weight * (u * total < front), axis=-1), share
 
-    n = next(iter(draws.values())).shape[0]
-    return jax.lax.map(one, (draws, jax.random.split(key, n)))
+    return jax.lax.map(one, _with_keys(draws, key))
 
 
 def areas(
     key: Array,
-    setting: Setting,
-    data: Data,
-    pixels: LanePixels,
-    draws: dict[str, np.ndarray],
+    problem: Problem,
+    pixels: Lane,
+    draws: Stacked,
     foreground: tuple[int, ...],
     n_domain: Float[np.ndarray, " T"],
 ) -> Float[np.ndarray, "draws T"]:
-    """Foreground pixels of whole frames: the visited ones by their own grey value, the others by
-    the class weights, as a draw from the superpopulation the frame is one sample of.
+    """Foreground pixels of whole frames, one draw for each draw of the parameters.
+
+    The class of a visited pixel is drawn given its grey value. The number of foreground pixels
+    among the others is binomial with the class weights (the frame is a sample from a
+    superpopulation). `n_domain`: pixels of each frame, visited or not.
     """
-    dtype = pixels.values.dtype
-    chosen = np.isin(np.arange(setting.n_classes), foreground)
+    chosen = np.isin(np.arange(problem.n_classes), foreground)
     key, other = jax.random.split(key)
-    seen, share = _foreground_seen(
-        setting,
-        data,
-        (pixels.values, pixels.design, pixels.weight),
-        {n: jnp.asarray(a, dtype) for n, a in draws.items()},
-        jnp.asarray(chosen, dtype),
+    seen, share = _foreground(
+        problem,
+        pixels,
+        _on_device(draws, pixels),
+        jnp.asarray(chosen, pixels.values.dtype),
         key,
     )
     unseen = np.maximum(np.asarray(n_domain) - np.asarray(pixels.weight).sum(axis=-1), 0)
@@ -125,95 +127,77 @@ def areas(
 
 
 @eqx.filter_jit
-def _pointwise(setting: Setting, data: Data, pixels: tuple[Array, Array], draws) -> Array:
-    values, design = pixels
-
+def _log_likelihoods(
+    problem: Problem, pixels: Lane, draws: dict[str, Array]
+) -> Float[Array, "draws T n"]:
     def one(sites: dict[str, Array]) -> Array:
-        return pixel_log_likelihood(data.noise, mixture_of(setting, data, sites), values, design)
+        mixture = mixture_at(problem, sites)
+        return pixel_log_likelihood(problem.noise, mixture, pixels.values, pixels.design)
 
     return jax.lax.map(one, draws)
 
 
-def pointwise(
-    setting: Setting, data: Data, pixels: LanePixels, draws: dict[str, np.ndarray], spread: float
+def log_likelihoods(
+    problem: Problem, pixels: Lane, draws: Stacked, scale: float
 ) -> Float[np.ndarray, "draws T n"]:
-    """Log-likelihood of every pixel in nats, as a density per grey level."""
-    dtype = pixels.values.dtype
-    every = _pointwise(
-        setting,
-        data,
-        (pixels.values, pixels.design),
-        {n: jnp.asarray(a, dtype) for n, a in draws.items()},
-    )
-    out = np.asarray(every) - np.log(spread)
-    if data.noise.saturation is not None:  # a probability, not a density: no change of units
-        out = out + np.log(spread) * np.asarray(pixels.values >= data.noise.saturation)
+    """Log-likelihood of every pixel in nats: of a density per grey level, or, at censored pixels,
+    of a probability. `scale`: grey levels per standardised unit.
+    """
+    out = np.asarray(_log_likelihoods(problem, pixels, _on_device(draws, pixels)))
+    out = out - np.log(scale)
+    if problem.noise.saturation is not None:  # a probability does not change with the units
+        out = out + np.log(scale) * np.asarray(pixels.values >= problem.noise.saturation)
     return out
 
 
 @eqx.filter_jit
-def _replicate(setting: Setting, data: Data, pixels, draws, edges: Array, key: Array) -> Array:
-    """Histograms (draw, frame, bin) of pixels drawn anew at the places that were visited."""
-    design, weight = pixels
+def _histograms(
+    problem: Problem, pixels: Lane, draws: dict[str, Array], edges: Array, key: Array
+) -> Float[Array, "draws T bins"]:
+    n_bins = edges.shape[0] - 1
 
     def one(args: tuple[dict[str, Array], Array]) -> Array:
         sites, own = args
-        mixture = mixture_of(setting, data, sites)
-        values = simulate(own, data, mixture, design)
+        values = simulate(own, problem.noise, mixture_at(problem, sites), pixels.design)
         place = jnp.searchsorted(edges, values, side="right") - 1
-        place = jnp.clip(place, 0, edges.shape[0] - 2)
+        place = jnp.clip(place, 0, n_bins - 1)
         # One-hot sums in chunks would cost bins times pixels: scatter instead.
-        empty = jnp.zeros((values.shape[0], edges.shape[0] - 1), values.dtype)
+        empty = jnp.zeros((values.shape[0], n_bins), values.dtype)
         frame = jnp.broadcast_to(jnp.arange(values.shape[0])[:, None], values.shape)
-        return empty.at[frame, place].add(weight)
+        return empty.at[frame, place].add(pixels.weight)
 
-    n = next(iter(draws.values())).shape[0]
-    return jax.lax.map(one, (draws, jax.random.split(key, n)))
+    return jax.lax.map(one, _with_keys(draws, key))
 
 
 def simulate(
-    key: Array, data: Data, mixture: Mixture, design: Float[Array, "P T n"]
+    key: Array, noise: StandardNoise, mixture: Mixture, design: Float[Array, "P T n"]
 ) -> Float[Array, "T n"]:
     """Draw standardised grey values from the model at the pixels of `design`."""
     n_frames, n = design.shape[1:]
     dtype = mixture.means.dtype
-    pick, noise, tails = jax.random.split(key, 3)
+    pick, *noise_keys = jax.random.split(key, 3)
     share = jnp.cumsum(jnp.exp(mixture.log_weights), axis=-1)
     u = jax.random.uniform(pick, (n_frames, n), dtype)
     label = jnp.zeros((n_frames, n), jnp.int32)
     for k in range(mixture.means.shape[-1] - 1):
         label = label + (u > share[:, k, None])
-    slope = jnp.zeros((n_frames, n), dtype)
-    for j in range(design.shape[0]):
-        slope = slope + mixture.trend[:, j, None] * design[j]
+    slope = trend_at(mixture, design, jnp.zeros((n_frames, n), dtype))
     mean = jnp.take_along_axis(mixture.means, label, axis=1) + slope
-    scale = class_scale(data.noise, mean, jnp.take_along_axis(mixture.sds, label, axis=1))
-    unit = jax.random.normal(noise, (n_frames, n), dtype)
-    if data.noise.likelihood == "student-t":
-        half = jnp.broadcast_to(mixture.dof / 2, (n_frames, n))
-        unit = unit / jnp.sqrt(jax.random.gamma(tails, half, dtype=dtype) / half)
-    values = mean + scale * unit
-    if data.noise.saturation is not None:
-        values = jnp.minimum(values, data.noise.saturation)
-    return values
+    sd = jnp.take_along_axis(mixture.sds, label, axis=1)
+    return noise.draw((noise_keys[0], noise_keys[1]), mean, sd, mixture.dof)
 
 
-def predictive_histogram(
+def predicted_histograms(
     key: Array,
-    setting: Setting,
-    data: Data,
-    pixels: LanePixels,
-    draws: dict[str, np.ndarray],
+    problem: Problem,
+    pixels: Lane,
+    draws: Stacked,
     edges: Float[np.ndarray, " bins1"],
 ) -> Int[np.ndarray, "draws T bins"]:
-    """Counts per grey bin that the model predicts for the visited pixels; `edges` standardised."""
-    dtype = pixels.values.dtype
-    counts = _replicate(
-        setting,
-        data,
-        (pixels.design, pixels.weight),
-        {n: jnp.asarray(a, dtype) for n, a in draws.items()},
-        jnp.asarray(edges, dtype),
-        key,
-    )
+    """Histograms of new grey values of the visited pixels, drawn from the model.
+
+    `edges` are standardised; values beyond them count in the outer bins.
+    """
+    own = jnp.asarray(edges, pixels.values.dtype)
+    counts = _histograms(problem, pixels, _on_device(draws, pixels), own, key)
     return np.round(np.asarray(counts)).astype(np.int32)

@@ -1,6 +1,6 @@
-"""Random walks over frames as a NumPyro distribution, and coordinates in which they are easy.
+"""Random walks over frames as a NumPyro distribution, and coordinates that whiten them.
 
-The coordinates know prior and data, so that NUTS sees neither the funnel of step sizes nor the
+The whitening uses prior and data, so that NUTS meets neither the funnel of the step sizes nor the
 correlations between frames.
 """
 
@@ -16,10 +16,14 @@ from numpyro.infer.reparam import Reparam
 
 
 class RandomWalk(dist.Distribution):
-    """Independent Gaussian random walks over T frames, one row each: an event of shape (D, T).
+    """D independent Gaussian random walks over T frames: an event of shape (D, T).
 
-    `hint`, if given, is the centre and precision, both (D, T), of a normal approximation to what
-    the data say; the distribution ignores it, `Whitened` uses it.
+    Args:
+      loc, scale: mean and sd of the first frame, scalars or (D,).
+      steps: sd of the frame-to-frame step of each walk (D,).
+      n_frames: T.
+      hint: mean and precision, both (D, T), of a normal approximation of the likelihood in each
+        walk and frame, or None; `Whitened` uses it, the distribution itself does not.
     """
 
     support = constraints.real_matrix
@@ -42,19 +46,20 @@ class RandomWalk(dist.Distribution):
 
 
 class Whitened(Reparam):
-    """Samples a `RandomWalk` through standard normal coordinates that know prior and data.
+    """Samples a `RandomWalk` in coordinates close to independent standard normals.
 
-    Given the step sizes, walk prior times the hint is a normal whose precision is tridiagonal,
-    A = C C' with C lower bidiagonal; the walk is its mean plus C'^-1 times the new coordinates.
-    Those are close to independent standard normals whatever the step sizes, so the funnel of
-    the centred form and the correlations of the non-centred one are both gone. The sweeps are
-    an information filter and its smoother (Rue and Held 2005, Gaussian Markov Random Fields).
+    Given the step sizes, the product of the walk's prior and its hint is a normal distribution
+    with tridiagonal precision A = C C', C lower bidiagonal; the walk is its mean plus C'^-1 times
+    the new coordinates. Those are close to independent standard normals whatever the step sizes,
+    which removes both the funnel of the centred form and the correlations of the non-centred one.
+    The sweeps are an information filter and its smoother (Rue and Held 2005, Gaussian Markov
+    Random Fields).
     """
 
     def __call__(self, name, fn, obs):
         if not isinstance(fn, RandomWalk) or fn.hint is None:
             return fn, obs
-        # An improper flat prior on the coordinates: the walk's density comes in by the factor.
+        # An improper flat prior on the coordinates: the factor adds the walk's density.
         flat = dist.ImproperUniform(constraints.real_matrix, (), fn.event_shape)
         white = numpyro.sample(f"{name}_white", flat)
         walk, log_volume = unwhiten(fn, white)
@@ -69,7 +74,7 @@ def unwhiten(fn: RandomWalk, white: Float[Array, "D T"]) -> tuple[Float[Array, "
     first = jnp.broadcast_to(1 / jnp.asarray(fn.scale, tight.dtype) ** 2, tight.shape)
     start = jnp.broadcast_to(jnp.asarray(fn.loc, tight.dtype), tight.shape)
 
-    # known: information about this frame's value from the prior and the frames up to it.
+    # known: precision of this frame's value given the prior and the frames up to it.
     def forward(carry, at):
         known, message = carry
         height, place, last = at

@@ -1,4 +1,4 @@
-"""How to draw from a posterior, and what comes of it."""
+"""Settings of a sampler, and the draws it returns."""
 
 from __future__ import annotations
 
@@ -6,29 +6,39 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Float, Shaped
 
 from jaxmicro.errors import UsageError
 
-BLOCK = 50  # draws between two looks at the clock and the keyboard
+DRAWS_PER_BLOCK = 50  # NUTS runs in blocks: progress and interruptions are handled between them
 METHODS = ("nuts", "svi", "laplace")
 PLACEMENTS = ("auto", "threads", "vectorized", "parallel")
 GUIDES = ("multivariate", "diagonal", "lowrank")
 
-Progress = Callable[[int, int], None]  # steps done, steps in all
+Progress = Callable[[int, int], None]  # called with (steps done, steps in all)
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-    """How to draw.
+    """How to draw, and what to draw beside the parameters.
 
     Attributes:
-      method: "nuts"; "svi", a normal guide fitted by stochastic gradients; "laplace", the normal
-        with the mode and the observed information of the posterior.
-      chains, draws, warmup: NUTS runs; draws are per chain and the other methods return as many.
-      target_accept: mean acceptance NUTS tunes its step size to.
-      placement: chains one by one on CPU threads, vectorised on one device, or in parallel over
-        all devices; "auto" takes threads on a CPU, "parallel" on several accelerators.
-      guide, steps, learning_rate, subsample: of "svi"; `subsample` is pixels a step, None all.
+      method: "nuts" (the No-U-Turn sampler); "svi", stochastic variational inference with a normal
+        guide; "laplace", the normal distribution with the mode of the posterior and the inverse of
+        its observed information as covariance.
+      chains, draws, warmup: number of chains; draws and warm-up draws of each. "svi" and "laplace"
+        have no warm-up and return chains x draws independent draws.
+      target_accept: mean acceptance probability to which NUTS adapts its step size.
+      placement: chains of NUTS on CPU threads ("threads"), vectorised on one device
+        ("vectorized"), or divided equally among all devices ("parallel"); "auto" takes threads on
+        a single CPU device, "parallel" where the number of devices divides the number of chains,
+        "vectorized" otherwise.
+      guide: covariance of the guide of "svi": "multivariate" (full), "diagonal" or "lowrank".
+      steps, learning_rate: optimiser steps of "svi", and its initial learning rate.
+      subsample: pixels per frame and step of "svi"; None uses all of them.
+      foreground: ranks of the classes whose area is drawn (0 is the darkest); () draws no areas.
+      log_likelihood_every: keep the log-likelihood of every pixel at each n-th draw; None keeps
+        none.
 
     Raises:
       UsageError: an unknown name or a number out of range.
@@ -44,6 +54,8 @@ class Sampler:
     steps: int = 3000
     learning_rate: float = 0.01
     subsample: int | None = None
+    foreground: tuple[int, ...] = ()
+    log_likelihood_every: int | None = None
 
     def __post_init__(self) -> None:
         for name, known in (("method", METHODS), ("placement", PLACEMENTS), ("guide", GUIDES)):
@@ -51,28 +63,37 @@ class Sampler:
                 raise UsageError(
                     f"{name} {getattr(self, name)!r} is not known; use one of {', '.join(known)}"
                 )
-        for name, low in (("chains", 1), ("draws", BLOCK), ("warmup", BLOCK), ("steps", 1)):
-            if getattr(self, name) < low:
-                raise UsageError(
-                    f"{name} = {getattr(self, name)} is not allowed; use {low} or more"
-                )
+        lowest = {
+            "chains": 1,
+            "draws": DRAWS_PER_BLOCK,
+            "warmup": DRAWS_PER_BLOCK,
+            "steps": 1,
+            "subsample": 1,
+            "log_likelihood_every": 1,
+        }
+        for name, low in lowest.items():
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise UsageError(f"{name} = {value} is not allowed; use {low} or more")
         if not 0.5 <= self.target_accept < 1:
             raise UsageError(
                 f"target_accept = {self.target_accept} is not allowed; use .5 up to but not 1"
             )
-        if self.subsample is not None and self.subsample < 1:
-            raise UsageError(f"subsample = {self.subsample} is not allowed; use 1 or more")
 
 
 @dataclasses.dataclass(frozen=True)
 class Draws:
-    """Draws of one lane: arrays (chain, draw, ...) in standardised grey values.
+    """Draws from the posterior of one batch item (a frame, or a whole movie).
 
-    `sites` are constrained quantities, `stats` what the sampler says about each draw, `trace` the
-    loss of a variational fit. `complete` is False where sampling was interrupted.
+    Attributes:
+      sites: value of each site of the model (see `sites`), arrays (chain, draw, *shape of the
+        site), grey values standardised.
+      stats: statistics of the sampler for each draw, arrays (chain, draw).
+      complete: False where sampling was interrupted.
+      loss: negative evidence lower bound at each step of "svi", nats; None for other methods.
     """
 
-    sites: dict[str, np.ndarray]
-    stats: dict[str, np.ndarray]
+    sites: dict[str, Shaped[np.ndarray, "chain draw ..."]]
+    stats: dict[str, Shaped[np.ndarray, "chain draw"]]
     complete: bool
-    trace: np.ndarray | None = None
+    loss: Float[np.ndarray, " steps"] | None = None
