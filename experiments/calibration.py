@@ -55,8 +55,8 @@ def planted(key: jax.Array, priors: Priors, model: GMRM, n_frames: int, n: int):
     noise = Noise().standardised(0.0, 1.0, jnp.float32)
     places = Lane(empty, model.design(pixels), jnp.ones_like(empty))
     problem = Problem(
-        model.n_classes, model.trend.n_terms, bool(model.share), priors, places, noise, zero,
-        jnp.asarray(0), jnp.zeros(n_frames, jnp.float32),
+        model.n_classes, model.trend.n_terms, bool(model.share), priors, places, None, noise,
+        jnp.zeros(n_frames, jnp.float32), zero, jnp.asarray(0),
     )  # fmt: skip
     run = numpyro.handlers.trace(numpyro.handlers.seed(sample_prior, prior_key))
     sites = run.get_trace(problem)

@@ -67,8 +67,8 @@ def run(
         )
     if variant is not None and variant.mixture.proportions == "local":
         raise UsageError(
-            "proportions = 'local' is not supported by the posterior; use proportions = 'global' (the frame's "
-            "own weights, which for a movie walk from frame to frame)"
+            "proportions = 'local' is not supported by the posterior; use proportions = 'global' "
+            "(the frame's own weights, which for a movie walk from frame to frame)"
         )
     notes = list(movie.warnings)
     table = variant.posterior if variant is not None and variant.posterior else Table()

@@ -224,8 +224,8 @@ def unconstrained(problem: Problem, values: dict[str, Array]) -> dict[str, Array
 def mixture_at(problem: Problem, values: dict[str, Array]) -> Mixture:
     """The mixture at values of the sites, as `constrained` gives them."""
     k, p, n_frames, dtype = problem.n_classes, problem.n_terms, problem.n_frames, problem.dtype
-    weights = values.get("weights", jnp.ones(1, dtype)).reshape(-1, k)
-    trend = values.get("trend", jnp.zeros(0, dtype)).reshape(-1, p)
+    weights = values.get("weights", jnp.ones(1, dtype))
+    trend = values.get("trend", jnp.zeros(0, dtype))
     return _mixture(
         problem,
         jnp.broadcast_to(jnp.log(jnp.maximum(weights, jnp.finfo(dtype).tiny)), (n_frames, k)),

@@ -110,11 +110,11 @@ class Problem(eqx.Module):
         pixels) of T frames.
       saturated: pixels that are only known to be at least as bright as the saturation level.
       noise: distribution of the grey values about their class mean.
+      baseline: log-likelihood of each frame at the mode, nats. It is subtracted, so that float32
+        keeps the digits of differences.
       grey_step: step between recorded grey levels, standardised; class variances include
         grey_step^2 / 12 of rounding (Sheppard's correction).
       reference: rank of the class that log odds are relative to.
-      baseline: log-likelihood of each frame at the mode, nats. It is subtracted, so that float32
-        keeps the digits of differences.
       walks: approximation by which the walks are whitened; None leaves them as they are.
     """
 
@@ -123,11 +123,11 @@ class Problem(eqx.Module):
     movie: bool = eqx.field(static=True)
     priors: Priors = eqx.field(static=True)
     pixels: Lane
+    saturated: Lane | None
     noise: StandardNoise
+    baseline: Float[Array, " T"]
     grey_step: Float[Array, ""]
     reference: Int[Array, ""]
-    baseline: Float[Array, " T"]
-    saturated: Lane | None = None
     walks: WalkApproximation | None = None
     subsample: int | None = eqx.field(static=True, default=None)
 

@@ -48,8 +48,9 @@ def standardised(model: GMRM, pixels: Pixels, scaling: Scaling) -> Lane:
     grey = np.asarray(pixels.values, float)
     values = np.where(weight > 0, (grey - scaling.centre) / scaling.scale, 0)
     design = np.asarray(model.design(pixels))
-    n_terms = design.shape[0]
-    design = np.broadcast_to(design.reshape(n_terms, -1, n), (n_terms, n_frames, n))
+    if design.ndim == 2:  # all frames were visited at the same places
+        design = design[:, None]
+    design = np.broadcast_to(design, (design.shape[0], n_frames, n))
     return Lane(*(jnp.asarray(a, dtype) for a in (values, design, weight)))
 
 
@@ -83,11 +84,11 @@ def problem_of(
         movie=bool(model.share),
         priors=priors,
         pixels=padded(used),
+        saturated=saturated,
         noise=noise.standardised(*scaling, dtype),
+        baseline=jnp.zeros(pixels.n_frames, dtype),
         grey_step=jnp.asarray(step / scaling.scale, dtype),
         reference=jnp.asarray(0),
-        baseline=jnp.zeros(pixels.n_frames, dtype),
-        saturated=saturated,
     )
     return problem, every, scaling
 

@@ -136,7 +136,7 @@ SITES = (
         "trend",
         lambda p: not p.movie and p.n_terms > 0,
         _per_term,
-        derived=_movie,
+        derived=_walking_trend,
         reported="trend",
         dims=("frame", "term"),
         units=_PER_COORDINATE,

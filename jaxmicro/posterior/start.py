@@ -11,7 +11,7 @@ from jaxmicro.mixture.gmrm import Params
 from jaxmicro.posterior.density import gap_unit
 from jaxmicro.posterior.model import Problem
 from jaxmicro.posterior.scaling import Scaling
-from jaxmicro.posterior.sites import BY_NAME, coordinate_shapes
+from jaxmicro.posterior.sites import BY_NAME, coordinate_shapes, walk_coordinates
 from jaxmicro.posterior.walk_approximation import approximate_walks
 
 _LEAST_WEIGHT = 1e-4  # log odds of the start must be finite
@@ -33,7 +33,7 @@ def start_values(
     weights = weights / weights.sum(axis=-1, keepdims=True)
     trend = np.asarray(params.trend, float) / scaling.scale
     means, values = _shared_values(problem, params, scaling)
-    if problem.movie:
+    if walk_coordinates(problem):
         problem, walks = _walk_values(problem, means, values["own_sds"], weights, trend)
         values |= walks
     else:

@@ -107,9 +107,7 @@ def test_mistakes_in_the_table_are_named(tmp_path, extra, words):
 
 
 @pytest.mark.parametrize("variant", ["share = ['means']", "proportions = 'local'"])
-def test_a_variant_that_the_posterior_does_not_support_is_wrong_usage(
-    run, phantom, tmp_path, variant
-):
+def test_a_variant_not_supported_by_the_posterior_is_wrong_usage(run, phantom, tmp_path, variant):
     model = tmp_path / "model.toml"
     model.write_text(f"[mixture]\nclasses = 2\n{variant}\n", encoding="utf-8")
     status, _, err = run(
