@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 
 import equinox as eqx
 import jax
@@ -34,7 +33,7 @@ _LAST_RATE = 0.01  # learning rate at the end over the one at the start
 
 @dataclasses.dataclass(frozen=True)
 class _Settings:
-    """What of a `Sampler` the compiled step depends on."""
+    """What of a `Sampler` the optimiser depends on."""
 
     guide: str
     steps: int
@@ -43,6 +42,19 @@ class _Settings:
     @property
     def block(self) -> int:
         return max(1, min(self.steps, _STEPS_PER_BLOCK))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Optimiser:
+    """NumPyro's optimiser of the evidence lower bound, and its guide, whose model is `whitened`.
+
+    Two are equal where their settings are: their steps differ in the problem and the state only,
+    which are arguments. So frames on their own share one compiled step.
+    """
+
+    settings: _Settings
+    svi: SVI = dataclasses.field(compare=False)
+    guide: autoguide.AutoContinuous = dataclasses.field(compare=False)
 
 
 def draw(
@@ -62,43 +74,39 @@ def draw(
     zero = jnp.zeros(coordinates.size(problem), coordinates.mode.dtype)
     at_mode = constrained(problem, coordinates.sites(problem, zero))
     settings = _Settings(sampler.guide, sampler.steps, sampler.learning_rate)
+    optimiser = _optimiser(settings, at_mode)
     fit_key, draw_key = jax.random.split(key)
-    svi, guide = _program(settings, fitted, at_mode)
-    state, losses, complete = _fit(settings, fitted, at_mode, svi.init(fit_key), progress)
+    state = optimiser.svi.init(fit_key, fitted)
+    state, losses, complete = _fit(optimiser, fitted, state, progress)
     shape = (sampler.chains, sampler.draws)
-    params = svi.get_params(state)
+    params = optimiser.svi.get_params(state)
     keys = jax.random.split(draw_key, shape[0] * shape[1])
-    samples = jax.vmap(lambda k: guide.sample_posterior(k, params))(keys)
+    samples = jax.vmap(lambda k: optimiser.guide.sample_posterior(k, params))(keys)
     sites = {n: np.asarray(a) for n, a in _derived(problem, samples).items()}
     drawn = {n: a.reshape(*shape, *a.shape[1:]) for n, a in sites.items()}
     return Draws(drawn, {}, complete, losses)
 
 
-def _program(
-    settings: _Settings, problem: Problem, at_mode: dict[str, Array]
-) -> tuple[SVI, autoguide.AutoContinuous]:
-    """NumPyro's optimiser of the evidence lower bound, and the guide, started at the mode."""
-    target = functools.partial(whitened, problem)
+def _optimiser(settings: _Settings, at_mode: dict[str, Array]) -> _Optimiser:
+    """An optimiser that starts at the mode."""
     start = init_to_value(values=at_mode)
-    guide = _GUIDES[settings.guide](target, init_loc_fn=start, init_scale=_START_SCALE)
+    guide = _GUIDES[settings.guide](whitened, init_loc_fn=start, init_scale=_START_SCALE)
     rate = optax.cosine_decay_schedule(settings.learning_rate, settings.steps, alpha=_LAST_RATE)
-    return SVI(target, guide, optax.adam(rate), Trace_ELBO(num_particles=_PARTICLES)), guide
+    svi = SVI(whitened, guide, optax.adam(rate), Trace_ELBO(num_particles=_PARTICLES))
+    return _Optimiser(settings, svi, guide)
 
 
 def _fit(
-    settings: _Settings,
-    problem: Problem,
-    at_mode: dict[str, Array],
-    state: SVIState,
-    progress: Progress | None,
+    optimiser: _Optimiser, problem: Problem, state: SVIState, progress: Progress | None
 ) -> tuple[SVIState, Float[np.ndarray, " steps"], bool]:
     """The optimiser's last state, the loss of every step, and whether it ran to the end."""
     losses: list[np.ndarray] = []
+    settings = optimiser.settings
     n_blocks = -(-settings.steps // settings.block)
     complete = True
     try:
         for b in range(n_blocks):
-            state, loss = _advance(settings, problem, at_mode, state)
+            state, loss = _advance(optimiser, problem, state)
             losses.append(np.asarray(loss))
             if progress is not None:
                 progress(b + 1, n_blocks)
@@ -111,12 +119,14 @@ def _fit(
 
 @eqx.filter_jit
 def _advance(
-    settings: _Settings, problem: Problem, at_mode: dict[str, Array], state: SVIState
+    optimiser: _Optimiser, problem: Problem, state: SVIState
 ) -> tuple[SVIState, Float[Array, " steps"]]:
-    """One block of optimiser steps; compiled once for all problems of one size."""
-    svi, _ = _program(settings, problem, at_mode)
-    svi.init(state.rng_key)  # traced for the guide's structure only: its numbers are not used
-    return jax.lax.scan(lambda s, _: svi.update(s), state, None, length=settings.block)
+    """One block of steps of the optimiser."""
+
+    def step(state: SVIState, _: None) -> tuple[SVIState, Float[Array, ""]]:
+        return optimiser.svi.update(state, problem)
+
+    return jax.lax.scan(step, state, None, length=optimiser.settings.block)
 
 
 @eqx.filter_jit
