@@ -19,8 +19,15 @@ from jaxmicro.errors import UsageError
 from jaxmicro.growth.estimate import Growth
 from jaxmicro.growth.partition import Partition, partition
 from jaxmicro.mixture.ecm import Result, fit
-from jaxmicro.posterior import Noise, Posterior, Priors, Sampler, check, posterior
-from jaxmicro.posterior.result import Diagnostics
+from jaxmicro.posterior import (
+    Diagnostics,
+    Noise,
+    Posterior,
+    Priors,
+    Sampler,
+    check,
+    posterior,
+)
 
 BAND = 0.8  # share of the posterior that the bands of figures and growth.csv hold
 

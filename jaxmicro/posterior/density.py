@@ -158,8 +158,8 @@ def _sample_walking_weights(problem: Problem, shared: Float[Array, " S"]) -> Flo
         return jnp.zeros((problem.n_frames, 1), problem.dtype)
     prior, n = problem.priors, size(problem, "walk_weights")
     steps = _sample_log_normal(problem, "walk_weights", prior.walk_weights, n)
-    hint = _expected_walks(problem, 0, n, shared)
-    odds = numpyro.sample("log_odds", RandomWalk(*prior.log_odds, steps, problem.n_frames, hint))
+    known = _expected_walks(problem, 0, n, shared)
+    odds = numpyro.sample("log_odds", RandomWalk(*prior.log_odds, steps, problem.n_frames, known))
     return log_weights_of(odds, problem.reference)
 
 
@@ -184,8 +184,8 @@ def _sample_walking_trend(problem: Problem, shared: Float[Array, " S"]) -> Float
     # distribution whose precision is gamma distributed, so that the walk itself stays normal.
     half = jnp.full(p, 0.5 * tails, dtype)
     precision = numpyro.sample("trend_precision", dist.Gamma(half, half).to_event(1))
-    hint = _expected_walks(problem, first, first + p, shared)
-    walk = RandomWalk(0.0, scale / jnp.sqrt(precision), steps, n_frames, hint)
+    known = _expected_walks(problem, first, first + p, shared)
+    walk = RandomWalk(0.0, scale / jnp.sqrt(precision), steps, n_frames, known)
     return numpyro.sample("trend_walk", walk).T
 
 
@@ -195,9 +195,9 @@ def _expected_walks(
     """Mean and precision of the likelihood in walks start:stop given the shared parameters."""
     if problem.walks is None:
         return None
-    known = problem.walks
-    moved = known.slope[start:stop] @ (shared - known.at)
-    return known.centre[start:stop] + moved, known.precision[start:stop]
+    near = problem.walks
+    moved = near.slope[start:stop] @ (shared - near.at)
+    return near.centre[start:stop] + moved, near.precision[start:stop]
 
 
 def whitened(problem: Problem) -> None:

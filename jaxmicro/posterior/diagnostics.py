@@ -21,7 +21,7 @@ OVERLAP_LIMIT = 0.1  # least share of effective draws that a normal approximatio
 
 @dataclasses.dataclass(frozen=True)
 class Diagnostics:
-    """Whether the draws can be trusted, and which parameters say not.
+    """Whether the draws can be trusted, and which parameters have not converged.
 
     Attributes:
       table: (r-hat, bulk and tail effective sample size) of each parameter (NUTS only).

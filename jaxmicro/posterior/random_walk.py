@@ -22,15 +22,15 @@ class RandomWalk(dist.Distribution):
       loc, scale: mean and sd of the first frame, scalars or (D,).
       steps: sd of the frame-to-frame step of each walk (D,).
       n_frames: T.
-      hint: mean and precision, both (D, T), of a normal approximation of the likelihood in each
+      approximation: mean and precision, both (D, T), of a normal approximation of the likelihood in each
         walk and frame, or None; `Whitened` uses it, the distribution itself does not.
     """
 
     support = constraints.real_matrix
     reparametrized_params: tuple[str, ...] = ()
 
-    def __init__(self, loc, scale, steps, n_frames: int, hint=None):
-        self.loc, self.scale, self.steps, self.hint = loc, scale, steps, hint
+    def __init__(self, loc, scale, steps, n_frames: int, approximation=None):
+        self.loc, self.scale, self.steps, self.approximation = loc, scale, steps, approximation
         super().__init__((), (steps.shape[0], n_frames), validate_args=False)
 
     def sample(self, key, sample_shape=()):
@@ -48,7 +48,7 @@ class RandomWalk(dist.Distribution):
 class Whitened(Reparam):
     """Samples a `RandomWalk` in coordinates close to independent standard normals.
 
-    Given the step sizes, the product of the walk's prior and its hint is a normal distribution
+    Given the step sizes, the product of the walk's prior and its approximation is a normal distribution
     with tridiagonal precision A = C C', C lower bidiagonal; the walk is its mean plus C'^-1 times
     the new coordinates. Those are close to independent standard normals whatever the step sizes,
     which removes both the funnel of the centred form and the correlations of the non-centred one.
@@ -57,7 +57,7 @@ class Whitened(Reparam):
     """
 
     def __call__(self, name, fn, obs):
-        if not isinstance(fn, RandomWalk) or fn.hint is None:
+        if not isinstance(fn, RandomWalk) or fn.approximation is None:
             return fn, obs
         # An improper flat prior on the coordinates: the factor adds the walk's density.
         flat = dist.ImproperUniform(constraints.real_matrix, (), fn.event_shape)
@@ -69,25 +69,27 @@ class Whitened(Reparam):
 
 def unwhiten(fn: RandomWalk, white: Float[Array, "D T"]) -> tuple[Float[Array, "D T"], Array]:
     """The walk at coordinates `white`, and log |d walk / d white|."""
-    centre, precision = fn.hint
-    tight = 1 / fn.steps**2
-    first = jnp.broadcast_to(1 / jnp.asarray(fn.scale, tight.dtype) ** 2, tight.shape)
-    start = jnp.broadcast_to(jnp.asarray(fn.loc, tight.dtype), tight.shape)
+    centre, precision = fn.approximation
+    step_precision = 1 / fn.steps**2
+    first = jnp.broadcast_to(
+        1 / jnp.asarray(fn.scale, step_precision.dtype) ** 2, step_precision.shape
+    )
+    start = jnp.broadcast_to(jnp.asarray(fn.loc, step_precision.dtype), step_precision.shape)
 
     # known: precision of this frame's value given the prior and the frames up to it.
     def forward(carry, at):
         known, message = carry
-        height, place, last = at
-        known = known + height
-        message = message + height * place
-        diagonal = known + jnp.where(last, 0, tight)
-        shrink = jnp.where(last, 0, tight / diagonal)
-        return (known * shrink, message * shrink), (diagonal, message, shrink)
+        added, mean, last = at
+        known = known + added
+        message = message + added * mean
+        diagonal = known + jnp.where(last, 0, step_precision)
+        link = jnp.where(last, 0, step_precision / diagonal)
+        return (known * link, message * link), (diagonal, message, link)
 
     n_frames = white.shape[1]
     last = jnp.arange(n_frames) == n_frames - 1
     begin = (first, first * start)
-    _, (diagonal, message, shrink) = jax.lax.scan(forward, begin, (precision.T, centre.T, last))
+    _, (diagonal, message, link) = jax.lax.scan(forward, begin, (precision.T, centre.T, last))
 
     def backward(later, at):
         diag, mess, shr, w = at
@@ -95,6 +97,6 @@ def unwhiten(fn: RandomWalk, white: Float[Array, "D T"]) -> tuple[Float[Array, "
         return value, value
 
     _, walk = jax.lax.scan(
-        backward, jnp.zeros_like(tight), (diagonal, message, shrink, white.T), reverse=True
+        backward, jnp.zeros_like(step_precision), (diagonal, message, link, white.T), reverse=True
     )
     return walk.T, -0.5 * jnp.sum(jnp.log(diagonal))

@@ -9,13 +9,13 @@ from scipy import stats
 from jaxmicro.posterior.random_walk import RandomWalk, unwhiten
 
 
-def test_whitening_is_the_exact_square_root_of_walk_times_hint():
+def test_whitening_is_the_exact_square_root_of_prior_times_likelihood():
     rng = np.random.default_rng(5)
     n = 6
     centre, precision = rng.normal(size=(1, n)), rng.uniform(0, 4, (1, n))
     steps, loc, scale = jnp.asarray([0.4]), 0.5, 1.5
-    hint = (jnp.asarray(centre), jnp.asarray(precision))
-    walk = RandomWalk(loc, scale, steps, n, hint)
+    approximation = (jnp.asarray(centre), jnp.asarray(precision))
+    walk = RandomWalk(loc, scale, steps, n, approximation)
     difference = (np.eye(n) - np.eye(n, k=-1)) / 0.4
     difference[0, 0] = 1 / scale
     matrix = difference.T @ difference + np.diag(precision[0])
