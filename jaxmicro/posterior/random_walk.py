@@ -22,8 +22,8 @@ class RandomWalk(dist.Distribution):
       loc, scale: mean and sd of the first frame, scalars or (D,).
       steps: sd of the frame-to-frame step of each walk (D,).
       n_frames: T.
-      approximation: mean and precision, both (D, T), of a normal approximation of the likelihood in each
-        walk and frame, or None; `Whitened` uses it, the distribution itself does not.
+      approximation: mean and precision, both (D, T), of a normal approximation of the likelihood
+        in each walk and frame, or None; `Whitened` uses it, the distribution itself does not.
     """
 
     support = constraints.real_matrix
@@ -48,11 +48,11 @@ class RandomWalk(dist.Distribution):
 class Whitened(Reparam):
     """Samples a `RandomWalk` in coordinates close to independent standard normals.
 
-    Given the step sizes, the product of the walk's prior and its approximation is a normal distribution
-    with tridiagonal precision A = C C', C lower bidiagonal; the walk is its mean plus C'^-1 times
-    the new coordinates. Those are close to independent standard normals whatever the step sizes,
-    which removes both the funnel of the centred form and the correlations of the non-centred one.
-    The sweeps are an information filter and its smoother (Rue and Held 2005, Gaussian Markov
+    Given the step sizes, the product of the walk's prior and the approximated likelihood is a
+    normal distribution with tridiagonal precision A = C C', C lower bidiagonal; the walk is its
+    mean plus C'^-1 times the new coordinates. Those are close to independent standard normals
+    whatever the step sizes, which removes both the funnel of the centred form and the
+    correlations of the non-centred one. The sweeps are an information filter and its smoother (Rue and Held 2005, Gaussian Markov
     Random Fields).
     """
 
@@ -71,10 +71,9 @@ def unwhiten(fn: RandomWalk, white: Float[Array, "D T"]) -> tuple[Float[Array, "
     """The walk at coordinates `white`, and log |d walk / d white|."""
     centre, precision = fn.approximation
     step_precision = 1 / fn.steps**2
-    first = jnp.broadcast_to(
-        1 / jnp.asarray(fn.scale, step_precision.dtype) ** 2, step_precision.shape
-    )
-    start = jnp.broadcast_to(jnp.asarray(fn.loc, step_precision.dtype), step_precision.shape)
+    dtype, shape = step_precision.dtype, step_precision.shape
+    first = jnp.broadcast_to(1 / jnp.asarray(fn.scale, dtype) ** 2, shape)
+    start = jnp.broadcast_to(jnp.asarray(fn.loc, dtype), shape)
 
     # known: precision of this frame's value given the prior and the frames up to it.
     def forward(carry, at):
@@ -92,8 +91,8 @@ def unwhiten(fn: RandomWalk, white: Float[Array, "D T"]) -> tuple[Float[Array, "
     _, (diagonal, message, link) = jax.lax.scan(forward, begin, (precision.T, centre.T, last))
 
     def backward(later, at):
-        diag, mess, shr, w = at
-        value = mess / diag + shr * later + w / jnp.sqrt(diag)
+        diagonal, message, link, w = at
+        value = message / diagonal + link * later + w / jnp.sqrt(diagonal)
         return value, value
 
     _, walk = jax.lax.scan(
