@@ -52,8 +52,8 @@ class Whitened(Reparam):
     normal distribution with tridiagonal precision A = C C', C lower bidiagonal; the walk is its
     mean plus C'^-1 times the new coordinates. Those are close to independent standard normals
     whatever the step sizes, which removes both the funnel of the centred form and the
-    correlations of the non-centred one. The sweeps are an information filter and its smoother (Rue and Held 2005, Gaussian Markov
-    Random Fields).
+    correlations of the non-centred one. The sweeps are an information filter and its smoother
+    (Rue and Held 2005, Gaussian Markov Random Fields).
     """
 
     def __call__(self, name, fn, obs):
