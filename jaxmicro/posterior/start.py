@@ -58,7 +58,7 @@ def _shared_values(
         shot = float(noise.grey_per_quantum) * np.maximum(means - float(noise.offset), 0)
         own_sds = np.sqrt(np.maximum(own_sds**2 - shot, 0.1 * own_sds**2))
     return means, {
-        "lowest_mean": means[0],
+        "lowest_mean": np.asarray(means[0]),
         "scaled_gaps": gaps / gap_unit(problem),
         "own_sds": own_sds,
         "common_sd": np.exp(np.mean(np.log(own_sds), keepdims=True)),
