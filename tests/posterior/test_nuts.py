@@ -63,7 +63,7 @@ def test_a_class_that_is_absent_from_a_frame_gets_a_bound_near_zero(planted, qui
     weights = np.array([[1.0, 0.0], [0.6, 0.4], [0.4, 0.6]])
     pixels, _ = planted(3, seed=2, weights=weights)
     model = GMRM(2, Trend("x"), share=("means", "sds"))
-    result = posterior(jax.random.key(2), model, pixels, sampler=quick, foreground=(1,))
+    result = posterior(jax.random.key(2), model, pixels, sampler=quick)
     share = result["posterior"]["weights"].values[..., 1]
     upper = np.quantile(share, 0.975, axis=(0, 1))
     # none of 512 seen: the rule of three allows 3 / 512 = 0.6 %; neighbours pull it up a little
