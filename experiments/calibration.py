@@ -33,20 +33,19 @@ from scipy import stats
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.mixture.gmrm import GMRM
 from jaxmicro.mixture.lanes import Lane
-from jaxmicro.mixture.posterior import Noise, Priors, Sampler, posterior
-from jaxmicro.mixture.posterior_lane import simulate
-from jaxmicro.mixture.posterior_model import Data, Setting
-from jaxmicro.mixture.posterior_model import priors as prior_model
 from jaxmicro.mixture.trend import Trend
+from jaxmicro.posterior import Noise, Priors, Problem, Sampler, posterior
+from jaxmicro.posterior.density import sample_prior
+from jaxmicro.posterior.predict import simulate
 
-FRAME = Priors(weights=4.0, gap=(4 / 3, 0.25), sd=(1 / 3, 0.3))
+FRAME = Priors(weights=4.0, gap=(4 / 3, 0.25), sd=(1 / 3, 0.3), scaling=(0.0, 1.0))
 MOVIE = Priors(gap=(2.0, 0.25), sd=(0.5, 0.3), log_odds=(0.0, 1.0), walk_weights=(0.3, 0.5),
-               walk_trend=(0.1, 0.5), reference=0)  # fmt: skip
+               walk_trend=(0.1, 0.5), reference=0, scaling=(0.0, 1.0))  # fmt: skip
 N_RANKS = 100
 BINS = 10
 
 
-def planted(key: jax.Array, setting: Setting, model: GMRM, n_frames: int, n: int):
+def planted(key: jax.Array, priors: Priors, model: GMRM, n_frames: int, n: int):
     """Parameters from the prior and pixels from the model."""
     place_key, prior_key, pixel_key = jax.random.split(key, 3)
     rows, cols = jax.random.randint(place_key, (2, n_frames, n), 0, 64)
@@ -54,19 +53,22 @@ def planted(key: jax.Array, setting: Setting, model: GMRM, n_frames: int, n: int
     pixels = Pixels(empty, rows, cols, jnp.ones_like(empty), jnp.full(n_frames, 4096.0), (64, 64))
     zero = jnp.zeros((), jnp.float32)
     noise = Noise().standardised(0.0, 1.0, jnp.float32)
-    lane = Lane(empty, model.design(pixels), jnp.ones_like(empty))
-    data = Data(lane, None, noise, jnp.zeros(n_frames, jnp.float32), zero, jnp.asarray(0))
-    run = numpyro.handlers.trace(numpyro.handlers.seed(prior_model, prior_key))
-    sites = run.get_trace(setting, data)
+    places = Lane(empty, model.design(pixels), jnp.ones_like(empty))
+    problem = Problem(
+        model.n_classes, model.trend.n_terms, bool(model.share), priors, places, None, noise,
+        jnp.zeros(n_frames, jnp.float32), zero, jnp.asarray(0),
+    )  # fmt: skip
+    run = numpyro.handlers.trace(numpyro.handlers.seed(sample_prior, prior_key))
+    sites = run.get_trace(problem)
     with numpyro.handlers.substitute(data={k: v["value"] for k, v in sites.items()}):
-        mixture = prior_model(setting, data)
-    values = simulate(pixel_key, data, mixture, lane.design)
+        mixture = sample_prior(problem)
+    values = simulate(pixel_key, noise, mixture, places.design)
     truth = {"weights": jnp.exp(mixture.log_weights), "means": mixture.means, "sds": mixture.sds,
              "trend": mixture.trend}  # fmt: skip
     for name in ("walk_weights", "walk_trend"):
         if name in sites:
             truth[name] = sites[name]["value"]
-    if setting.movie:
+    if problem.movie:
         truth["means"], truth["sds"] = mixture.means[0], mixture.sds[0]
     return Pixels(values, rows, cols, pixels.weight, pixels.n_domain, (64, 64)), truth
 
@@ -79,17 +81,16 @@ def ranks(
     priors = MOVIE if movie else FRAME
     model = GMRM(2 if movie else 3, Trend("x"), share=("means", "sds") if movie else ())
     n_frames, n = (4, 128) if movie else (1, 256)
-    setting = Setting(model.n_classes, 1, movie, priors)
     sampler = Sampler(chains=4, draws=500, warmup=300)
     out: dict[str, list[np.ndarray]] = {}
     bad = np.zeros(2, int)
     for i in range(n_datasets):
         own, draw_key = jax.random.split(jax.random.fold_in(key, i))
         pixels, truth = jax.jit(planted, static_argnums=(1, 2, 3, 4))(
-            own, setting, model, n_frames, n
+            own, priors, model, n_frames, n
         )
         result = posterior(draw_key, model, pixels, priors=priors, sampler=sampler,
-                           grey_levels=0.0, scaling=(0.0, 1.0))  # fmt: skip
+                           noise=Noise(grey_step=0.0))  # fmt: skip
         draws = result["posterior"]
         found = result.diagnose()
         bad += np.array([bool(found.divergences), bool(found.bad)])

@@ -45,8 +45,8 @@ from jaxmicro.data.phantom import operando
 from jaxmicro.data.sampling import Pixels, sample
 from jaxmicro.mixture.ecm import fit
 from jaxmicro.mixture.gmrm import GMRM, Params
-from jaxmicro.mixture.posterior import Sampler, posterior
 from jaxmicro.mixture.trend import Trend
+from jaxmicro.posterior import Sampler, posterior
 
 TREND = Trend("x + y + x:y")
 SCENES = ("dendrite", "front", "islands", "rods")
@@ -124,7 +124,7 @@ def bands(share: tuple[str, ...], n_frames: int, samplings: int, sampler: Sample
         truth = (scene.labels[first:] == 3).sum(axis=(1, 2))
         for s in range(samplings):
             pixels = sample(jax.random.key(s), movie, 0.01)
-            result = posterior(jax.random.key(s), model, pixels, foreground=(3,), sampler=sampler)
+            result = posterior(jax.random.key(s), model, pixels, sampler=sampler)
             low, high = result.area_interval(0.8)
             inside.append((low <= truth) & (truth <= high))
             area = result["growth"]["area_px"].values.mean(axis=(0, 1))
@@ -225,9 +225,9 @@ def main() -> None:
     if "seeds" in parts:
         seeds(20, Sampler())
     if "frames" in parts:
-        bands((), 16, 2, Sampler(draws=250))
+        bands((), 16, 2, Sampler(draws=250, foreground=(3,)))
     if "movies" in parts:
-        bands(("means", "sds"), 16, 1, Sampler(draws=250, warmup=200))
+        bands(("means", "sds"), 16, 1, Sampler(draws=250, warmup=200, foreground=(3,)))
 
 
 if __name__ == "__main__":

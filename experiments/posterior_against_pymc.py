@@ -23,8 +23,8 @@ import numpy as np
 
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.mixture.gmrm import GMRM
-from jaxmicro.mixture.posterior import Sampler, posterior
 from jaxmicro.mixture.trend import Trend
+from jaxmicro.posterior import Noise, Priors, Sampler, posterior
 
 
 def planted(n: int) -> Pixels:
@@ -75,7 +75,12 @@ def main() -> None:
     sampler = Sampler(draws=100, warmup=100) if args.quick else Sampler(draws=2000)
     began = time.perf_counter()
     result = posterior(
-        jax.random.key(0), model, pixels, sampler=sampler, scaling=(0.0, 1.0), grey_levels=0.0
+        jax.random.key(0),
+        model,
+        pixels,
+        sampler=sampler,
+        priors=Priors(scaling=(0.0, 1.0)),
+        noise=Noise(grey_step=0.0),
     )
     print(f"jaxmicro: {time.perf_counter() - began:.1f} s with compilation")
     names = ("weights", "means", "sds", "trend")

@@ -7,7 +7,17 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "jaxmicro"
-ORDER = {"data": 0, "mixture": 1, "spacetime": 2, "growth": 3, "dictionary": 1, "app": 4}
+ORDER = {
+    "data": 0,
+    "mixture": 1,
+    "dictionary": 1,
+    "spacetime": 2,
+    "growth": 3,
+    "posterior": 3,
+    "app": 4,
+}
+# Packages beside the row: what they may import apart from themselves; only app imports them.
+BESIDE = {"dictionary": ("data",), "posterior": ("data", "mixture", "spacetime")}
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -36,10 +46,74 @@ def test_packages_import_only_to_the_left(path):
         if parts[0] == "jaxmicro" and len(parts) > 1 and parts[1] in ORDER:
             there = parts[1]
             left = ORDER[there] < ORDER[here] or there == here
-            # the dictionary stands beside the mixture's rooms: neither sees the other
-            aside = "dictionary" in (here, there) and here != there and here != "app"
+            # dictionary and posterior stand beside the others: who may see them, and what they see
+            aside = any(
+                one in BESIDE and other not in (one, "app", *BESIDE[one])
+                for one, other in ((here, there), (there, here))
+            )
             assert left, f"{here} imports {name}"
-            assert not aside or there == "data", f"{here} imports {name}"
+            assert not aside, f"{here} imports {name}"
+
+
+def _module(path: pathlib.Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _loads(path: pathlib.Path) -> set[str]:
+    """Modules of the package that are imported when the module itself is."""
+    modules = {_module(p) for p in SOURCES}
+    found, todo = set(), list(ast.parse(path.read_text(encoding="utf-8")).body)
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.If | ast.Try):
+            todo += [n for n in ast.iter_child_nodes(node) if isinstance(n, ast.stmt)]
+        elif isinstance(node, ast.Import):
+            found |= {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{a.name}" for a in node.names} & modules
+            found |= inner
+            # `from package import module` runs the package too, unless it is the package's own
+            if len(inner) < len(node.names) or not _module(path).startswith(f"{node.module}."):
+                found.add(node.module)
+    return (found & modules) - {_module(path)}
+
+
+def test_no_module_imports_itself_by_a_detour():
+    graph = {_module(p): _loads(p) for p in SOURCES}
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join([*trail[trail.index(name) :], name])
+        if name in done:
+            return
+        for other in sorted(graph[name]):
+            visit(other, (*trail, name))
+        done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def test_functions_of_the_posterior_are_short_and_take_few_arguments():
+    for path in (PACKAGE / "posterior").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                a = node.args
+                count = len(a.posonlyargs) + len(a.args) + len(a.kwonlyargs)
+                assert count <= 8, f"{path.name}: {node.name} takes {count} arguments"
+                length = (node.end_lineno or 0) - node.lineno + 1
+                assert length <= 80, f"{path.name}: {node.name} has {length} lines"
+
+
+def test_no_function_compiles_another_at_each_call():
+    """A function that is jitted inside another one is compiled again at every call."""
+    for path in (PACKAGE / "posterior").glob("*.py"):
+        for outer in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(outer, ast.FunctionDef):
+                inside = [n for stmt in outer.body for n in ast.walk(stmt)]
+                names = {n.attr for n in inside if isinstance(n, ast.Attribute)}
+                assert not names & {"jit", "filter_jit", "pmap"}, f"{path.name}: {outer.name}"
 
 
 def _users_of(*libraries: str) -> set[str]:
@@ -51,7 +125,7 @@ def _users_of(*libraries: str) -> set[str]:
 
 
 def test_only_posterior_imports_numpyro_and_arviz():
-    assert all("posterior" in name for name in _users_of("numpyro", "arviz"))
+    assert all(name.startswith("posterior/") for name in _users_of("numpyro", "arviz"))
 
 
 def test_only_plot_imports_matplotlib():

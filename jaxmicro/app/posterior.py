@@ -20,8 +20,15 @@ from jaxmicro.growth.analyse import visit
 from jaxmicro.growth.estimate import Growth
 from jaxmicro.growth.partition import Partition, partition
 from jaxmicro.mixture.ecm import Result, fit
-from jaxmicro.mixture.posterior import Noise, Posterior, Priors, Sampler, check, posterior
-from jaxmicro.mixture.posterior_output import Diagnostics
+from jaxmicro.posterior import (
+    Diagnostics,
+    Noise,
+    Posterior,
+    Priors,
+    Sampler,
+    check,
+    posterior,
+)
 
 BAND = 0.8  # share of the posterior that the bands of figures and growth.csv hold
 
@@ -63,8 +70,8 @@ def run(
     stages = stages or Stages()
     if variant is not None and variant.mixture.proportions == "local":
         raise UsageError(
-            "proportions = 'local' has no posterior form; use proportions = 'global' (the frame's "
-            "own weights, which for a movie walk from frame to frame)"
+            "proportions = 'local' is not supported by the posterior; use proportions = 'global' "
+            "(the frame's own weights, which for a movie walk from frame to frame)"
         )
     table = variant.posterior if variant is not None and variant.posterior else Table()
     noise = _noise(table, movie)
@@ -101,9 +108,7 @@ def run(
             start,
             priors=_priors(table),
             noise=noise,
-            sampler=_sampler(table),
-            foreground=parts.foreground,
-            log_likelihood_every=table.log_likelihood_every,
+            sampler=_sampler(table, parts.foreground),
             progress=progress,
         )
     drawn = drawn.with_calibration(movie.pixel_area_um2, thickness_um, movie.times_s)
@@ -124,10 +129,10 @@ def _noise(table: Table, movie: Movie) -> Noise:
                 "censoring = 'saturated' needs the grey level at which the detector saturates and "
                 "the file does not say; give posterior.saturation"
             )
-    return Noise(table.likelihood, table.gain, table.offset, saturation)
+    return Noise(table.likelihood, table.grey_per_quantum, table.offset, saturation)
 
 
-def _sampler(table: Table) -> Sampler:
+def _sampler(table: Table, foreground: tuple[int, ...]) -> Sampler:
     return Sampler(
         method=table.method,
         chains=table.chains,
@@ -139,6 +144,8 @@ def _sampler(table: Table) -> Sampler:
         steps=table.steps,
         learning_rate=table.learning_rate,
         subsample=table.subsample,
+        foreground=foreground,
+        log_likelihood_every=table.log_likelihood_every,
     )
 
 

@@ -126,7 +126,7 @@ class LocalOptions(Table):
 
 
 class Prior(Table):
-    """[posterior.priors]: see `jaxmicro.mixture.posterior_model.Priors`."""
+    """[posterior.priors]: see `jaxmicro.posterior.model.Priors`."""
 
     weights: Annotated[float, Field(gt=0, description="a Dirichlet concentration above 0")] = 1.0
     lowest_mean: Annotated[Pair | None, Field(description="[location, scale]")] = None
@@ -154,9 +154,9 @@ class Posterior(Table):
         Literal["gaussian", "student-t", "poisson-gaussian"],
         Field(description="'gaussian', 'student-t' or 'poisson-gaussian'"),
     ] = "gaussian"
-    gain: Annotated[float | None, Field(gt=0, description="grey levels per quantum, above 0")] = (
-        None
-    )
+    grey_per_quantum: Annotated[
+        float | None, Field(gt=0, description="grey levels per detected quantum, above 0")
+    ] = None
     offset: Annotated[float, Field(description="grey level without signal")] = 0.0
     censoring: Annotated[
         Literal["none", "saturated"], Field(description="'none' or 'saturated'")
@@ -182,15 +182,22 @@ class Posterior(Table):
     ] = None
     priors: Prior = Prior()
 
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "gain" in values:
+            raise ValueError("the key gain is now called grey_per_quantum; rename it")
+        return values
+
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Posterior:
         counts = self.likelihood == "poisson-gaussian"
-        if counts != (self.gain is not None):
-            raise ValueError("likelihood = 'poisson-gaussian' and a gain go together")
+        if counts != (self.grey_per_quantum is not None):
+            raise ValueError("likelihood = 'poisson-gaussian' and grey_per_quantum go together")
         if self.censoring == "saturated" and self.likelihood == "student-t":
             raise ValueError(
-                "censoring has no posterior form with likelihood = 'student-t'; use 'gaussian' "
-                "or 'poisson-gaussian', or censoring = 'none'"
+                "censoring is not supported by the posterior with likelihood = 'student-t'; use "
+                "'gaussian' or 'poisson-gaussian', or censoring = 'none'"
             )
         if self.saturation is not None and self.censoring == "none":
             raise ValueError("a saturation level needs censoring = 'saturated'")

@@ -3,13 +3,15 @@
 import csv
 import json
 
-import arviz as az
 import numpy as np
 import pytest
 
 import jaxmicro.app.posterior as job
 from jaxmicro.app.spec import load
 from jaxmicro.errors import UsageError
+from jaxmicro.posterior.diagnostics import import_arviz
+
+az = import_arviz()
 
 MODEL = """
 [mixture]
@@ -92,8 +94,9 @@ def test_interruption_is_marked_in_report_and_exit_status(run, phantom, tmp_path
     [
         ("metod = 'nuts'", "posterior.metod is not a known key"),
         ("method = 'gibbs'", "use 'nuts', 'svi' or 'laplace'"),
-        ("likelihood = 'poisson-gaussian'", "a gain go together"),
-        ("likelihood = 'student-t'\ncensoring = 'saturated'", "no posterior form"),
+        ("likelihood = 'poisson-gaussian'", "and grey_per_quantum go together"),
+        ("likelihood = 'student-t'\ncensoring = 'saturated'", "not supported by the posterior"),
+        ("gain = 2.0", "line 8: posterior: the key gain is now called grey_per_quantum"),
         ("saturation = 255.0", "needs censoring = 'saturated'"),
         ("[posterior.priors]\ngap = [1.0]", "posterior.priors.gap"),
     ],
@@ -104,7 +107,7 @@ def test_mistakes_in_the_table_are_named(tmp_path, extra, words):
 
 
 @pytest.mark.parametrize("variant", ["share = ['means']", "proportions = 'local'"])
-def test_a_variant_without_posterior_form_is_wrong_usage(run, phantom, tmp_path, variant):
+def test_a_variant_not_supported_by_the_posterior_is_wrong_usage(run, phantom, tmp_path, variant):
     model = tmp_path / "model.toml"
     model.write_text(f"[mixture]\nclasses = 2\n{variant}\n", encoding="utf-8")
     status, _, err = run(
@@ -112,5 +115,5 @@ def test_a_variant_without_posterior_form_is_wrong_usage(run, phantom, tmp_path,
         "--out", tmp_path / "out",
     )  # fmt: skip
     assert status == 2
-    assert f"{variant} has no posterior form" in err
+    assert f"{variant} is not supported by the posterior" in err
     assert not (tmp_path / "out").exists()

@@ -1,0 +1,231 @@
+"""Draw from the posterior of a GMRM over a movie: each frame on its own, or the movie as one.
+
+The model is that of the fit with priors, classes summed out and means in order. Where nothing is
+shared, frames are independent. Where means and sds are shared, log odds of the classes and trend
+coefficients are random walks over frames, so that a frame of few pixels is informed by its
+neighbours.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from jaxmicro.data.sampling import Pixels
+from jaxmicro.errors import DataError, NumericalError, UsageError
+from jaxmicro.mixture.ecm import Fit, fit, grey_step
+from jaxmicro.mixture.gmrm import GMRM
+from jaxmicro.mixture.lanes import Lane
+from jaxmicro.posterior import laplace, nuts, svi
+from jaxmicro.posterior.coordinates import Coordinates, find_mode
+from jaxmicro.posterior.dataset import Groups, Inputs, Item, assemble
+from jaxmicro.posterior.likelihood import Noise
+from jaxmicro.posterior.model import Priors, Problem
+from jaxmicro.posterior.predict import (
+    areas,
+    in_grey,
+    log_likelihoods,
+    predicted_histograms,
+    thinned,
+)
+from jaxmicro.posterior.result import Posterior
+from jaxmicro.posterior.sampler import Draws, Progress, Sampler
+from jaxmicro.posterior.scaling import Scaling, histogram_edges, problem_of
+from jaxmicro.posterior.start import start_values
+
+PIXELS_PER_CLASS = 25  # visited pixels needed for each class
+AREA_DRAWS = 250  # draws of areas per chain
+PREDICTIVE_DRAWS = 25  # predicted histograms per chain
+
+_METHODS = {"nuts": nuts.draw, "svi": svi.draw, "laplace": laplace.draw}
+
+
+def check(model: GMRM, pixels: Pixels) -> None:
+    """Refuse models and pixels that the posterior does not support.
+
+    Raises:
+      UsageError: gains, only one of means and sds shared, or replicate samplings.
+      DataError: fewer than 25 visited pixels for each class, or values that are not finite.
+    """
+    if model.gain:
+        raise UsageError(
+            "gain = true is not supported by the posterior (gain and trend trade off); set "
+            "gain = false"
+        )
+    if set(model.share) not in (set(), {"means", "sds"}):
+        raise UsageError(
+            f"share = {list(model.share)} is not supported by the posterior; share both means "
+            "and sds (a movie), or nothing (frames on their own)"
+        )
+    if pixels.values.ndim != 2:
+        raise UsageError("a posterior takes one sampling of a movie; leave replicates out")
+    _check_enough(model, pixels)
+    weight = np.broadcast_to(np.asarray(pixels.weight), pixels.values.shape)
+    if not np.all(np.isfinite(np.asarray(pixels.values)[weight > 0])):
+        raise DataError("the pixels hold NaN or infinity; exclude those pixels")
+
+
+def _check_enough(model: GMRM, pixels: Pixels) -> None:
+    need = PIXELS_PER_CLASS * model.n_classes
+    visited = np.asarray(pixels.n_pixels)
+    if model.share:
+        visited = visited.sum(keepdims=True)
+    if visited.min() < need:
+        where = "the movie" if model.share else f"frame {int(visited.argmin())}"
+        raise DataError(
+            f"{where} has {int(visited.min())} visited pixels, too few for a posterior of "
+            f"{model.n_classes} classes ({need} are needed); raise the rate or use fewer classes"
+        )
+
+
+def posterior(
+    key: jax.Array,
+    model: GMRM,
+    pixels: Pixels,
+    start: Fit | None = None,
+    *,
+    priors: Priors | None = None,
+    noise: Noise | None = None,
+    sampler: Sampler | None = None,
+    progress: Progress | None = None,
+) -> Posterior:
+    """Draw from the posterior of `model` given the pixels.
+
+    Args:
+      key: JAX PRNG key.
+      model: share = ("means", "sds") is one posterior over the movie, share = () one per frame.
+      pixels: batch axis (frames,).
+      start: a fit of the same model to the same pixels, where chains start; default: made here.
+      priors, noise, sampler: see there; the defaults are weakly informative priors, Gaussian
+        classes, and NUTS with 4 chains of 1000 draws without areas.
+      progress: called with (steps done, steps in all).
+
+    Returns:
+      `Posterior`. An interruption (KeyboardInterrupt) keeps what was drawn, with `complete` False;
+      of frames on their own it keeps the frames that were finished.
+
+    Raises:
+      UsageError, DataError: see `check`.
+      NumericalError: the fit to start from is not finite, or no mode of the posterior was found.
+      KeyboardInterrupt: interrupted before a draw was kept.
+    """
+    check(model, pixels)
+    inputs = _inputs(model, pixels, start, priors or Priors(), noise or Noise(), sampler)
+    items: list[Item] = []
+    for i in range(len(inputs.items)):
+        report = _share_of(progress, i, len(inputs.items))
+        item = _draw_item(jax.random.fold_in(key, i), inputs, i, report)
+        # An interrupted frame has fewer draws than the finished ones beside it: it is left out.
+        if item is not None and (item.complete or not items):
+            items.append(item)
+        if item is None or not item.complete:
+            return assemble(inputs, items, complete=False)
+    return assemble(inputs, items, complete=True)
+
+
+def _inputs(
+    model: GMRM,
+    pixels: Pixels,
+    start: Fit | None,
+    priors: Priors,
+    noise: Noise,
+    sampler: Sampler | None,
+) -> Inputs:
+    """The inputs with a start and with the step between grey levels."""
+    if noise.grey_step is None:
+        noise = dataclasses.replace(noise, grey_step=float(grey_step(np.asarray(pixels.values))))
+    step = noise.grey_step or 0.0
+    if start is None:
+        start = fit(model, pixels, quantum=step)
+    if not np.all(np.isfinite(np.asarray(start.params.means))):
+        raise NumericalError("the fit to start from is not finite; check the pixels' values")
+    if priors.reference is not None and not 0 <= priors.reference < model.n_classes:
+        raise UsageError(
+            f"prior reference = {priors.reference} is not a class; use 0 to {model.n_classes - 1}"
+        )
+    edges = histogram_edges(pixels, step)
+    return Inputs(model, pixels, start, priors, noise, sampler or Sampler(), edges)
+
+
+def _share_of(progress: Progress | None, item: int, n_items: int) -> Progress:
+    """Progress of one batch item as a part of the whole run's."""
+
+    def report(done: int, total: int) -> None:
+        if progress is not None:
+            progress(item * total + done, n_items * total)
+
+    return report
+
+
+def _draw_item(key: jax.Array, inputs: Inputs, index: int, progress: Progress) -> Item | None:
+    """Draws of one batch item; None: interrupted before a draw of a later item was kept."""
+    first, stop = inputs.items[index]
+    pixels = inputs.pixels.frames(first, stop)
+    problem, every, scaling = problem_of(inputs.model, pixels, inputs.noise, inputs.priors)
+    params = jax.tree.map(lambda leaf: leaf[first:stop], inputs.start.params)
+    problem, values = start_values(problem, params, scaling)
+    problem, coordinates = find_mode(problem, values)
+    if not np.all(np.isfinite(np.asarray(coordinates.root))):
+        raise NumericalError(
+            f"no mode of the posterior was found from frame {first} on; use fewer classes or "
+            "tighter priors"
+        )
+    keys = jax.random.split(key, 3)
+    draws = _draw(keys[0], problem, coordinates, inputs.sampler, progress, first > 0)
+    if draws is None:
+        return None
+    groups = _groups((keys[1], keys[2]), inputs, problem, every, draws, scaling, pixels.n_domain)
+    return Item(groups, draws.loss, scaling, draws.complete)
+
+
+def _draw(
+    key: jax.Array,
+    problem: Problem,
+    coordinates: Coordinates,
+    sampler: Sampler,
+    progress: Progress,
+    later: bool,
+) -> Draws | None:
+    """Draws by the sampler's method; None where a later item is interrupted before its first."""
+    try:
+        return _METHODS[sampler.method](key, problem, coordinates, sampler, progress)
+    except KeyboardInterrupt:
+        if later:
+            return None
+        raise
+
+
+def _groups(
+    keys: tuple[jax.Array, jax.Array],
+    inputs: Inputs,
+    problem: Problem,
+    pixels: Lane,
+    draws: Draws,
+    scaling: Scaling,
+    n_domain: jax.Array,
+) -> Groups:
+    """What is reported of one batch item, in grey levels; keys for areas and for histograms."""
+    sampler = inputs.sampler
+    n_chains, n_draws = draws.sites["means"].shape[:2]
+
+    def by_chain(a: np.ndarray) -> np.ndarray:
+        return a.reshape(n_chains, -1, *a.shape[1:])
+
+    out: Groups = {"posterior": in_grey(problem, draws, scaling)}
+    if draws.stats:
+        out["sample_stats"] = draws.stats
+    if sampler.foreground:
+        few = thinned(draws, max(1, n_draws // AREA_DRAWS))
+        found = areas(keys[0], problem, pixels, few, sampler.foreground, np.asarray(n_domain))
+        out["growth"] = {"area_px": by_chain(found)}
+    few = thinned(draws, max(1, n_draws // PREDICTIVE_DRAWS))
+    edges = (inputs.edges - scaling.centre) / scaling.scale
+    counts = predicted_histograms(keys[1], problem, pixels, few, edges)
+    out["posterior_predictive"] = {"histogram": by_chain(counts)}
+    if sampler.log_likelihood_every is not None:
+        few = thinned(draws, sampler.log_likelihood_every)
+        every = log_likelihoods(problem, pixels, few, scaling.scale)
+        out["log_likelihood"] = {"values": by_chain(every)}
+    return out

@@ -1,0 +1,93 @@
+"""Where samplers start: the fit's estimate as values of the model's parameters."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxmicro.mixture.gmrm import Params
+from jaxmicro.posterior.density import gap_unit
+from jaxmicro.posterior.model import Problem
+from jaxmicro.posterior.scaling import Scaling
+from jaxmicro.posterior.sites import BY_NAME, coordinate_shapes, walk_coordinates
+from jaxmicro.posterior.walk_approximation import approximate_walks
+
+_LEAST_WEIGHT = 1e-4  # log odds of the start must be finite
+_LEAST_GAP = 0.02  # standardised grey values between neighbouring class means
+_LEAST_VARIANCE = 1e-4  # standardised, of a class without rounding
+
+Values = dict[str, Float[np.ndarray, "..."]]
+
+
+def start_values(
+    problem: Problem, params: Params, scaling: Scaling
+) -> tuple[Problem, dict[str, Array]]:
+    """Constrained values of all parameters, near the estimate `params` of the batch item's frames.
+
+    Returns the problem, for a movie with reference class and approximation of the walks, and the
+    values by site.
+    """
+    weights = np.maximum(np.asarray(params.weights, float), _LEAST_WEIGHT)
+    weights = weights / weights.sum(axis=-1, keepdims=True)
+    trend = np.asarray(params.trend, float) / scaling.scale
+    means, values = _shared_values(problem, params, scaling)
+    if walk_coordinates(problem):
+        problem, walks = _walk_values(problem, means, values["own_sds"], weights, trend)
+        values |= walks
+    else:
+        values |= {"weights": weights[0], "trend": trend[0]}
+    wanted = coordinate_shapes(problem)
+    return problem, {n: jnp.asarray(values[n], problem.dtype) for n in wanted}
+
+
+def _shared_values(
+    problem: Problem, params: Params, scaling: Scaling
+) -> tuple[Float[np.ndarray, " K"], Values]:
+    """Class means, and values of the parameters of means, sds and degrees of freedom."""
+    means = (np.asarray(params.means, float)[0] - scaling.centre) / scaling.scale
+    rounding = float(problem.grey_step) ** 2 / 12
+    variance = (np.asarray(params.sds, float)[0] / scaling.scale) ** 2 - rounding
+    own_sds = np.sqrt(np.maximum(variance, _LEAST_VARIANCE))
+    gaps = np.maximum(np.diff(means), _LEAST_GAP)
+    if problem.n_classes > 1:
+        means = means[0] + np.concatenate([[0], np.cumsum(gaps)])
+    noise = problem.noise
+    if noise.grey_per_quantum is not None:
+        shot = float(noise.grey_per_quantum) * np.maximum(means - float(noise.offset), 0)
+        own_sds = np.sqrt(np.maximum(own_sds**2 - shot, 0.1 * own_sds**2))
+    return means, {
+        "lowest_mean": np.asarray(means[0]),
+        "scaled_gaps": gaps / gap_unit(problem),
+        "own_sds": own_sds,
+        "common_sd": np.exp(np.mean(np.log(own_sds), keepdims=True)),
+        "dof": np.full(1, problem.priors.dof[0]),
+    }
+
+
+def _walk_values(
+    problem: Problem,
+    means: Float[np.ndarray, " K"],
+    own_sds: Float[np.ndarray, " K"],
+    weights: Float[np.ndarray, "T K"],
+    trend: Float[np.ndarray, "T P"],
+) -> tuple[Problem, Values]:
+    """The problem with reference class and approximated walks, and values of their parameters."""
+    k, p, dtype = problem.n_classes, problem.n_terms, problem.dtype
+    reference = problem.priors.reference
+    if reference is None:
+        reference = int(np.argmax(weights.mean(axis=0)))
+    problem = eqx.tree_at(lambda d: d.reference, problem, jnp.asarray(reference))
+    odds = np.log(weights) - np.log(weights[:, [reference]])
+    walks = np.concatenate([np.delete(odds, reference, axis=1).T, trend.T])
+    shared = np.concatenate([means, np.log(own_sds)])
+    known, steps = approximate_walks(problem, jnp.asarray(shared, dtype), jnp.asarray(walks, dtype))
+    problem = eqx.tree_at(lambda d: d.walks, problem, known, is_leaf=lambda x: x is None)
+    return problem, {
+        "walk_weights": np.asarray(steps[: k - 1]),
+        "walk_trend": np.asarray(steps[k - 1 :]),
+        "trend_precision": np.ones(p),
+        BY_NAME["log_odds"].coordinate: np.zeros((k - 1, problem.n_frames)),
+        BY_NAME["trend_walk"].coordinate: np.zeros((p, problem.n_frames)),
+    }
