@@ -271,7 +271,7 @@ def _found(
     converged = end.gap <= tolerance
     held = jnp.sum(end.held, axis=0)
     judged = judge(model, lane, scale, end.best, held, end.log_likelihood, converged)
-    gap = jnp.where(converged, end.gap, jnp.inf)
+    gap = jnp.where(converged, end.gap + scale.rounding(end.best), jnp.inf)
     return record(lane, scale, end.best, end.log_likelihood, judged, (end.trace, end.step, gap))
 
 

@@ -140,6 +140,12 @@ class Scale(eqx.Module):
             params.gain,
         )
 
+    def rounding(self, params: Params) -> Float[Array, ""]:
+        """Log-likelihood per pixel that class means may lose when rounded to grey values."""
+        eps = jnp.finfo(params.means.dtype).eps
+        grey = jnp.abs(self.centre) + self.scale * jnp.abs(params.means)
+        return 0.5 * jnp.max(eps * grey / (self.scale * params.sds)) ** 2
+
     def narrow(self, params: Params) -> Bool[Array, "T K"]:
         """Which classes of standardised parameters have the least sd that is allowed."""
         return params.sds <= self.floor * 1.0001

@@ -8,14 +8,14 @@ from scipy import optimize, stats
 
 from jaxmicro.errors import UsageError
 from jaxmicro.mixture.gmrm import GMRM, Params, e_step
-from jaxmicro.mixture.lanes import Lane, e_lane
-from jaxmicro.mixture.maximise import m_step
-from jaxmicro.mixture.newton import (
+from jaxmicro.mixture.information import (
     coordinates,
     gradient_and_information,
     missing_information,
     move,
 )
+from jaxmicro.mixture.lanes import Lane, e_lane
+from jaxmicro.mixture.maximise import m_step
 from jaxmicro.mixture.trend import Trend
 
 N, K, P = 400, 3, 2
