@@ -16,6 +16,7 @@ from typing import Any
 import jax
 
 import jaxmicro
+from jaxmicro import activity
 from jaxmicro.errors import DataError, UsageError
 
 _PACKAGES = ("jax", "jaxlib", "equinox", "numpy", "numpyro", "arviz", "xarray")
@@ -53,11 +54,13 @@ def new_folder(out: pathlib.Path, force: bool = False) -> Iterator[pathlib.Path]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         work = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
+        activity.writing(work, out)
         yield work
         work.chmod(0o755)
         old = None
         if out.exists():
             old = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.old-", dir=out.parent))
+            activity.writing(work, out, old)
             out.rename(old / "replaced")
         work.rename(out)
         if old is not None:

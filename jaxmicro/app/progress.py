@@ -16,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from jaxmicro import activity
+
 
 class Stages:
     """Reports the stages of a run to a console (None: silently) and keeps their wall times."""
@@ -51,7 +53,8 @@ class Stages:
                 rate = done / max(time.perf_counter() - began, 1e-9)
                 bar.update(task, completed=done, rate=f"{rate:.3g} {unit}/s")
 
-        with bar if bar is not None else contextlib.nullcontext():
+        shown = bar if bar is not None else contextlib.nullcontext()
+        with activity.doing(f"the stage {name!r}"), shown:
             yield advance
         seconds = time.perf_counter() - began
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from jaxmicro import activity
 from jaxmicro.data.read import folder
 from jaxmicro.data.read.stack import LazyFrames, Stack
 from jaxmicro.errors import DataError, JaxmicroError
@@ -202,7 +203,8 @@ def _peek(path: Path) -> tuple[int, int, int]:
 def _readable(path: Path, kind: str, failures: tuple[type[Exception], ...]) -> Iterator[None]:
     """Turns what a format's library raises on a bad file into one line of DataError."""
     try:
-        yield
+        with activity.doing(f"reading {path}"):
+            yield
     except JaxmicroError:
         raise
     except failures as error:
