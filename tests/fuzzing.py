@@ -1,9 +1,9 @@
 """Damaged files through the real command line, every case in processes of its own.
 
-As a script it is a fork server: `python fuzzing.py SOURCES WORK CASES EVERY`. It imports what the
-commands need, but starts neither JAX's backend nor a thread, and forks for each case. One line of
-JSON on standard output for each source says what happened; damaged files that were not handled as
-they should be are kept in WORK/bad.
+As a script it is a fork server: `python fuzzing.py WORK CASES EVERY SOURCE...`. It imports what the
+commands need for these files (the less it has imported, the quicker it forks), starts neither
+JAX's backend nor a thread, and forks for each case. One line of JSON for each source says what
+happened; damaged files that were not handled as they should be are kept in WORK/SOURCE/bad.
 """
 
 from __future__ import annotations
@@ -28,6 +28,26 @@ import numpy as np
 
 TIME_S, PEAK_GIB = 120.0, 4.0
 MODEL = 'description = "two classes"\n[mixture]\nclasses = 2\n[fit]\nmax_steps = 200\n'
+INFO = ["info", "FILE"]
+QUANTIFY = ["quantify", "FILE", "--out", "out", "--model", "../model.toml", "--frames", "0:1"]
+QUANTIFY += ["--crop", "0:12,0:12"]
+_ALWAYS = ("jaxmicro.app.cli", "jaxmicro.__main__", "jaxmicro.data.read.stack", "rich.table")
+_ALWAYS += ("jaxmicro.data.read.arrays", "pint", "pydantic.main", "encodings.cp437", "zoneinfo")
+_ROSETTA = ("jaxmicro.data.read.rosetta", "dask.array", "h5py._hl.dims")
+_LIBRARIES = {
+    ".tif": ("tifffile", "imagecodecs", "jaxmicro.data.read.tiff"),
+    ".mp4": ("av.subtitles.stream", "numpy.ma", "jaxmicro.data.read.video"),
+    ".zarr": ("zarr", "jaxmicro.data.read.zarrs"),
+    ".txrm": ("olefile", "encodings.utf_16_le", "jaxmicro.data.read.xradia"),
+    ".emd": ("rsciio.emd", *_ROSETTA),
+    ".mrc": ("rsciio.mrc", *_ROSETTA),
+    ".dm3": ("rsciio.digitalmicrograph", *_ROSETTA),
+    **dict.fromkeys((".ser", ".emi"), ("rsciio.tia", *_ROSETTA)),
+    **dict.fromkeys((".h5", ".hdf5"), ("h5py._hl.dims", "jaxmicro.data.read.hdf5")),
+    **dict.fromkeys(
+        (".gif", ".png", ".jpg", ".bmp"), ("PIL.GifImagePlugin", "jaxmicro.data.read.images")
+    ),
+}
 BAD = ("traceback", "crash", "lines", "left_over", "time", "memory")
 
 
@@ -179,83 +199,87 @@ def _become_command(arguments: list[str], folder: pathlib.Path, said: pathlib.Pa
 # -- the server --------------------------------------------------------------------------------
 
 
-def fuzz(source: pathlib.Path, work: pathlib.Path, cases: int, every: int) -> dict[str, object]:
-    """All cases of one source; every `every`-th that `info` read (0: none) goes through `quantify`."""
-    row = dict.fromkeys(("cases", "refused", "read", "quantified", *BAD), 0)
-    peak = slowest = 0.0
-    examples: list[str] = []
-    said, temporary = work / "said", work / "tmp"
-    began = time.monotonic()
-    for case in range(cases):
-        folder = work / "case"
-        folder.mkdir()
-        target = put_damaged(source, folder, case)
-        before = sorted(folder.rglob("*"))
-        commands = [["info", target.name]]
-        quantify = ["quantify", target.name, "--out", "out", "--model", str(work / "model.toml")]
-        quantify += ["--frames", "0:1", "--crop", "0:12,0:12"]
-        for command in commands:
-            outcome = run(command, folder, said)
-            faults = outcome.faults()
-            if command[0] == "info":
-                row["cases"] += 1
-                row["read" if outcome.status == 0 else "refused"] += 1
-                if outcome.status == 0 and every and row["read"] % every == 1 % every:
-                    commands.append(quantify)
-            elif outcome.status == 0:
-                row["quantified"] += 1
-                shutil.rmtree(folder / "out")
-            if sorted(folder.rglob("*")) != before or any(temporary.iterdir()):
-                faults.add("left_over")
-            for fault in faults:
-                row[fault] += 1
-            if faults:
-                shutil.copytree(folder, work / "bad" / f"{source.name}-{case}", dirs_exist_ok=True)
-                words = f"{' '.join(sorted(faults))}: {outcome.status} {outcome.err[-1500:]}"
-                examples.append(f"{source.name} {case} {command[0]}: {words}")
-            peak, slowest = max(peak, outcome.peak_gib), max(slowest, outcome.seconds)
-        shutil.rmtree(folder)
-    figures = {"peak_gib": round(peak, 2), "slowest_s": round(slowest, 1)}
-    figures["total_s"] = round(time.monotonic() - began)
-    return {"file": source.name, **row, **figures, "examples": examples}
+@dataclasses.dataclass
+class Row:
+    """What happened to one source, and examples of what should not have."""
+
+    file: str
+    counts: dict[str, int]
+    examples: list[str] = dataclasses.field(default_factory=list)
+    peak_gib: float = 0.0
+    slowest_s: float = 0.0
+
+    def add(self, case: int, command: str, outcome: Outcome, left_over: bool) -> bool:
+        """Count one run; whether anything about it was wrong."""
+        faults = outcome.faults() | ({"left_over"} if left_over else set())
+        for fault in faults:
+            self.counts[fault] += 1
+        if faults:
+            words = f"{' '.join(sorted(faults))}: {outcome.status} {outcome.err[-1500:]}"
+            self.examples.append(f"{self.file} {case} {command}: {words}")
+        self.peak_gib = max(self.peak_gib, outcome.peak_gib)
+        self.slowest_s = max(self.slowest_s, outcome.seconds)
+        return bool(faults)
 
 
-def _import_what_commands_need() -> None:
+def try_case(source: pathlib.Path, work: pathlib.Path, case: int, arguments: list[str], row: Row):
+    """The exit status of `jaxmicro ARGUMENTS`, where FILE stands for the damaged file."""
+    folder = work / "case"
+    folder.mkdir()
+    target = put_damaged(source, folder, case)
+    before = sorted(folder.rglob("*"))
+    command = [target.name if word == "FILE" else word for word in arguments]
+    outcome = run(command, folder, work / "said")
+    if outcome.status == 0:
+        shutil.rmtree(folder / "out", ignore_errors=True)
+    left_over = sorted(folder.rglob("*")) != before or any((work / "tmp").iterdir())
+    if row.add(case, command[0], outcome, left_over):
+        shutil.copytree(folder, work / "bad" / f"{source.name}-{case}", dirs_exist_ok=True)
+    shutil.rmtree(folder)
+    return outcome.status
+
+
+def fuzz(source: pathlib.Path, work: pathlib.Path, cases: int, every: int) -> Row:
+    """`info` on every case; every `every`-th that it read (0: none) goes through `quantify`."""
+    row = Row(source.name, dict.fromkeys(("cases", "refused", "read", "quantified", *BAD), 0))
+    _import(*_ALWAYS, *_LIBRARIES.get(source.suffix, ()))
+    read = [case for case in range(cases) if try_case(source, work, case, INFO, row) == 0]
+    row.counts |= {"cases": cases, "read": len(read), "refused": cases - len(read)}
+    chosen = read[::every] if every else []
+    if chosen:
+        _import(*(f"jaxmicro.app.{m}" for m in ("quantify", "plot", "files", "report", "output")))
+    for case in chosen:
+        row.counts["quantified"] += try_case(source, work, case, QUANTIFY, row) == 0
+    return row
+
+
+def _import(*names: str) -> None:
     """Modules, not threads and not JAX's backend: neither lives through a fork."""
-    readers = ("arrays", "hdf5", "images", "rosetta", "tiff", "video", "xradia", "zarrs")
-    formats = ("digitalmicrograph", "emd", "mrc", "tia")
-    libraries = ("pint", "dask.array", "zarr", "h5py", "av", "olefile", "tifffile", "imagecodecs")
-    names = (
-        *(f"jaxmicro.data.read.{r}" for r in readers),
-        *(f"rsciio.{f}" for f in formats),
-        *libraries, "PIL.Image", "jaxmicro.app.cli", "jaxmicro.app.quantify", "jaxmicro.app.plot",
-        "jaxmicro.app.files", "jaxmicro.app.report", "jaxmicro.app.output", "jaxmicro.__main__",
-    )  # fmt: skip
     for name in names:
         importlib.import_module(name)
-    from PIL import Image
-
-    Image.init()
-
-
-def serve(sources: pathlib.Path, work: pathlib.Path, cases: int, every: int) -> None:
-    for name in ("said", "tmp", "bad"):
-        (work / name).mkdir(parents=True, exist_ok=True)
-    (work / "model.toml").write_text(MODEL)
-    os.environ["TMPDIR"] = str(work / "tmp")
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(work / "compiled")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    os.environ["MPLCONFIGDIR"] = str(work / "matplotlib")
-    sys.stdin = open(os.devnull)
-    _import_what_commands_need()
     if pathlib.Path("/proc/self/task").exists():
         assert len(os.listdir("/proc/self/task")) == 1, "a thread does not live through a fork"
+    importlib.import_module("jaxmicro.data.read.units").to_nm(1.0, "nm")  # builds a large table
     gc.collect()
     gc.freeze()
-    # Files that stand for others (.ser beside .emi) are sources as well.
-    for source in sorted(sources.iterdir()):
-        print(json.dumps(fuzz(source, work, cases, every)), flush=True)
+
+
+def serve(sources: list[str], work: pathlib.Path, cases: int, every: int) -> None:
+    os.environ["MPLCONFIGDIR"] = str(work / "matplotlib")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(work / "compiled")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for source in map(pathlib.Path, sources):
+        room = work / source.name
+        for name in ("said", "tmp", "bad"):
+            (room / name).mkdir(parents=True)
+        (room / "model.toml").write_text(MODEL)
+        os.environ["TMPDIR"] = str(room / "tmp")
+        began = time.monotonic()
+        row = dataclasses.asdict(fuzz(source, room, cases, every))
+        row |= row.pop("counts") | {"total_s": time.monotonic() - began}
+        print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":
-    serve(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    serve(sys.argv[4:], pathlib.Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

@@ -5,8 +5,6 @@
 
 import json
 import os
-import pathlib
-import shutil
 import subprocess
 import sys
 
@@ -48,6 +46,7 @@ def _video(path, frames):
 
 def _made(folder):
     """One small file of each format that needs no instrument."""
+    folder.mkdir()
     frames = _frames()
     tifffile.imwrite(folder / "plain.tif", frames, photometric="minisblack")
     tifffile.imwrite(folder / "zlib.tif", frames, photometric="minisblack", compression="zlib")
@@ -67,28 +66,26 @@ def _made(folder):
         file["movie"] = frames
     zarr.create_array(folder / "two.zarr", data=frames, chunks=(1, 24, 24), zarr_format=2)
     zarr.create_array(folder / "three.zarr", data=frames, chunks=(1, 24, 24), zarr_format=3)
+    return sorted(folder.iterdir())
 
 
-def _fuzz(tmp_path, files, cases, every):
-    """The table's rows; the server is a process that has never started JAX."""
-    sources = tmp_path / "sources"
-    sources.mkdir()
-    _made(sources)
-    for file in files:
-        shutil.copyfile(file, sources / file.name)
+def _fuzz(work, sources, cases, every):
+    """The table's rows, from a process that has never started JAX."""
     plain = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     plain |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, fuzzing.__file__, sources, tmp_path / "work", str(cases), str(every)]
-    done = subprocess.run(
-        [str(c) for c in command], env=plain, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, fuzzing.__file__, work, str(cases), str(every), *sources]
+    done = subprocess.run(command, env=plain, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def _show(rows, columns=(*SHOWN, *FIGURES)):
-    widths = [max(len(c), *(len(str(r[c])) for r in rows)) for c in columns]
-    for line in (columns, *([str(r[c]) for c in columns] for r in rows)):
+    lines = [columns]
+    for row in rows:
+        cells = (row[c] for c in columns)
+        lines.append([f"{c:.2f}" if isinstance(c, float) else str(c) for c in cells])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
         print("  ".join(text.rjust(n) for text, n in zip(line, widths, strict=True)))
     for example in (e for row in rows for e in row["examples"]):
         print(example)
@@ -100,7 +97,8 @@ def _all_handled(rows, cases):
 
 
 def test_a_handful_of_damaged_files_of_each_format(tmp_path):
-    rows = _fuzz(tmp_path, [], cases=len(fuzzing.DAMAGES), every=0)
+    sources = _made(tmp_path / "sources")
+    rows = _fuzz(tmp_path / "work", sources, cases=len(fuzzing.DAMAGES), every=0)
     _show(rows)
     _all_handled(rows, len(fuzzing.DAMAGES))
     assert sum(row["read"] for row in rows) > 0 < sum(row["refused"] for row in rows)
@@ -110,8 +108,10 @@ def test_a_handful_of_damaged_files_of_each_format(tmp_path):
 def test_a_thousand_damaged_files_of_each_format(tmp_path, data_dir, capsys):
     if not (data_dir / "formats").is_dir():
         pytest.skip(f"no folder formats in {data_dir}; set JAXMICRO_DATA to the data's folder")
-    files = [f for f in (data_dir / "formats").iterdir() if f.suffix != ".txt"]
-    rows = _fuzz(tmp_path, sorted(files), cases=1000, every=40)
+    real = [f for f in (data_dir / "formats").iterdir() if f.suffix != ".txt"]
+    rows = []
+    for source in [*_made(tmp_path / "sources"), *sorted(real)]:  # a small server forks quickly
+        rows += _fuzz(tmp_path / "work", [source], cases=1000, every=40)
     with capsys.disabled():
         _show(rows)
     _all_handled(rows, 1000)
@@ -133,5 +133,3 @@ def test_every_column_is_told():
     assert faults(-11, "") == {"crash"}
     assert faults(1, "Traceback (most recent call last):\n") == {"traceback"}
     assert faults(1, "slow\n", seconds=121.0, peak=4.1) == {"time", "memory"}
-
-
