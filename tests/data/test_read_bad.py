@@ -139,8 +139,10 @@ def test_files_under_false_names(tmp_path):
 def test_one_frame_and_many(tmp_path):
     tifffile.imwrite(tmp_path / "one.tif", np.zeros((8, 9), np.uint8))
     tifffile.imwrite(tmp_path / "two.tif", np.zeros((2, 8, 9), np.uint8))
-    with pytest.raises(DataError, match="one frame where a movie is needed"):
-        read.read_movie(tmp_path / "one.tif")
+    one = read.read_movie(tmp_path / "one.tif")
+    assert one.shape == (1, 8, 9)
+    assert one.warnings == ("one image: taken as a movie of one frame",)
+    assert read.read_movie(tmp_path / "two.tif").warnings == ()
     with pytest.raises(DataError, match="2 frames where one image is needed"):
         read.read_image(tmp_path / "two.tif")
     assert read.read_volume(tmp_path / "one.tif").shape == (1, 8, 9)
