@@ -30,6 +30,7 @@ def watch() -> None:
     # a signal whose default is to be ignored is waited for only where it has a handler
     on_child = signal.signal(signal.SIGCHLD, lambda *_: None)
     said = _unnamed_file()
+    activity.share()
     parent = os.getpid()
     child = os.fork()
     if child:
@@ -119,6 +120,8 @@ def _sentence(name: str, last: str) -> str:
             f"{what} was killed (SIGKILL), most likely because memory ran out: "
             "use --rate, --crop or fewer frames"
         )
+    if name == "SIGVTALRM":
+        return f"{what} came to no end in a file library: the file is damaged"
     if name not in _CRASHES:
         return f"{what} was stopped by {name}"
     detail = f"{name}: {last}" if last else name

@@ -8,9 +8,11 @@ happened; damaged files that were not handled as they should be are kept in WORK
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import importlib
+import io
 import json
 import os
 import pathlib
@@ -32,14 +34,21 @@ INFO = ["info", "FILE"]
 QUANTIFY = ["quantify", "FILE", "--out", "out", "--model", "../model.toml", "--frames", "0:1"]
 QUANTIFY += ["--crop", "0:12,0:12"]
 _ALWAYS = ("jaxmicro.app.cli", "jaxmicro.__main__", "jaxmicro.data.read.stack", "rich.table")
-_ALWAYS += ("jaxmicro.data.read.arrays", "pint", "pydantic.main", "encodings.cp437", "zoneinfo")
+_ALWAYS += (
+    "jaxmicro.data.read.arrays",
+    "pint",
+    "pydantic.main",
+    "encodings.cp437",
+    "zoneinfo",
+    "rich._emoji_codes",
+)
 _ROSETTA = ("jaxmicro.data.read.rosetta", "dask.array", "h5py._hl.dims")
 _LIBRARIES = {
     ".tif": ("tifffile", "imagecodecs", "jaxmicro.data.read.tiff"),
     ".mp4": ("av.subtitles.stream", "numpy.ma", "jaxmicro.data.read.video"),
     ".zarr": ("zarr", "jaxmicro.data.read.zarrs"),
     ".txrm": ("olefile", "encodings.utf_16_le", "jaxmicro.data.read.xradia"),
-    ".emd": ("rsciio.emd", *_ROSETTA),
+    ".emd": ("rsciio.emd._emd_velox", "rsciio.utils.hdf5", *_ROSETTA),
     ".mrc": ("rsciio.mrc", *_ROSETTA),
     ".dm3": ("rsciio.digitalmicrograph", *_ROSETTA),
     **dict.fromkeys((".ser", ".emi"), ("rsciio.tia", *_ROSETTA)),
@@ -145,8 +154,8 @@ class Outcome:
         lines = [line for line in self.err.splitlines() if line.strip()]
         found = {
             "traceback": "Traceback" in self.err,
-            "crash": self.status not in (0, 1),
-            "lines": len(lines) != (1 if self.status == 1 else 0),
+            "crash": self.status not in (0, 1, 2),
+            "lines": len(lines) != (1 if self.status else 0),
             "time": self.seconds > TIME_S,
             "memory": self.peak_gib > PEAK_GIB,
         }
@@ -260,6 +269,8 @@ def _import(*names: str) -> None:
     if pathlib.Path("/proc/self/task").exists():
         assert len(os.listdir("/proc/self/task")) == 1, "a thread does not live through a fork"
     importlib.import_module("jaxmicro.data.read.units").to_nm(1.0, "nm")  # builds a large table
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(SystemExit):
+        importlib.import_module("jaxmicro.app.cli").app(["info", "no such file"])
     gc.collect()
     gc.freeze()
 

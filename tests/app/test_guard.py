@@ -76,6 +76,21 @@ def test_a_kill_is_most_likely_want_of_memory():
     )
 
 
+def test_a_library_that_goes_in_circles_is_stopped():
+    # an endless loop in C, as libhdf5's in damaged tables: only a signal can end it
+    endless = "with activity.doing('reading x.emd'), activity.limited(0.2):\n    while True: pass"
+    code, out, err = run(script(endless))
+    assert (code, out) == (1, "")
+    assert err == (
+        "jaxmicro: reading x.emd came to no end in a file library: the file is damaged; nothing "
+        "was written\n"
+    )
+    within = "with activity.limited(5.0):\n    sum(range(10**5))\ntime.sleep(0.1)\nprint('on')"
+    assert run(script(within)) == (0, "on\n", "")
+    alone = "from jaxmicro import activity\nwith activity.limited(0.01): sum(range(10**7))"
+    assert run([sys.executable, "-c", alone]) == (0, "", "")  # no parent: nothing is limited
+
+
 def test_what_c_libraries_print_stays_off_the_terminal():
     noise = "os.write(2, b'HDF5-DIAG: Error\\n\\nfree(): invalid pointer\\n')\n"
     assert run(script(noise + "print('mine', file=sys.stderr)")) == (0, "", "mine\n")

@@ -41,6 +41,8 @@ class Format:
 
 
 _ROSETTA = "rosetta"
+# Seconds of computing for one call: libhdf5 follows some damaged tables in circles, for ever.
+_LONGEST_S = dict.fromkeys(("EMD", "HSPY", "HDF5"), 20.0)
 FORMATS = (
     Format(
         "TIFF",
@@ -203,7 +205,7 @@ def _peek(path: Path) -> tuple[int, int, int]:
 def _readable(path: Path, kind: str, failures: tuple[type[Exception], ...]) -> Iterator[None]:
     """Turns what a format's library raises on a bad file into one line of DataError."""
     try:
-        with activity.doing(f"reading {path}"):
+        with activity.doing(f"reading {path}"), activity.limited(_LONGEST_S.get(kind)):
             yield
     except JaxmicroError:
         raise
