@@ -34,7 +34,7 @@ def watch() -> None:
     parent = os.getpid()
     child = os.fork()
     if child:
-        sys.exit(_reported(_awaited(child, waited_for), said))
+        os._exit(_reported(_awaited(child, waited_for), said))  # nothing here is left to finish
     _die_with(parent)
     _divert_descriptor_2(said)
     signal.signal(signal.SIGCHLD, on_child)
@@ -110,6 +110,7 @@ def _reported(status: int, said: int) -> int:
     name = signal.Signals(os.WTERMSIG(status)).name
     sentence = " ".join(f"{_sentence(name, _last_line(said))}; {lost}".split())
     sys.stderr.write(f"jaxmicro: {sentence}\n")
+    sys.stderr.flush()
     return 1
 
 

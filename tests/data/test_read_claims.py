@@ -122,7 +122,7 @@ def test_the_bound(tmp_path):
     file = tmp_path / "a"
     file.write_bytes(bytes(1000))
     refuse_impossible(file, (10**7 // 4, 1), np.float32, allowed=0)
-    with pytest.raises(DataError, match="10000004 bytes|1e\\+07 bytes"):
+    with pytest.raises(DataError, match="2500001 x 1"):
         refuse_impossible(file, (10**7 // 4 + 1, 1), np.float32, allowed=0)
     refuse_impossible(file, (64, 1024, 1024), np.uint8)
 
