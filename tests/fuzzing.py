@@ -58,6 +58,8 @@ _LIBRARIES = {
     ),
 }
 BAD = ("traceback", "crash", "lines", "left_over", "time", "memory")
+# guarded: a file library crashed, or came to no end, and the parent process said so in one line
+COLUMNS = ("cases", "refused", "read", "quantified", "guarded", *BAD)
 
 
 # -- damage ------------------------------------------------------------------------------------
@@ -223,6 +225,7 @@ class Row:
 
     def add(self, case: int, command: str, outcome: Outcome, left_over: bool) -> bool:
         """Count one run; whether anything about it was wrong."""
+        self.counts["guarded"] += "in a file library" in outcome.err
         faults = outcome.faults() | ({"left_over"} if left_over else set())
         for fault in faults:
             self.counts[fault] += 1
@@ -253,7 +256,7 @@ def try_case(source: pathlib.Path, work: pathlib.Path, case: int, arguments: lis
 
 def fuzz(source: pathlib.Path, work: pathlib.Path, cases: int, every: int) -> Row:
     """`info` on every case; every `every`-th that it read (0: none) goes through `quantify`."""
-    row = Row(source.name, dict.fromkeys(("cases", "refused", "read", "quantified", *BAD), 0))
+    row = Row(source.name, dict.fromkeys(COLUMNS, 0))
     _import(*_ALWAYS, *_LIBRARIES.get(source.suffix, ()))
     read = [case for case in range(cases) if try_case(source, work, case, INFO, row) == 0]
     row.counts |= {"cases": cases, "read": len(read), "refused": cases - len(read)}

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(
 )
 # made files that the long version goes through, one of each format; the short one takes them all
 LONG = ("plain.tif", "ome.ome.tif", "a.gif", "a.mp4", "a.npy", "packed.npz", "three.zarr", "a.h5")
-SHOWN = ("file", "cases", "refused", "read", "quantified", *fuzzing.BAD)
+SHOWN = ("file", *fuzzing.COLUMNS)
 FIGURES = ("peak_gib", "slowest_s", "total_s")
 
 
