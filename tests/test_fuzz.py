@@ -133,6 +133,6 @@ def test_every_column_is_told():
 
     assert faults(0, "") == faults(1, "jaxmicro: a.tif: cannot be read\n") == set()
     assert faults(1, "") == faults(0, "a warning\n") == faults(1, "one\ntwo\n") == {"lines"}
-    assert faults(-11, "") == {"crash"}
+    assert faults(-11, "") == {"crash", "lines"}
     assert faults(1, "Traceback (most recent call last):\n") == {"traceback"}
     assert faults(1, "slow\n", seconds=121.0, peak=4.1) == {"time", "memory"}

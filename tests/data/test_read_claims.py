@@ -95,6 +95,22 @@ def test_a_refused_claim_takes_no_memory(tmp_path):
         assert int(done.stdout) < 500_000  # kB; the imports take about 60 000
 
 
+@pytest.mark.parametrize("options", [{}, {"bigtiff": True}, {"imagej": True}], ids=str)
+def test_pages_in_a_circle(tmp_path, options):
+    path = tmp_path / "circle.tif"
+    with tifffile.TiffWriter(path, **options) as writer:
+        for frame in FRAMES[:1] if options.get("imagej") else FRAMES:
+            writer.write(frame, contiguous=False)
+    with tifffile.TiffFile(path) as tif:
+        tiff, first, last = tif.tiff, tif.pages[0].offset, tif.pages[-1]
+        at = last.offset + tiff.tagnosize + len(last.tags) * tiff.tagsize
+    raw = bytearray(path.read_bytes())
+    raw[at : at + tiff.offsetsize] = struct.pack(tiff.offsetformat, first)
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match="lead back to an earlier page"):
+        read.describe(path)
+
+
 def test_sparse_stores_and_packed_archives_are_still_read(tmp_path):
     with h5py.File(tmp_path / "sparse.h5", "w") as file:
         movie = file.create_dataset("movie", (5000, 64, 64), np.uint8, chunks=(1, 64, 64))
