@@ -3,8 +3,6 @@
 Everything here runs real processes. The crashes are those of a command of the test's own.
 """
 
-import os
-import pty
 import signal
 import subprocess
 import sys
@@ -176,24 +174,26 @@ def test_a_killed_parent_takes_its_child_with_it():
     process.communicate(timeout=30)  # ends only when the child's end of the pipes is closed
 
 
-def _on_a_terminal(command):
-    """(exit status, what a terminal shows); Ctrl-C is pressed when it shows `ready`."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execv(command[0], command)
-    shown = b""
-    while True:
-        try:
-            chunk = os.read(terminal, 4096)
-        except OSError:  # the terminal's other end is closed
-            break
-        shown += chunk
-        if b"ready" in chunk:
-            os.write(terminal, b"\x03")
-        if not chunk:
-            break
-    os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode()
+# a process of its own: this one may have started JAX, whose threads do not live through a fork
+ON_A_TERMINAL = """
+import os, pty, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+shown, pressed = b"", False
+while True:
+    try:
+        chunk = os.read(terminal, 4096)
+    except OSError:  # the terminal's other end is closed
+        break
+    shown += chunk
+    if b"ready" in shown and not pressed:
+        pressed = bool(os.write(terminal, b"\\x03"))  # Ctrl-C
+    if not chunk:
+        break
+print(shown.decode())
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
 
 
 def test_a_terminal_is_still_one_and_ctrl_c_comes_once():
@@ -209,7 +209,7 @@ def test_a_terminal_is_still_one_and_ctrl_c_comes_once():
         print('interrupts:', caught)
         sys.exit(5)
         """
-    status, shown = _on_a_terminal(script(code))
+    status, shown, _ = run([sys.executable, "-c", ON_A_TERMINAL, *script(code)])
     assert status == 5
     assert "True True True" in shown
     assert "interrupts: 1" in shown
