@@ -1,5 +1,15 @@
-"""`python -m jaxmicro` is the `jaxmicro` command."""
+"""The `jaxmicro` command, and `python -m jaxmicro`: forked before anything large is imported."""
 
-from jaxmicro.app.cli import main
+from jaxmicro import guard
 
-main()
+
+def main() -> None:
+    """Entry point of the `jaxmicro` command."""
+    guard.watch()
+    from jaxmicro.app.cli import main as command
+
+    command()
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import sys
 
 import pytest
 
@@ -153,6 +154,22 @@ def test_only_the_command_line_prints():
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"
         ]
         assert not calls or path.parent.name == "cli", path
+
+
+def test_only_the_command_line_and_its_guard_write_to_the_standard_streams():
+    # The guard must not import app/cli, whose imports are large: it speaks when all else is dead.
+    for path in SOURCES:
+        text = path.read_text(encoding="utf-8")
+        if path.parent.name != "cli" and path.name != "guard.py":
+            assert "sys.stderr" not in text, path
+            assert "sys.stdout" not in text, path
+
+
+def test_the_guard_imports_only_the_standard_library():
+    ours = {"jaxmicro", "jaxmicro.activity"}
+    for name in ("guard.py", "activity.py"):
+        found = _imports(PACKAGE / name) - ours
+        assert all(n.split(".")[0] in sys.stdlib_module_names for n in found), found
 
 
 def test_every_room_stays_one_room():

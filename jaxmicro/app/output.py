@@ -16,6 +16,7 @@ from typing import Any
 import jax
 
 import jaxmicro
+from jaxmicro import activity
 from jaxmicro.errors import DataError, UsageError
 
 RECORD = "run.json"
@@ -59,6 +60,7 @@ def new_folder(out: pathlib.Path, force: bool = False) -> Iterator[pathlib.Path]
         target.parent.mkdir(parents=True, exist_ok=True)
         prefix = f".{target.name}.partial-"
         work = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+        activity.writing(work, target)
         try:
             yield work
             _list_files(work)
@@ -157,6 +159,7 @@ def _swap(work: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
     An interruption leaves either the old folder or the new one as `out`.
     """
     old = out.with_name(work.name.replace(".partial-", ".old-"))
+    activity.writing(work, out, old)
     try:
         if out.exists():
             out.rename(old)

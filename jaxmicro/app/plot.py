@@ -187,7 +187,7 @@ def growth_curve(
         y, se, _ = in_best_units(curve)
         x = curve.frame if curve.time_s is None else curve.time_s
         colour = COLOURS[i % len(COLOURS)]
-        ax.fill_between(x, y - 2 * se, y + 2 * se, color=colour, alpha=0.25, linewidth=0)
+        band(ax, x, y - 2 * se, y + 2 * se, colour, 0.25)
         ax.plot(x, y, color=colour, marker="o", markersize=3.5, label=f"{name} (band: 2 s.e.)")
     if truth is not None:
         ax.plot(x, truth, color="black", linewidth=1.5, linestyle="--", label="truth")
@@ -210,6 +210,15 @@ def growth_curve(
     return save(figure, path)
 
 
+def band(
+    ax: Any, x: Any, low: Any, high: Any, colour: str, alpha: float, label: str | None = None
+) -> None:
+    """A band from `low` to `high`; a bar where there is one frame, as a band has no width there."""
+    ax.fill_between(x, low, high, color=colour, alpha=alpha, linewidth=0, label=label)
+    if len(x) == 1:
+        ax.vlines(x, low, high, color=colour, linewidth=2)
+
+
 def in_best_units(growth: Growth) -> tuple[np.ndarray, np.ndarray, str]:
     """Area, its standard error and their unit: um2 where the calibration allows it."""
     area, se = growth.area_um2, growth.area_um2_se
@@ -225,15 +234,18 @@ def parameters(run: Quantified, path: pathlib.Path) -> pathlib.Path:
     axes = figure.subplots(1, n_panels)
     x = np.arange(run.pixels.n_frames) if run.movie.times_s is None else run.movie.times_s
     params = run.fit.params
+    marker = "o" if len(x) == 1 else ""  # a line needs two frames
     for k in range(run.model.n_classes):
         colour = COLOURS[k % len(COLOURS)]
         fore = " (fore)" if k in run.partition.foreground else ""
-        axes[0].plot(x, np.asarray(params.weights[:, k]), color=colour, label=f"class {k}{fore}")
+        weights = np.asarray(params.weights[:, k])
+        axes[0].plot(x, weights, color=colour, marker=marker, label=f"class {k}{fore}")
         m, s = np.asarray(params.means[:, k]), np.asarray(params.sds[:, k])
-        axes[1].plot(x, m, color=colour)
-        axes[1].fill_between(x, m - s, m + s, color=colour, alpha=0.2, linewidth=0)
+        axes[1].plot(x, m, color=colour, marker=marker)
+        band(axes[1], x, m - s, m + s, colour, 0.2)
     for j, term in enumerate(run.model.trend.terms):
-        axes[2].plot(x, np.asarray(params.trend[:, j]), color=COLOURS[j % len(COLOURS)], label=term)
+        colour, slope = COLOURS[j % len(COLOURS)], np.asarray(params.trend[:, j])
+        axes[2].plot(x, slope, color=colour, marker=marker, label=term)
     texts = ("class proportion", "class mean and sd (grey levels)", "trend (grey per unit)")
     for ax, text in zip(axes, texts, strict=False):  # without a trend there are two panels
         ax.set_xlabel("frame" if run.movie.times_s is None else "time (s)", **FONT)

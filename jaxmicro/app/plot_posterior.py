@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 
-from jaxmicro.app.plot import COLOURS, FONT, new_figure, save
+from jaxmicro.app.plot import COLOURS, FONT, band, new_figure, save
 from jaxmicro.app.posterior import BAND, Drawn
 from jaxmicro.growth.estimate import Growth
 
@@ -48,8 +48,8 @@ def growth_bands(
     scale, unit = _area_scale(growth)
     x = growth.frame if growth.time_s is None else growth.time_s
     low, high = run.band
-    ax.fill_between(x, scale * low, scale * high, color=COLOURS[0], alpha=0.3, linewidth=0,
-                    label=f"{100 * BAND:.0f} % interval")  # fmt: skip
+    label = f"{100 * BAND:.0f} % interval"
+    band(ax, x, scale * low, scale * high, COLOURS[0], 0.3, label)
     ax.plot(x, scale * growth.area_px, color=COLOURS[0], marker="o", markersize=3.5,
             label="posterior mean")  # fmt: skip
     if truth_px is not None:

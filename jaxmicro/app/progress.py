@@ -16,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from jaxmicro import activity
+
 LINE_S = 10.0  # elsewhere than on a terminal, long work says a line this often
 
 
@@ -59,7 +61,8 @@ class Stages:
             bar.add_task(name, total=total, text="")
         advance = Advance(name, unit, self._console, bar)
         began = time.perf_counter()
-        with bar if bar is not None else contextlib.nullcontext():
+        shown = bar if bar is not None else contextlib.nullcontext()
+        with activity.doing(f"the stage {name!r}"), shown:
             yield advance
         seconds = time.perf_counter() - began
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds

@@ -42,11 +42,6 @@ def _text(folder):
     return folder / "words.tif"
 
 
-def _one_frame(folder):
-    tifffile.imwrite(folder / "one.tif", _frames(1)[0])
-    return folder / "one.tif"
-
-
 def _constant(folder):
     values = _frames()
     values[2] = 9
@@ -70,7 +65,6 @@ def _two_values(folder):
         (_empty, "empty"),
         (_truncated, "cut"),
         (_text, "words.tif"),
-        (_one_frame, "one frame where a movie is needed"),
         (_constant, "frame 2 of movie is constant"),
         (_saturated, "frame 1 of movie is saturated everywhere"),
         (_two_values, "2 distinct grey values, too few for 4 classes"),

@@ -100,6 +100,20 @@ def test_damage_met_while_a_frame_is_read(tmp_path, rng):
         movie.frame(5)
 
 
+def test_a_frame_that_lacks_its_parts(tmp_path, rng, capfd):
+    """tifffile fills them with zeros and says so in its log only."""
+    path = tmp_path / "movie.tif"
+    frames = rng.integers(0, 255, (3, 32, 32), dtype=np.uint8)
+    tifffile.imwrite(path, frames, photometric="minisblack", compression="zlib")
+    with tifffile.TiffFile(path) as tif:
+        tag = tif.pages[1].tags[278]  # rows in a strip: one strip of 8 rows where 4 are needed
+    raw = bytearray(path.read_bytes())
+    raw[tag.valueoffset : tag.valueoffset + 2] = (8).to_bytes(2, "little")
+    path.write_bytes(bytes(raw))
+    refused(path, "truncated or damaged", "segments")
+    assert capfd.readouterr().err == ""
+
+
 class Bomb:
     """Unpickling it raises, so that a test fails if anything is unpickled."""
 
@@ -139,8 +153,10 @@ def test_files_under_false_names(tmp_path):
 def test_one_frame_and_many(tmp_path):
     tifffile.imwrite(tmp_path / "one.tif", np.zeros((8, 9), np.uint8))
     tifffile.imwrite(tmp_path / "two.tif", np.zeros((2, 8, 9), np.uint8))
-    with pytest.raises(DataError, match="one frame where a movie is needed"):
-        read.read_movie(tmp_path / "one.tif")
+    one = read.read_movie(tmp_path / "one.tif")
+    assert one.shape == (1, 8, 9)
+    assert one.warnings == ("one image: taken as a movie of one frame",)
+    assert read.read_movie(tmp_path / "two.tif").warnings == ()
     with pytest.raises(DataError, match="2 frames where one image is needed"):
         read.read_image(tmp_path / "two.tif")
     assert read.read_volume(tmp_path / "one.tif").shape == (1, 8, 9)

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from jaxmicro import activity
 from jaxmicro.data.movie import Movie
 from jaxmicro.errors import JaxmicroError, UsageError
 
@@ -44,6 +45,8 @@ def reported(command: Callable[..., None]) -> Callable[..., None]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what concerns the user is said by the run
                 command(*args, **options)
+            sys.stdout.flush()
+            activity.ended(0)
         except JaxmicroError as err:
             fail(" ".join(str(err).split()), 2 if isinstance(err, UsageError) else 1)
         except KeyboardInterrupt:
@@ -57,6 +60,7 @@ def reported(command: Callable[..., None]) -> Callable[..., None]:
 def fail(sentence: str, code: int) -> None:
     """One line on standard error, then out."""
     print(f"jaxmicro: {sentence}", file=sys.stderr)
+    activity.ended(code)
     raise typer.Exit(code)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxmicro.data.read.choose import choose
+from jaxmicro.data.read.claims import refuse_impossible
 from jaxmicro.data.read.stack import Axis, Stack, plain_axes, stack_of_array
 from jaxmicro.errors import DataError
 
@@ -45,6 +46,7 @@ def open_npz(path: Path, select: str | None = None) -> Stack:
     with np.load(path, allow_pickle=False) as archive:
         shapes = _headers(path)
         key = choose(shapes, select, path)
+        refuse_impossible(path, *shapes[key])
         array = archive[key]
         size = _stored(archive, shapes, "pixel_size_nm")
         interval = _stored(archive, shapes, "frame_interval_s")

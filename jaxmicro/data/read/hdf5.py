@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxmicro.data.read import units
 from jaxmicro.data.read.choose import choose
+from jaxmicro.data.read.claims import refuse_impossible
 from jaxmicro.data.read.stack import Axis, Stack, plain_axes, stack_of_array
 
 DATA_EXCHANGE = "exchange/data"
@@ -46,6 +47,9 @@ def open_hdf5(path: Path, select: str | None = None) -> Stack:
             among = {n: arrays[n] for n in experiments} if experiments and not select else arrays
             key = choose(among, select, path)
         dataset = file[key]
+        elsewhere = dataset.is_virtual or dataset.external or dataset.file.filename != str(path)
+        if not elsewhere:
+            refuse_impossible(path, dataset.shape, dataset.dtype)
         if key in experiments:
             kind = "HSPY"
             axes: Sequence[Axis] = hyperspy_axes(dataset.parent, dataset.shape)

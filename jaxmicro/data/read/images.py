@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxmicro.data.read.claims import refuse_impossible
 from jaxmicro.data.read.stack import (
     Axis,
     LazyFrames,
@@ -63,7 +64,10 @@ def open_gif(path: Path, select: str | None = None) -> Stack:
     frames: list[np.ndarray] = []
     with Image.open(path) as image:
         delay = image.info.get("duration")
-        for t in range(getattr(image, "n_frames", 1)):
+        n_frames = getattr(image, "n_frames", 1)
+        # frames that differ in a corner are stored as that corner: no ratio is too large
+        refuse_impossible(path, (n_frames, image.height, image.width, 3), np.uint8, 2**30)
+        for t in range(n_frames):
             image.seek(t)
             frame = np.asarray(image.convert("RGB"))
             frames.append(frame[..., 0] if is_grey(frame) else frame)

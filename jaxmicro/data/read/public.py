@@ -72,20 +72,19 @@ def read_movie(
 ) -> Movie:
     """The movie in a file, a folder or a glob of images; frames are read when asked for.
 
+    One image is a movie of one frame, and a warning of the movie says so.
+
     Args:
       source: path, folder, glob or `FILE::PATH`.
       pixel_size_nm: pitch in nanometres, one number or (y, x), in place of the file's.
       frame_interval_s: seconds from frame to frame, in place of the file's times.
 
     Raises:
-      DataError: the source is missing, damaged, not an image, or has one frame only.
+      DataError: the source is missing, damaged or not an image.
       UsageError: a pixel size or an interval that is not a positive number.
     """
     stack = open_source(source)
-    if stack.n_frames < 2:
-        raise DataError(
-            f"{source}: one frame where a movie is needed; give a stack, or a folder of frames"
-        )
+    alone = () if stack.n_frames > 1 else ("one image: taken as a movie of one frame",)
     movie = Movie(
         stack.frames,
         pixel_size_nm=_size(pixel_size_nm) or stack.pixel_size_nm,
@@ -94,7 +93,7 @@ def read_movie(
         name=_name(source),
         source=str(source),
         axes=tuple(a.text() for a in stack.axes),
-        warnings=stack.warnings,
+        warnings=(*alone, *stack.warnings),
     )
     if frame_interval_s is not None:
         return movie.with_interval(_positive(frame_interval_s, "frame interval", "s"))

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from jaxmicro.data.read import units
+from jaxmicro.data.read.claims import refuse_impossible
 from jaxmicro.data.read.stack import Axis, Stack, pixel_dtype, saturation_of, stack_of_array
 from jaxmicro.errors import DataError
 
@@ -91,6 +92,7 @@ def _open(path: Path, module: str, kind: str, select: str | None, **options: Any
     signals = [s for s in reader.file_reader(str(path), **options) if len(_axis_list(s)) >= 2]
     signal = _one(signals, select, path)
     data = signal["data"]
+    refuse_impossible(path, data.shape, data.dtype)
     axes = [_axis(a) for a in _axis_list(signal)]
     stack = stack_of_array(data, axes, kind, path.name)
     largest = saturation_of(pixel_dtype(np.dtype(data.dtype), path.name))

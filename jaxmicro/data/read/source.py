@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from jaxmicro import activity
 from jaxmicro.data.read import folder
 from jaxmicro.data.read.stack import LazyFrames, Stack
 from jaxmicro.errors import DataError, JaxmicroError
@@ -40,6 +41,8 @@ class Format:
 
 
 _ROSETTA = "rosetta"
+# Seconds of computing for one call: libhdf5 follows some damaged tables in circles, for ever.
+_LONGEST_S = dict.fromkeys(("EMD", "HSPY", "HDF5"), 20.0)
 FORMATS = (
     Format(
         "TIFF",
@@ -177,12 +180,9 @@ def _open_file(path: Path, select: str | None) -> Stack:
     failures = module.failures()
     with _readable(path, format.name, failures), _heard() as said:
         stack = opener(path, select)
-    if said.damaged:
-        raise DataError(
-            f"{path}: the {format.name} file is truncated or damaged: {said.damaged[0]}"
-        )
+    said.refuse_damage(path, format.name)
     if isinstance(stack.frames, LazyFrames):
-        guard = functools.partial(_readable, path, format.name, failures)
+        guard = functools.partial(_reading_frame, path, format.name, failures)
         stack = stack.replace(frames=stack.frames.guarded(guard))
     return stack.replace(warnings=(*stack.warnings, *said.sentences))
 
@@ -199,10 +199,20 @@ def _peek(path: Path) -> tuple[int, int, int]:
 
 
 @contextlib.contextmanager
+def _reading_frame(path: Path, kind: str, failures: tuple[type[Exception], ...]) -> Iterator[None]:
+    """As `_readable`, and what the library logs meanwhile is heard: a frame may lack its parts."""
+    said = _Heard()
+    with _readable(path, kind, failures), _logged_to(said):
+        yield
+    said.refuse_damage(path, kind)
+
+
+@contextlib.contextmanager
 def _readable(path: Path, kind: str, failures: tuple[type[Exception], ...]) -> Iterator[None]:
     """Turns what a format's library raises on a bad file into one line of DataError."""
     try:
-        yield
+        with activity.doing(f"reading {path}"), activity.limited(_LONGEST_S.get(kind)):
+            yield
     except JaxmicroError:
         raise
     except failures as error:
@@ -237,30 +247,42 @@ class _Heard(logging.Handler):
     def add(self, text: str) -> None:
         text = " ".join(text.split())
         lost = "invalid value offset" in text and "TiffTag 270" in text  # the calibration
-        if lost or "invalid page offset" in text or "corrupted file" in text:
+        parts = ("invalid page offset", "corrupted file", "segments, got")
+        if lost or any(part in text for part in parts):
             self.damaged.append(text)
         elif text not in self.sentences:
             self.sentences.append(text)
 
+    def refuse_damage(self, path: Path, kind: str) -> None:
+        """DataError if the library said that the file lacks something."""
+        if self.damaged:
+            raise DataError(f"{path}: the {kind} file is truncated or damaged: {self.damaged[0]}")
+
 
 @contextlib.contextmanager
 def _heard() -> Iterator[_Heard]:
+    """What is said while a file is opened, in the library's log and in warnings."""
     handler = _Heard()
+    with _logged_to(handler), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield handler
+    for warning in caught:
+        # Deprecations and unclosed handles are the libraries' affair, not the user's.
+        if not issubclass(
+            warning.category, DeprecationWarning | PendingDeprecationWarning | ResourceWarning
+        ):
+            handler.add(str(warning.message))
+
+
+@contextlib.contextmanager
+def _logged_to(handler: logging.Handler) -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in ("tifffile", "rsciio", "libav")]
     propagated = [logger.propagate for logger in loggers]
     for logger in loggers:
         logger.addHandler(handler)
         logger.propagate = False
     try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            yield handler
-        for warning in caught:
-            # Deprecations and unclosed handles are the libraries' affair, not the user's.
-            if not issubclass(
-                warning.category, DeprecationWarning | PendingDeprecationWarning | ResourceWarning
-            ):
-                handler.add(str(warning.message))
+        yield
     finally:
         for logger, propagate in zip(loggers, propagated, strict=True):
             logger.removeHandler(handler)

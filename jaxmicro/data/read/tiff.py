@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 import weakref
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxmicro.data.read import units
+from jaxmicro.data.read.claims import refuse_impossible
 from jaxmicro.data.read.stack import Axis, Stack, pixel_dtype, saturation_of, stack_of_array
 from jaxmicro.errors import DataError
 
@@ -38,6 +40,7 @@ def failures() -> tuple[type[Exception], ...]:
         SyntaxError,
         MemoryError,
         ArithmeticError,
+        struct.error,
     )
 
 
@@ -64,6 +67,8 @@ def open_tiff(path: Path, select: str | None = None) -> Stack:
 
 
 def _first_series(tif: Any, path: Path) -> Stack:
+    _refuse_circles(tif, path)
+    _refuse_claims(tif, path)
     if not tif.series:
         raise DataError(f"{path.name}: the TIFF holds no image; it may be truncated or damaged")
     series = tif.series[0]
@@ -122,6 +127,41 @@ class _Pages:
         number = int(np.ravel_multi_index(kept, self._outer)) if kept else 0
         page = self._pages[number].asarray().reshape(self._inner)
         return page[(*widen, *inner)]
+
+
+def _refuse_circles(tif: Any, path: Path) -> None:
+    """DataError if a page's pointer to the next leads back: tifffile would follow it for ever."""
+    file, tiff = tif.filehandle, tif.tiff
+    seen: set[int] = set()
+    offset = tif.pages[0].offset if tif.pages else 0
+    while 0 < offset < file.size:
+        if offset in seen:
+            raise DataError(f"{path.name}: its pages lead back to an earlier page; it is damaged")
+        seen.add(offset)
+        file.seek(offset)
+        (n_tags,) = struct.unpack(tiff.tagnoformat, file.read(tiff.tagnosize))
+        file.seek(offset + tiff.tagnosize + n_tags * tiff.tagsize)
+        raw = file.read(tiff.offsetsize)
+        if len(raw) < tiff.offsetsize:
+            return  # a file cut short says so elsewhere, and better
+        (offset,) = struct.unpack(tiff.offsetformat, raw)
+
+
+def _refuse_claims(tif: Any, path: Path) -> None:
+    """DataError if the OME or ImageJ description claims more frames than the file can hold.
+
+    tifffile makes a list of as many pages before it looks for one.
+    """
+    dtype = np.uint8 if not tif.pages else tif.pages[0].dtype or np.uint8
+    if tif.is_ome and tif.ome_metadata:
+        for pixels in ElementTree.fromstring(tif.ome_metadata).iterfind(".//{*}Pixels"):
+            sizes = [int(pixels.get(f"Size{label}", 1)) for label in "TCZYX"]
+            refuse_impossible(path, sizes, dtype)
+    elif tif.is_imagej and tif.imagej_metadata:
+        frames = int(tif.imagej_metadata.get("images", 1))
+        refuse_impossible(path, (frames, *tif.pages[0].shape), dtype)
+    for page in tif.pages[:1]:
+        refuse_impossible(path, page.shape, dtype)
 
 
 def _refuse_cut_short(tif: Any, series: Any, path: Path) -> None:

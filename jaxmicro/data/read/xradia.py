@@ -30,7 +30,9 @@ def open_xradia(path: Path, select: str | None = None) -> Stack:
         kind = int(_figures(ole, "ImageInfo/DataType", "<i4", path)[0])
         if kind not in _PIXEL_TYPES:
             raise DataError(f"{path}: pixels of Xradia type {kind} cannot be read")
-        names = [f"ImageData{1 + i // _PER_STREAM}/Image{i + 1}" for i in range(announced)]
+        # as many as there are streams: a damaged file may announce any number
+        numbers = range(min(announced, len(ole.listdir())))
+        names = [f"ImageData{1 + i // _PER_STREAM}/Image{i + 1}" for i in numbers]
         stored = [n for n in names if ole.exists(n)]
         if not stored or min(width, height) < 1:
             raise DataError(f"{path}: the Xradia file holds no images")

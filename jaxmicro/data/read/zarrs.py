@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxmicro.data.read.choose import choose
+from jaxmicro.data.read.claims import refuse_impossible
 from jaxmicro.data.read.hdf5 import calibrated, hyperspy_axes
 from jaxmicro.data.read.stack import Axis, Stack, plain_axes, stack_of_array
 from jaxmicro.errors import DataError
@@ -65,6 +66,7 @@ def open_zarr(path: Path, select: str | None = None) -> Stack:
 
 
 def _stack(array: Any, axes: list[Axis], kind: str, path: Path) -> Stack:
+    refuse_impossible(path, array.shape, array.dtype)
     stack = stack_of_array(array, axes, kind, path.name)
     if path.is_file():
         weakref.finalize(stack.frames, array.store.close)
