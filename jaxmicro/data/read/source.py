@@ -41,8 +41,10 @@ class Format:
 
 
 _ROSETTA = "rosetta"
-# Seconds of computing for one call: libhdf5 follows some damaged tables in circles, for ever.
-_LONGEST_S = dict.fromkeys(("EMD", "HSPY", "HDF5"), 20.0)
+# libhdf5 follows some damaged tables in circles, for ever: one call may compute for so long, and
+# longer by a second for every so many bytes of the file.
+_CIRCLES = ("EMD", "HSPY", "HDF5")
+_LONGEST_S, _BYTES_A_SECOND = 20.0, 5e6
 FORMATS = (
     Format(
         "TIFF",
@@ -207,11 +209,18 @@ def _reading_frame(path: Path, kind: str, failures: tuple[type[Exception], ...])
     said.refuse_damage(path, kind)
 
 
+def _longest_s(path: Path, kind: str) -> float | None:
+    """Seconds that one call of the format's library may compute; None without a limit."""
+    if kind not in _CIRCLES or not path.is_file():
+        return None
+    return _LONGEST_S + path.stat().st_size / _BYTES_A_SECOND
+
+
 @contextlib.contextmanager
 def _readable(path: Path, kind: str, failures: tuple[type[Exception], ...]) -> Iterator[None]:
     """Turns what a format's library raises on a bad file into one line of DataError."""
     try:
-        with activity.doing(f"reading {path}"), activity.limited(_LONGEST_S.get(kind)):
+        with activity.doing(f"reading {path}"), activity.limited(_longest_s(path, kind)):
             yield
     except JaxmicroError:
         raise
