@@ -33,6 +33,7 @@ format: $(VENV)/.installed
 
 types: $(VENV)/.installed
 	$(BIN)/mypy jaxmicro
+	$(BIN)/mypy --warn-unused-ignores tests/typing
 
 clean:
 	rm -rf $(VENV) demo-out build dist .pytest_cache .mypy_cache .ruff_cache

@@ -63,7 +63,7 @@ from jaxmicro.data.movie import Image
 from jaxmicro.data.phantom_stem_txm import correlated_noise, stem_txm
 from jaxmicro.data.read import read_image
 from jaxmicro.dictionary.coupled import Recipe
-from jaxmicro.dictionary.enhance import build, enhance
+from jaxmicro.dictionary.enhance import build_dictionary, enhance
 from jaxmicro.dictionary.evidence import residual_statistics
 from jaxmicro.dictionary.forward import FWHM_PER_SD, Forward, gaussian
 from jaxmicro.dictionary.noise import estimate_noise
@@ -200,9 +200,9 @@ def phantoms(size, seeds, noises, quick, save):
         teacher = stem_txm(TEACHER, shape=shape, n_stem=3, noise_sd=noise)
         train = list(teacher.stem)
         began = time.perf_counter()
-        coupled, _, _ = build(train, teacher.slices[0], recipe, **blur, seed=0)
+        coupled, _, _ = build_dictionary(train, teacher.slices[0], recipe, **blur, seed=0)
         middle = time.perf_counter()
-        literal, _, _ = build(train, teacher.slices[0], paper, seed=0)
+        literal, _, _ = build_dictionary(train, teacher.slices[0], paper, seed=0)
         print(f"\nnoise {noise:.2f}: learned in {middle - began:.0f} s (coupled) and "
               f"{time.perf_counter() - middle:.0f} s (paper)", flush=True)  # fmt: skip
         coarse = [gaussian(t.values, (1.0, 1.0))[::2, ::2] for t in train]
@@ -281,9 +281,9 @@ def real(folder: pathlib.Path, size: int, save):
 def real_dictionaries(left, others, image, blur):
     """(name, dictionary): the paper's recipe, ours, and ours from another material."""
     paper = Recipe(variant="paper", n_patches=20_000)
-    yield "paper's recipe", build([left], image, paper, seed=0)[0]
-    yield "coupled", build([left], image, REAL, **blur, seed=0)[0]
-    yield "coupled, other material", build(others, image, REAL, **blur, seed=0)[0]
+    yield "paper's recipe", build_dictionary([left], image, paper, seed=0)[0]
+    yield "coupled", build_dictionary([left], image, REAL, **blur, seed=0)[0]
+    yield "coupled, other material", build_dictionary(others, image, REAL, **blur, seed=0)[0]
 
 
 def wedge(folder, left, others, atoms, size, save):

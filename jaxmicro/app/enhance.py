@@ -18,7 +18,7 @@ from jaxmicro.dictionary.coupled import Recipe
 from jaxmicro.dictionary.enhance import (
     Dictionary,
     Enhanced,
-    build,
+    build_dictionary,
     enhance,
     usable_pixels,
 )
@@ -118,7 +118,7 @@ def learn_from(
     first = next(iter(slices))
     first = dataclasses.replace(first, values=grey(first.values, first.name))
     with stages.stage("learn", unit="batches") as advance:
-        dictionary, learned, notes = build(
+        dictionary, learned, notes = build_dictionary(
             list(train),
             first,
             recipe,
@@ -149,7 +149,7 @@ def control_for(
     small = dataclasses.replace(recipe, n_patches=min(recipe.n_patches, CONTROL_PATCHES))
     images = [scrambled(i, seed=seed) for i in train]
     rest = {k: v for k, v in options.items() if k != "slice_mask"}
-    other, _, _ = build(
+    other, _, _ = build_dictionary(
         images, first, small, slice_mask=options.get("slice_mask"), seed=seed, **rest
     )
     run.control = enhance(part, other, mask=good[field], seed=seed)

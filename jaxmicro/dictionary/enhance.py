@@ -136,7 +136,7 @@ def pixel_size(image: Image, option: str) -> float:
     return float(y)
 
 
-def build(
+def build_dictionary(
     train: list[Image],
     slice_: Image,
     recipe: Recipe,

@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 
 from jaxmicro.errors import NumericalError, UsageError
 from jaxmicro.mixture.gmrm import Params
@@ -32,7 +32,7 @@ class Partition:
     n_classes: int
     reason: str
 
-    def is_foreground(self, labels: Int[np.ndarray, "*batch"]) -> np.ndarray:
+    def is_foreground(self, labels: Int[np.ndarray | Array, "*batch"]) -> np.ndarray:
         """Bool array: the label is a foreground class."""
         return np.isin(np.asarray(labels), self.foreground)
 

@@ -9,7 +9,7 @@ import pytest
 from jaxmicro.app.enhance_spec import EnhanceVariant
 from jaxmicro.app.spec import load
 from jaxmicro.data.phantom_stem_txm import stem_txm
-from jaxmicro.dictionary.enhance import build, enhance
+from jaxmicro.dictionary.enhance import build_dictionary, enhance
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "models"
 FILES = [p for p in sorted(FOLDER.glob("*.toml")) if "[dictionary]" in p.read_text("utf-8")]
@@ -26,7 +26,9 @@ def test_variant_learns_and_runs_and_writes_itself_back(path, tmp_path):
     small = dataclasses.replace(recipe, n_patches=1500, refine=min(recipe.refine, 6))
     scene = stem_txm(6, shape=(96, 96), n_stem=1)
     blur = {"psf_fwhm_nm": 60.0, "train_fwhm_nm": 15.0}
-    dictionary, learned, _ = build(list(scene.stem), scene.slices[0], small, **blur, seed=0)
+    dictionary, learned, _ = build_dictionary(
+        list(scene.stem), scene.slices[0], small, **blur, seed=0
+    )
     got = enhance(scene.slices[0], dictionary, stride=2, seed=0)
     assert np.isfinite(got.values).all()
     assert got.tallies[0].nonzeros > 0

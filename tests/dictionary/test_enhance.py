@@ -33,13 +33,13 @@ def scene():
 
 @pytest.fixture(scope="module")
 def coupled(scene):
-    return en.build(list(scene.stem), scene.slices[0], RECIPE, **BLUR, seed=0)[0]
+    return en.build_dictionary(list(scene.stem), scene.slices[0], RECIPE, **BLUR, seed=0)[0]
 
 
 @pytest.fixture(scope="module")
 def paper(scene):
     recipe = dataclasses.replace(RECIPE, variant="paper")
-    return en.build(list(scene.stem), scene.slices[0], recipe, seed=0)[0]
+    return en.build_dictionary(list(scene.stem), scene.slices[0], recipe, seed=0)[0]
 
 
 def truth_of(scene, number=0):
@@ -59,7 +59,9 @@ def test_both_variants_gain_on_a_slice_they_did_not_see(scene, coupled, paper):
 
 def test_upscaled_and_refined_result_has_the_finer_grid_and_gains(scene):
     recipe = dataclasses.replace(RECIPE, upscale=2, refine=8)
-    dictionary, _, notes = en.build(list(scene.stem), scene.slices[0], recipe, **BLUR, seed=0)
+    dictionary, _, notes = en.build_dictionary(
+        list(scene.stem), scene.slices[0], recipe, **BLUR, seed=0
+    )
     assert notes == ()
     got = en.enhance(scene.slices[0], dictionary, seed=0)
     truth = scene.truth[0].values
@@ -98,7 +100,9 @@ def test_masked_training_pixels_have_no_influence(scene):
     results = []
     for value in (0.0, 9.0):
         spoiled = dataclasses.replace(stem, values=np.where(mask, stem.values, np.float32(value)))
-        found = en.build([spoiled], scene.slices[0], RECIPE, **BLUR, train_masks=[mask], seed=0)[0]
+        found = en.build_dictionary(
+            [spoiled], scene.slices[0], RECIPE, **BLUR, train_masks=[mask], seed=0
+        )[0]
         results.append(found.stages[0])
     np.testing.assert_array_equal(results[0].coding, results[1].coding)
     np.testing.assert_array_equal(results[0].rebuilding, results[1].rebuilding)
@@ -119,7 +123,7 @@ def test_grey_units_do_not_matter_and_inversion_is_undone(scene, coupled):
     # float32 greys of 5000 carry 2e-6 of rounding; thresholds of the codes pass it on
     np.testing.assert_allclose((other.values - 5000) / 200, one.values, atol=5e-3)
     negative = [dataclasses.replace(s, values=1 - s.values) for s in scene.stem]
-    back = en.build(negative, image, RECIPE, **BLUR, invert=True, seed=0)[0]
+    back = en.build_dictionary(negative, image, RECIPE, **BLUR, invert=True, seed=0)[0]
     assert psnr(en.enhance(image, back, seed=0).values, one.values, 1.0) > 30
 
 
@@ -155,7 +159,7 @@ def test_evidence_residual_halves_and_control(scene, coupled):
     lost = scrambled(scene.stem[0], seed=2)
     spectrum = [np.abs(np.fft.rfft2(i.values - i.values.mean())) for i in (lost, scene.stem[0])]
     assert np.corrcoef(spectrum[0].ravel(), spectrum[1].ravel())[0, 1] > 0.99
-    control = en.build([lost], image, RECIPE, **BLUR, seed=0)[0]
+    control = en.build_dictionary([lost], image, RECIPE, **BLUR, seed=0)[0]
     correlation, difference = agreement(got, en.enhance(image, control, seed=0))
     assert 0.9 < correlation < 1
     assert difference > 0.05
@@ -177,15 +181,17 @@ def test_bad_input_is_refused_by_name(scene, coupled):
     with pytest.raises(UsageError, match="--apply-pixel-size"):
         en.enhance(bare, coupled, seed=0)
     with pytest.raises(UsageError, match="--train-pixel-size"):
-        en.build([dataclasses.replace(train[0], pixel_size_nm=None)], image, RECIPE, **BLUR, seed=0)
+        en.build_dictionary(
+            [dataclasses.replace(train[0], pixel_size_nm=None)], image, RECIPE, **BLUR, seed=0
+        )
     with pytest.raises(UsageError, match="not square"):
         en.enhance(dataclasses.replace(image, pixel_size_nm=(30.0, 20.0)), coupled, seed=0)
     with pytest.raises(UsageError, match="the dictionary is for 30 nm"):
         en.enhance(dataclasses.replace(image, pixel_size_nm=(20.0, 20.0)), coupled, seed=0)
     with pytest.raises(UsageError, match="--psf-fwhm"):
-        en.build(train, image, RECIPE, train_fwhm_nm=15.0, seed=0)
+        en.build_dictionary(train, image, RECIPE, train_fwhm_nm=15.0, seed=0)
     with pytest.raises(UsageError, match="sharper"):
-        en.build(train, image, RECIPE, psf_fwhm_nm=10.0, train_fwhm_nm=15.0, seed=0)
+        en.build_dictionary(train, image, RECIPE, psf_fwhm_nm=10.0, train_fwhm_nm=15.0, seed=0)
     with pytest.raises(DataError, match="constant"):
         en.enhance(dataclasses.replace(image, values=np.full((96, 96), 2.0)), coupled, seed=0)
     with pytest.raises(DataError, match="smaller than a patch"):
@@ -194,7 +200,7 @@ def test_bad_input_is_refused_by_name(scene, coupled):
         en.enhance(dataclasses.replace(image, values=np.full((96, 96), np.nan)), coupled, seed=0)
     many = dataclasses.replace(RECIPE, n_atoms=4000, levels=1)
     with pytest.raises(DataError, match="fewer than 4000 atoms"):
-        en.build(train, image, many, **BLUR, seed=0)
+        en.build_dictionary(train, image, many, **BLUR, seed=0)
     with pytest.raises(UsageError, match="--penalty -1"):
         dataclasses.replace(RECIPE, penalty=-1.0)
     with pytest.raises(UsageError, match="'best'"):
@@ -206,7 +212,7 @@ def test_penalty_that_zeroes_every_code_is_said_and_not_shown(scene, coupled, pa
     with pytest.raises(DataError, match="every code is zero"):
         en.enhance(scene.slices[0], dataclasses.replace(paper, stages=(huge,)), seed=0)
     with pytest.raises(DataError, match="zero codes"):
-        en.build(
+        en.build_dictionary(
             list(scene.stem), scene.slices[0], dataclasses.replace(RECIPE, penalty=1e6), **BLUR,
             seed=0,
         )  # fmt: skip

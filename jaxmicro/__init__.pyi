@@ -1,0 +1,37 @@
+from . import posterior as posterior
+from .data.movie import Image as Image
+from .data.movie import Movie as Movie
+from .data.phantom import operando as operando
+from .data.read import read_image as read_image
+from .data.read import read_mask as read_mask
+from .data.read import read_movie as read_movie
+from .data.read import read_volume as read_volume
+from .data.sampling import Pixels as Pixels
+from .data.sampling import sample as sample
+from .dictionary.coupled import Recipe as Recipe
+from .dictionary.enhance import build_dictionary as build_dictionary
+from .dictionary.enhance import enhance as enhance
+from .growth.estimate import Growth as Growth
+from .growth.estimate import estimate as estimate
+from .growth.partition import partition as partition
+from .mixture.criteria import criteria as criteria
+from .mixture.ecm import Fit as Fit
+from .mixture.ecm import Result as Result
+from .mixture.ecm import fit as fit
+from .mixture.gmrm import GMRM as GMRM
+from .mixture.gmrm import Params as Params
+from .mixture.trend import Trend as Trend
+from .posterior import Noise as Noise
+from .posterior import Posterior as Posterior
+from .posterior import Priors as Priors
+from .posterior import Sampler as Sampler
+from .spacetime.correct import vote as vote
+from .spacetime.dense import dense_maps as dense_maps
+from .spacetime.learn import learn_correction as learn_correction
+from .spacetime.local import Local as Local
+from .spacetime.local import fit_local as fit_local
+from .spacetime.neighbourhood import Neighbourhood as Neighbourhood
+from .spacetime.soft_vote import SoftVote as SoftVote
+from .spacetime.soft_vote import soft_vote as soft_vote
+
+__version__: str
