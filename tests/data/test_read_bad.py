@@ -106,9 +106,9 @@ def test_a_frame_that_lacks_its_parts(tmp_path, rng, capfd):
     frames = rng.integers(0, 255, (3, 32, 32), dtype=np.uint8)
     tifffile.imwrite(path, frames, photometric="minisblack", compression="zlib")
     with tifffile.TiffFile(path) as tif:
-        tag = tif.pages[1].tags[278]  # rows in a strip: one strip of 8 rows where 4 are needed
+        tag = tif.pages[0].tags[257]  # rows: one strip of 32 where 4 strips are needed
     raw = bytearray(path.read_bytes())
-    raw[tag.valueoffset : tag.valueoffset + 2] = (8).to_bytes(2, "little")
+    raw[tag.valueoffset : tag.valueoffset + 2] = (128).to_bytes(2, "little")
     path.write_bytes(bytes(raw))
     refused(path, "truncated or damaged", "segments")
     assert capfd.readouterr().err == ""
