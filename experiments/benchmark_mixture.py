@@ -293,8 +293,8 @@ def local_model() -> None:
         _, plain, _ = compiled(model, pixels)
         jax.block_until_ready(fit_local(model, pixels))
         cold, out = best_of(lambda p=pixels: jax.block_until_ready(fit_local(model, p)))
-        before = fit_local(model, pixels.frames(0, frames - 1), causal, init=out.fit.params[:-1])
-        last = pixels.frames(frames - 1, frames)
+        before = fit_local(model, pixels[0 : frames - 1], causal, init=out.fit.params[:-1])
+        last = pixels[frames - 1 : frames]
 
         def warm(last=last, start=before.fit.params[-1:], past=before.past):
             one = fit_local(model, last, causal, init=start, past=past, quantum=1.0)

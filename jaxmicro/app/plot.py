@@ -144,11 +144,9 @@ def histogram(run: Quantified, path: pathlib.Path, n_shown: int = 3) -> pathlib.
 
 
 def _detrended(run: Quantified, t: int) -> np.ndarray:
-    pixels = run.pixels.frames(t, t + 1)
-    design = np.asarray(run.model.design(pixels))  # (terms, 1, n) or, of shared places, (terms, n)
-    trend = np.tensordot(np.asarray(run.fit.params.trend[t]), design, axes=1)
-    values = np.asarray(pixels.values)[0] - np.ravel(trend)
-    return values[np.ravel(pixels.weight) > 0]
+    pixels = run.pixels.at(t)
+    trend = np.asarray(run.fit.params.trend[t]) @ np.asarray(run.model.design(pixels))
+    return (np.asarray(pixels.values) - trend)[np.asarray(pixels.weight) > 0]
 
 
 def trend_surface(run: Quantified, path: pathlib.Path, n_shown: int = 3) -> pathlib.Path:

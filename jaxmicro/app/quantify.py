@@ -70,10 +70,8 @@ class Quantified:
 
     def labels(self, t: int) -> np.ndarray:
         """Frame `t` as (y, x) uint8: 0 not visited, 127 background, 255 foreground."""
-        rows, cols, weight = (
-            np.asarray(a if a.ndim == 1 else a[t])
-            for a in (self.pixels.rows, self.pixels.cols, self.pixels.weight)
-        )
+        frame = self.pixels.at(t)
+        rows, cols, weight = (np.asarray(a) for a in (frame.rows, frame.cols, frame.weight))
         out = np.full(self.pixels.shape, UNSEEN, np.uint8)
         seen = weight > 0
         out[rows[seen], cols[seen]] = np.where(self.foreground[t][seen], FOREGROUND, BACKGROUND)

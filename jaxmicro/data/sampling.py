@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -50,22 +51,27 @@ class Pixels(eqx.Module):
         count = jnp.sum(self.weight, axis=-1)
         return jnp.broadcast_to(count, self.values.shape[:-1])
 
-    def frames(self, start: int, stop: int) -> Pixels:
-        """The pixels of frames start:stop."""
-        shared = self.rows.ndim < self.values.ndim
+    @property
+    def shared(self) -> bool:
+        """Whether all frames (and replicates) were visited at the same places."""
+        return self.rows.ndim < self.values.ndim
 
-        def cut(a: Array) -> Array:
-            return a if shared else a[start:stop]
+    def __getitem__(self, frames: slice | int | Sequence[int] | np.ndarray) -> Pixels:
+        """The pixels of some frames, as a slice or a list of frame numbers picks them."""
+        if isinstance(frames, int):
+            raise UsageError(f"pixels[{frames}] would lose the frame axis; use .at({frames})")
+        pick = frames if isinstance(frames, slice) else np.asarray(frames)
+        return self._with_places(pick)
 
-        return Pixels(
-            self.values[start:stop],
-            cut(self.rows),
-            cut(self.cols),
-            cut(self.weight),
-            self.n_domain[start:stop],
-            self.shape,
-            self.pattern,
-        )
+    def at(self, frame: int) -> Pixels:
+        """One frame without the frame axis; places and weights are always its own."""
+        return self._with_places(frame)
+
+    def _with_places(self, pick: Any) -> Pixels:
+        places = (self.rows, self.cols, self.weight)
+        rows, cols, weight = (a if self.shared else a[pick] for a in places)
+        domain = self.n_domain[pick]
+        return Pixels(self.values[pick], rows, cols, weight, domain, self.shape, self.pattern)
 
     def __repr__(self) -> str:
         batch = " x ".join(str(s) for s in self.values.shape[:-1])

@@ -86,15 +86,13 @@ def log_likelihood_and_entropy(
     The parameters are taken as they are and everything after them is done in float64 on the
     host, frame by frame: float32 densities alone would be wrong by several nats in 4 million.
     """
-    shared = pixels.rows.ndim == 1
     by_row, by_col = model.trend.factors(pixels.shape)
-    rows, cols = np.asarray(pixels.rows), np.asarray(pixels.cols)
     log_likelihood, entropy = np.zeros(pixels.n_frames), np.zeros(pixels.n_frames)
     for t in range(pixels.n_frames):
-        r, c = (rows, cols) if shared else (rows[t], cols[t])
-        w = np.asarray(pixels.weight if shared else pixels.weight[t], np.float64)
-        use = w > 0
-        z, w, r, c = np.asarray(pixels.values[t], np.float64)[use], w[use], r[use], c[use]
+        frame = pixels.at(t)
+        seen = np.asarray(frame.weight) > 0
+        r, c = np.asarray(frame.rows)[seen], np.asarray(frame.cols)[seen]
+        z, w = (np.asarray(a, np.float64)[seen] for a in (frame.values, frame.weight))
         joint = _log_joint(params, t, z, by_row[:, r] * by_col[:, c])
         top = joint.max(axis=0)
         share = np.exp(joint - top)
@@ -177,13 +175,4 @@ def _spread(pixels: Pixels, max_frames: int) -> Pixels:
     if pixels.n_frames <= max_frames:
         return pixels
     pick = np.unique(np.round(np.linspace(0, pixels.n_frames - 1, max_frames)).astype(int))
-    apart = pixels.rows.ndim == pixels.values.ndim
-    return Pixels(
-        pixels.values[pick],
-        pixels.rows[pick] if apart else pixels.rows,
-        pixels.cols[pick] if apart else pixels.cols,
-        pixels.weight[pick] if apart else pixels.weight,
-        pixels.n_domain[pick],
-        pixels.shape,
-        pixels.pattern,
-    )
+    return pixels[pick]

@@ -196,7 +196,7 @@ def _over_lanes(function: Callable[[Any], Any], model: GMRM, pixels: Pixels, mor
     design = model.design(pixels)
     weight = pixels.weight.astype(values.dtype)
     z = _by_lane(model, values, 1)
-    if pixels.rows.ndim < values.ndim:
+    if pixels.shared:
         place = None
         fixed = design.reshape(design.shape[0], 1, n), weight.reshape(1, n)
     else:

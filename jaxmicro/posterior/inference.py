@@ -162,7 +162,7 @@ def _share_of(progress: Progress | None, item: int, n_items: int) -> Progress:
 def _draw_item(key: jax.Array, inputs: Inputs, index: int, progress: Progress) -> Item | None:
     """Draws of one batch item; None: interrupted before a draw of a later item was kept."""
     first, stop = inputs.items[index]
-    pixels = inputs.pixels.frames(first, stop)
+    pixels = inputs.pixels[first:stop]
     problem, every, scaling = problem_of(inputs.model, pixels, inputs.noise, inputs.priors)
     params = jax.tree.map(lambda leaf: leaf[first:stop], inputs.start.params)
     problem, values = start_values(problem, params, scaling)

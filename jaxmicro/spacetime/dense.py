@@ -56,7 +56,7 @@ def dense_maps(
     )
     cells = cells_for(kernel.width, pixels.shape)
     dtype = responsibilities.dtype
-    shared = pixels.rows.ndim == 1
+    shared = pixels.shared
     rows, cols, weight = (
         a[None] if shared else a for a in (pixels.rows, pixels.cols, pixels.weight)
     )

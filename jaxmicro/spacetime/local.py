@@ -276,19 +276,18 @@ def _over_movies(function: Callable[[Any], Any], model: GMRM, pixels: Pixels, mo
     values = pixels.values
     design = model.design(pixels)
     weight = pixels.weight.astype(values.dtype)
-    shared = pixels.rows.ndim < values.ndim
     fixed = (design[:, None], weight[None], pixels.rows[None], pixels.cols[None])
     own = (design, weight, pixels.rows, pixels.cols)
 
     def one(args):
         z, place, rest = args
-        f, w, rows, cols = fixed if shared else place
+        f, w, rows, cols = fixed if pixels.shared else place
         return function((Places(Lane(z, f, w), rows, cols), rest))
 
     if values.ndim == 2:
         return one((values, own, more))
     place = None
-    if not shared:  # the replicate's axis first
+    if not pixels.shared:  # the replicate's axis first
         f, w, rows, cols = own
         place = (jnp.moveaxis(f, 2, 0), *(_replicate_first(a) for a in (w, rows, cols)))
     return batched_map(one, (_replicate_first(values), place, more), 1)

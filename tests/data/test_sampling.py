@@ -136,3 +136,20 @@ def test_a_frame_without_pixels_is_named(key):
     images[1] = np.nan
     with pytest.raises(DataError, match="frame 1 has 0 usable"):
         sample(key, Movie(images), 0.5)
+
+
+@pytest.mark.parametrize("rate", [None, 0.5])
+def test_pixels_give_frames_and_single_frames(rng, rate):
+    movie = Movie(rng.random((5, 12, 15), np.float32))
+    pixels = sample(jax.random.key(0), movie, rate)
+    assert pixels.shared == (rate is None)
+    some = pixels[[3, 1]]
+    assert some.n_frames == 2
+    for place, t in enumerate((3, 1)):
+        one, same = some.at(place), pixels.at(t)
+        np.testing.assert_array_equal(one.values, same.values)
+        rows, cols = np.asarray(one.rows), np.asarray(one.cols)
+        np.testing.assert_array_equal(one.values, movie.images[t][rows, cols])
+    np.testing.assert_array_equal(pixels[1:3].values, pixels.values[1:3])
+    with pytest.raises(UsageError, match=r"use \.at\(2\)"):
+        pixels[2]

@@ -208,7 +208,7 @@ def test_float32_reaches_the_optimum_of_float64(small):
     single = fit(model, _with(pixels, pixels.values.astype(jnp.float32)), quantum=0.0)
     assert single.params.means.dtype == jnp.float32
     short = np.asarray(double.log_likelihood) - np.array(
-        [criteria(model, single.params[t : t + 1], pixels.frames(t, t + 1)).log_likelihood
+        [criteria(model, single.params[t : t + 1], pixels[t : t + 1]).log_likelihood
          for t in range(2)]
     )  # fmt: skip
     # within the tolerance of 1e-6 nats a pixel, and within what the fit says of itself

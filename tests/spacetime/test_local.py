@@ -217,7 +217,7 @@ def test_frame_by_frame_with_carried_past_is_the_causal_batch(pixels, start):
     for t in range(SHAPE[0]):
         one = fit_local(
             model,
-            pixels.frames(t, t + 1),
+            pixels[t : t + 1],
             local,
             init=start[t : t + 1],
             past=past,
@@ -262,7 +262,7 @@ def test_a_hole_and_pixels_without_neighbours_use_the_frames_weights(start):
 
 
 def test_one_frame_and_a_kernel_wider_than_the_frame(scene, pixels, start):
-    one = pixels.frames(4, 5)
+    one = pixels[4:5]
     first = start[4:5]
     alone = fit_local(MODEL, one, init=first)
     assert np.mean(np.asarray(alone.classify()) == visited(scene.labels, pixels)[4:5]) > 0.98
