@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# A process a core; a file's tests stay together, because they share compiled programs.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test slow hunt lint format types clean
 
@@ -16,7 +18,7 @@ demo: $(VENV)/.installed
 	$(BIN)/jaxmicro demo --out demo-out --force
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
 slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow
