@@ -313,9 +313,11 @@ def test_quantify(name, call):
     assert _answer(call("out", *words, out.parent / "model.toml")) == first
     table = pd.read_csv(out / "growth.csv")
     assert len(table) == 5
-    assert np.isfinite(table["area_px"]).all()
+    good = table["usable"] == "yes"
+    assert good.sum() >= 4  # a frame without deposit, fitted alone, may not find its optimum
+    assert (table["area_px"].notna() == good).all()
     assert table["time_s"].notna().all() == (movie == "movie.tif" or "interval" in text)
-    assert table["volume_um3"].notna().all() == ("thickness" in text)
+    assert table["volume_um3"][good].notna().all() == ("thickness" in text)
 
 
 @pytest.mark.parametrize("name", MOVIE_CASES)

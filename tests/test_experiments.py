@@ -10,7 +10,13 @@ import pytest
 EXPERIMENTS = sorted((pathlib.Path(__file__).resolve().parent.parent / "experiments").glob("*.py"))
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
+def _often(path):
+    """Benchmarks and studies against rivals take half a minute each even so."""
+    slow = path.stem.startswith("benchmark") or "against" in path.stem
+    return pytest.param(path, marks=pytest.mark.slow if slow else (), id=path.stem)
+
+
+@pytest.mark.parametrize("path", map(_often, EXPERIMENTS))
 def test_quick_run(path, tmp_path):
     done = subprocess.run(
         [sys.executable, str(path), "--quick"],

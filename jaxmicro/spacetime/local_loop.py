@@ -68,9 +68,9 @@ class Found(eqx.Module):
     """What a fit leaves; see `jaxmicro.spacetime.local.LocalFit`."""
 
     fit: Fit
-    responsibilities: Float[Array, "T K n"]
-    neighbours: Float[Array, "T n"]
-    interaction: Float[Array, ""]
+    responsibilities: Float[Array, "*batch K n"]
+    neighbours: Float[Array, "*batch n"]
+    interaction: Float[Array, "*replicates"]
     past: Past | None
 
 

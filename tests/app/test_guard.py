@@ -15,11 +15,15 @@ import pytest
 from jaxmicro import activity
 
 COMMAND = [sys.executable, "-m", "jaxmicro"]
+# a shell that runs the tests in the background has its children ignore interrupts
+HEARS_INTERRUPTS = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
 
 
 def script(code):
     """A Python process whose code runs under the guard."""
-    body = "import os, pathlib, signal, sys, time\nfrom jaxmicro import activity, guard\n"
+    body = (
+        HEARS_INTERRUPTS + "import os, pathlib, sys, time\nfrom jaxmicro import activity, guard\n"
+    )
     return [sys.executable, "-c", body + "guard.watch()\n" + textwrap.dedent(code)]
 
 
@@ -218,7 +222,8 @@ def test_a_real_run_and_its_interruption(tmp_path):
     rng = np.random.default_rng(0)
     values = rng.normal(100, 20, (200, 256, 256)).astype(np.float32)
     np.save(tmp_path / "movie.npy", values)
-    command = [*COMMAND, "quantify", "movie.npy", "--out", "out"]
+    start = HEARS_INTERRUPTS + "from jaxmicro.__main__ import main\nmain()"
+    command = [sys.executable, "-c", start, "quantify", "movie.npy", "--out", "out"]
     process = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -136,8 +136,8 @@ def test_an_enhance_variant_comes_back_with_the_same_recipe(folder, tables):
         ),  # atoms, patches, [learning]
         (Local, LocalOptions, set()),
         (Neighbourhood, Correction, set()),
-        (job.Priors, Prior, set()),
-        (job.Sampler, Posterior, set()),
+        (job.Priors, Prior, {"scaling"}),  # from Python only: priors of another movie's range
+        (job.Sampler, Posterior, {"foreground"}),  # [foreground]
     ],
 )
 def test_every_setting_of_a_record_can_be_said_in_a_file(record, table, said_otherwise):

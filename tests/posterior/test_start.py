@@ -38,6 +38,7 @@ def test_start_values_give_the_fit_back(start):
         np.testing.assert_allclose(mixture.trend * scaling.scale, params.trend, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_mode_is_one_and_coordinates_are_isotropic_there(start):
     _, _, problem, values = start
     problem, coordinates = find_mode(problem, values)

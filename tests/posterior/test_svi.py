@@ -10,6 +10,7 @@ from jaxmicro.mixture.trend import Trend
 from jaxmicro.posterior import Sampler, posterior
 
 
+@pytest.mark.slow
 def test_the_guide_agrees_with_nuts_where_the_posterior_is_normal(drawn):
     ours, nuts = drawn(False, "svi")["posterior"], drawn(False)["posterior"]
     for name in ("means", "sds", "trend", "weights"):
