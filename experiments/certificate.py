@@ -8,8 +8,12 @@ stopped, until its own certificate says 1e-13 nats a pixel, and the difference o
 log-likelihoods, summed in float64, is the true distance.
 
 Command: python experiments/certificate.py [--first SEED] [--scenes 50] [--verbose]
-Run time: RUNTIME
-Expected: EXPECTED
+Run time: 11 minutes on one core, most of it compilation
+Expected: one line a rate with fits, converged fits, and among these the largest true distance, the
+largest ratio of true distance to certificate, and how many certificates were too low. Of 50 scenes
+46, 47 and 43 converge at 100, 10 and 1 % (6 of those at 1 % are too small to be sampled); true
+distances up to 5.5e-7, 2.6e-7 and 2.9e-7 nats a pixel, ratios up to .78, .84 and .80; none too low.
+Where a fit does not converge its certificate is infinite. Seeds 0 to 19 served for development.
 """
 
 from __future__ import annotations

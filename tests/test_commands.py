@@ -53,7 +53,7 @@ POSTERIOR = {
     "linear_k3": "method = 'laplace'\nlikelihood = 'student-t'",
     "linear_k4": "method = 'svi'\nsteps = 20",
     "quadratic_k3": "method = 'nuts'\nwarmup = 50\ntarget_accept = 0.9",
-    "quadratic_k4": "method = 'laplace'\nlikelihood = 'poisson-gaussian'\ngain = 2.0",
+    "quadratic_k4": "method = 'laplace'\nlikelihood = 'poisson-gaussian'\ngrey_per_quantum = 2.0",
     "shared_k4": "method = 'laplace'\nlog_likelihood_every = 10\n[posterior.priors]\nreference = 1",
     "shared_k3_grows": "method = 'nuts'\nwarmup = 50\nplacement = 'vectorized'",
 }
