@@ -16,7 +16,7 @@ def _often(path):
     return pytest.param(path, marks=pytest.mark.slow if slow else (), id=path.stem)
 
 
-@pytest.mark.parametrize("path", map(_often, EXPERIMENTS))
+@pytest.mark.parametrize("path", [_often(p) for p in EXPERIMENTS])
 def test_quick_run(path, tmp_path):
     done = subprocess.run(
         [sys.executable, str(path), "--quick"],
