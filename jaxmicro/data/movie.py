@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-import jax
 import numpy as np
 
 from jaxmicro.errors import DataError, UsageError
@@ -119,6 +118,8 @@ class Movie:
         """
         if np.can_cast(self.images.dtype, np.float32, "safe"):
             return np.dtype(np.float32)
+        import jax  # not sooner: the command chooses its compilation cache before JAX is loaded
+
         return np.dtype(jax.dtypes.canonicalize_dtype(np.float64))
 
     def frame(self, t: int) -> np.ndarray:

@@ -212,12 +212,12 @@ def _upper_bound(
     The prediction takes the log-likelihood as quadratic. A Newton step on a quadratic would leave
     nothing to gain, so what it left, `predicted / before`, tells how far the curvature changed on
     the way: by its square root, relatively, and by more in directions that are nearly flat. Where
-    the last step left much of what it found, rounding may be all that is left and the prediction
-    counts several times; while steps fail it says nothing.
+    the last step left much of what it found, or was damped, rounding may be all that is left and
+    the prediction counts several times.
     """
     left = jnp.where(jnp.isfinite(before), predicted / before, 1)
-    bound = predicted * jnp.minimum(LEAST + CAUTION * jnp.sqrt(left), UNVERIFIED)
-    return jnp.where(damping > 0, jnp.inf, bound)
+    left = jnp.where(damping > 0, 1, left)
+    return predicted * jnp.minimum(LEAST + CAUTION * jnp.sqrt(left), UNVERIFIED)
 
 
 def choose(condition: Bool[Array, ""], yes: Params, no: Params) -> Params:

@@ -249,3 +249,8 @@ def test_nothing_large_is_imported_before_the_fork():
         "print([m for m in ('numpy', 'jax', 'typer', 'rich', 'ctypes') if m in sys.modules])"
     )
     assert run([sys.executable, "-c", code]) == (0, "[]\n", "")
+
+
+def test_jax_is_loaded_after_the_compilation_cache_is_chosen():
+    code = "import sys, jaxmicro.app.cli\nprint('jax' in sys.modules)"
+    assert run([sys.executable, "-c", code]) == (0, "False\n", "")
