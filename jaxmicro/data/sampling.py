@@ -82,7 +82,7 @@ class Pixels(eqx.Module):
 
 
 def sample(
-    key: jax.Array | None,
+    key: jax.Array | int | None,
     movie: Movie,
     rate: float | None = None,
     pattern: str = "random",
@@ -92,7 +92,8 @@ def sample(
     """Visit a share of each frame's usable pixels.
 
     Args:
-      key: JAX PRNG key; may be None where nothing is drawn (rate None or 1).
+      key: JAX PRNG key, or a whole number as a seed; may be None where nothing is drawn (rate None
+        or 1).
       movie: pixels that are excluded, not visited or not finite are never drawn.
       rate: share of a frame's usable pixels to visit; None or 1 takes them all.
       pattern: "random" visits exactly round(rate * n) distinct pixels; "stratified" one pixel in
@@ -119,7 +120,9 @@ def sample(
         raise UsageError(f"replicates {replicates} is not allowed; use a whole number from 1")
     everything = rate is None or rate == 1.0
     if not everything and key is None:
-        raise UsageError("sampling below rate 1 draws pixels: give a PRNG key")
+        raise UsageError("sampling below rate 1 draws pixels: give a PRNG key or a seed")
+    if isinstance(key, int):
+        key = jax.random.key(key)
 
     rng = None if key is None else np.random.default_rng(np.asarray(jax.random.key_data(key)))
     n_rep = 1 if replicates is None else replicates

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import NumericalError, UsageError
-from jaxmicro.mixture.ecm import Fit, Progress, Result, fit
+from jaxmicro.mixture.ecm import Progress, Result, fit
 from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.mixture.trend import Trend
 
@@ -134,7 +134,8 @@ def choose_classes(
     """The number of classes by BIC, on a few frames spread over the movie.
 
     Fits that end in an empty or degenerate class, without pixels enough or without finite
-    numbers are listed but never chosen. `progress` is told of each number that is tried.
+    numbers are listed but never chosen, and one that did not converge only where none did: its
+    areas could not be used. `progress` is told of each number that is tried.
 
     Returns:
       The model with the smallest BIC, and every candidate in the order tried.
@@ -146,14 +147,25 @@ def choose_classes(
     if not candidates:
         raise UsageError("choose_classes needs at least one number of classes to try")
     few = _spread(pixels, max_frames)
-    tried: list[Candidate] = []
-    for k in candidates:
+    # Compiling takes longer than fitting: the fits of all candidates share one program.
+    most = GMRM(max(candidates), trend, share)
+
+    def candidate(k: int) -> Candidate:
         model = GMRM(k, trend, share)
         say = None if progress is None else functools.partial(_prefixed, progress, k)
-        out: Fit = fit(model, few, tolerance=tolerance, quantum=quantum, progress=say)
+        out = fit(most, few, tolerance=tolerance, quantum=quantum, classes=k, progress=say)
         result = Result(int(np.max(np.asarray(out.result))))
-        scores = criteria(model, out.params, few) if result in USABLE else None
-        tried.append(Candidate(k, result, scores))
+        scores = criteria(model, out.params.first(k), few) if result in USABLE else None
+        return Candidate(k, result, scores)
+
+    tried = [candidate(k) for k in candidates]
+    best = _best(tried)
+    table = tuple(dataclasses.replace(c, chosen=c is best) for c in tried)
+    return GMRM(best.n_classes, trend, share), table
+
+
+def _best(tried: Sequence[Candidate]) -> Candidate:
+    """The smallest BIC among fits that converged or, if none did, that have a BIC at all."""
     usable = [c for c in tried if c.criteria is not None]
     if not usable:
         ended = ", ".join(f"{c.n_classes} classes: {c.result.name}" for c in tried)
@@ -161,9 +173,8 @@ def choose_classes(
             f"no number of classes could be fitted ({ended}); visit more pixels, exclude "
             "saturated ones, or name the number of classes in a model"
         )
-    best = min(usable, key=lambda c: c.criteria.bic if c.criteria else math.inf)
-    table = tuple(dataclasses.replace(c, chosen=c is best) for c in tried)
-    return GMRM(best.n_classes, trend, share), table
+    converged = [c for c in usable if c.result == Result.converged]
+    return min(converged or usable, key=lambda c: c.criteria.bic if c.criteria else math.inf)
 
 
 def _prefixed(progress: Progress, n_classes: int, text: str) -> None:

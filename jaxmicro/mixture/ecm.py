@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxmicro.data.sampling import Pixels
+from jaxmicro.errors import UsageError
 from jaxmicro.mixture import newton, squarem
 from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.mixture.lanes import THIN, Lane, at_once, batched_map, padded, thinned
@@ -30,6 +31,7 @@ from jaxmicro.mixture.problem import Scale, judge, record, standardise
 TIED_STEPS = 20  # steps with one sd for all classes: long enough to place the means
 LOOSE = 1e-4  # gap in nats per pixel at which Newton steps take over
 THIN_LOOSE = 1e-5  # the same for the thin sample, whose optimum starts the full fit
+OUT_OF_REACH = 1e6  # mean of an unused class, in sds: of n pixels none lies beyond sqrt(n)
 PART_S = 3.0  # a fit that is watched reports about this often
 PASS_S = 50e-9  # a step's time per pixel, for the first guess of how many steps that is
 
@@ -44,6 +46,7 @@ def fit(
     tolerance: float = 1e-6,
     max_steps: int = 500,
     quantum: float | None = None,
+    classes: int | None = None,
     progress: Progress | None = None,
 ) -> Fit:
     """Fit `model` to the pixels by ECM, every frame and replicate at once.
@@ -57,22 +60,32 @@ def fit(
       max_steps: passes over the pixels allowed.
       quantum: grey-level step of the data; sds stay above quantum / sqrt(12), the sd of rounding.
         Default: read off the values.
+      classes: use only this many of the model's classes, from the default start. The others hold
+        no pixels and come last, with weight 0: one compiled program tries several numbers.
       progress: called every few seconds with a sentence on how far the fit has come.
 
     Returns:
       `Fit`. Never raises for numerical trouble; see `Fit.result`.
+
+    Raises:
+      UsageError: `classes` is not between 1 and the model's, or is given together with `init`.
     """
+    if classes is not None and not 1 <= classes <= model.n_classes:
+        raise UsageError(f"classes = {classes} is not allowed; use 1 to {model.n_classes}")
+    if classes is not None and init is not None:
+        raise UsageError("classes and init cannot go together; init says how many there are")
     if quantum is None:
         quantum = grey_step(np.asarray(pixels.values))
     dtype = pixels.values.dtype
     stop = jnp.asarray(tolerance, dtype)  # as arrays: a new value must not compile again
     floor = jnp.asarray(quantum / 12**0.5, dtype)
+    present = jnp.asarray(classes or model.n_classes, jnp.int32)
 
-    state = _begin(model, pixels, init, stop, floor, max_steps)
+    state = _begin(model, pixels, init, floor, present, max_steps)
 
     def advance(state: State, budget: int) -> tuple[Fit, State]:
         limit = jnp.asarray(budget, jnp.int32)
-        return _advance(model, pixels, state, stop, floor, limit, max_steps)
+        return _advance(model, pixels, state, stop, floor, present, limit, max_steps)
 
     if progress is None:
         return advance(state, max_steps)[0]
@@ -139,8 +152,8 @@ def _begin(
     model: GMRM,
     pixels: Pixels,
     init: Params | None,
-    tolerance: Float[Array, ""],
     sd_floor: Float[Array, ""],
+    present: Int[Array, ""],
     max_steps: int,
 ) -> State:
     """The states before the first step, from `init` or from the default start."""
@@ -149,7 +162,7 @@ def _begin(
     def one(args) -> State:
         lane, scale = standardise(args[0], sd_floor)
         if args[1] is None:
-            first = squarem.begin(_start(model, lane), max_steps)
+            first = squarem.begin(_start(model, lane, present), max_steps)
             params = first.best
         else:
             first, params = None, scale.standardised(args[1])
@@ -168,6 +181,7 @@ def _advance(
     state: State,
     tolerance: Float[Array, ""],
     sd_floor: Float[Array, ""],
+    present: Int[Array, ""],
     budget: Int[Array, ""],
     max_steps: int,
 ) -> tuple[Fit, State]:
@@ -177,7 +191,7 @@ def _advance(
     def one(args) -> tuple[Fit, State]:
         lane, scale = standardise(args[0], sd_floor)
         after = _steps(model, lane, scale, args[1], tolerance, budget, max_steps)
-        return _found(model, lane, scale, after.newton, tolerance), after
+        return _found(model, lane, scale, after.newton, tolerance, present), after
 
     found, after = _over_lanes(one, model, pixels, state)
 
@@ -266,24 +280,34 @@ def _stages(lane: Lane) -> tuple[Lane, Lane]:
 
 
 def _found(
-    model: GMRM, lane: Lane, scale: Scale, end: newton.State, tolerance: Float[Array, ""]
+    model: GMRM,
+    lane: Lane,
+    scale: Scale,
+    end: newton.State,
+    tolerance: Float[Array, ""],
+    present: Int[Array, ""],
 ) -> Fit:
     converged = end.gap <= tolerance
     held = jnp.sum(end.held, axis=0)
-    judged = judge(model, lane, scale, end.best, held, end.log_likelihood, converged)
+    judged = judge(model, lane, scale, end.best, held, end.log_likelihood, converged, present)
     gap = jnp.where(converged, end.gap + scale.rounding(end.best), jnp.inf)
     return record(lane, scale, end.best, end.log_likelihood, judged, (end.trace, end.step, gap))
 
 
-def _start(model: GMRM, lane: Lane) -> Params:
-    """Means spread evenly over the grey values, equal weights, no trend."""
+def _start(model: GMRM, lane: Lane, present: Int[Array, ""]) -> Params:
+    """Means spread evenly over the grey values, equal weights, no trend.
+
+    Classes from `present` on lie out of the reach of any pixel, so that they stay empty.
+    """
     k, n_frames = model.n_classes, lane.values.shape[0]
     z = jnp.where(lane.weight > 0, lane.values, jnp.nan)
     thin = z[:, :: max(1, z.shape[1] // 4096)]
     low, high = jnp.nanquantile(thin, 0.005), jnp.nanquantile(thin, 0.995)
-    place = (jnp.arange(k, dtype=z.dtype) + 0.5) / k
-    means = low + (high - low) * place
+    number = jnp.arange(k)
+    place = (number.astype(z.dtype) + 0.5) / present
+    means = jnp.where(number < present, low + (high - low) * place, OUT_OF_REACH)
+    weights = jnp.where(number < present, 1 / present.astype(z.dtype), 0)
     like = jnp.ones((n_frames, k), z.dtype)
-    sd = jnp.maximum((high - low) / (2 * k), 1e-3)
+    sd = jnp.maximum((high - low) / (2 * present), 1e-3)
     trend = jnp.zeros((n_frames, lane.design.shape[0]), z.dtype)
-    return Params(like / k, like * means[None, :], like * sd, trend, like)
+    return Params(like * weights[None, :], like * means[None, :], like * sd, trend, like)

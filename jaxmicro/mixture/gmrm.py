@@ -42,6 +42,13 @@ class Params(eqx.Module):
     def __getitem__(self, index: Any) -> Params:
         return jax.tree.map(lambda a: a[index], self)
 
+    def first(self, n_classes: int) -> Params:
+        """The parameters of the darkest `n_classes` classes."""
+        weights, means, sds, gain = (
+            a[..., :n_classes] for a in (self.weights, self.means, self.sds, self.gain)
+        )
+        return Params(weights, means, sds, self.trend, gain)
+
 
 class Stats(eqx.Module):
     """Responsibility-weighted sums about the current parameters (u = z - class mean at pixel)."""
@@ -82,9 +89,12 @@ class GMRM(eqx.Module):
     def design(self, pixels: Pixels) -> Float[Array, "P *batch n"]:
         return self.trend.design(pixels.rows, pixels.cols, pixels.shape, pixels.values.dtype)
 
-    def n_parameters(self, n_frames: int = 1) -> int:
-        """Free parameters: K-1 weights and P trend terms a frame, K means, sds (and K-1 gains)."""
-        k = self.n_classes
+    def n_parameters(self, n_frames: int = 1, n_classes: Any = None) -> Any:
+        """Free parameters: K-1 weights and P trend terms a frame, K means, sds (and K-1 gains).
+
+        With fewer classes than the model's, those of a fit that leaves the others empty.
+        """
+        k = self.n_classes if n_classes is None else n_classes
         total = n_frames * (k - 1 + self.trend.n_terms)
         for name, count in (("means", k), ("sds", k), ("gain", k - 1 if self.gain else 0)):
             total += count * (1 if name in self.share else n_frames)

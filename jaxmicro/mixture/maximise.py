@@ -6,6 +6,8 @@ K x P numbers only, so they run to convergence in every step at no cost next to 
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -33,11 +35,10 @@ def m_step(
     pool_means, pool_sds = "means" in model.share, "sds" in model.share
     weights = stats.s0 / jnp.maximum(jnp.sum(stats.s0, axis=-1, keepdims=True), tiny)
     variance = params.sds**2
-    gain, trend = params.gain, params.trend
-    shift = jnp.zeros_like(params.means)
-    slope = jnp.zeros_like(stats.sf)  # change of each class's slope g_k beta
     closed_form = not model.trend.n_terms and (pool_sds or not pool_means)
-    for _ in range(1 if closed_form else _ROUNDS):
+
+    def a_round(_: Any, at: tuple[Array, ...]) -> tuple[Array, ...]:
+        shift, slope, trend, gain, variance = at  # `slope`: change of each class's slope g_k beta
         rest = recentred(stats, shift, slope)
         d_shift, d_trend = _means_and_trend(rest, gain, variance, pool_means)
         if model.gain:
@@ -54,6 +55,13 @@ def m_step(
             shift = shift + d_shift
         rss = recentred(stats, shift, slope).suu
         variance = _variances(rss, stats.s0, variance, pool_sds, tied, sd_floor)
+        return shift, slope, trend, gain, variance
+
+    zero = jnp.zeros_like(params.means), jnp.zeros_like(stats.sf)
+    at = (*zero, params.trend, params.gain, params.sds**2)
+    # A loop, where three rounds written out would triple the time to compile.
+    rounds = 1 if closed_form else _ROUNDS
+    shift, _, trend, gain, variance = jax.lax.fori_loop(0, rounds, a_round, at)
     if model.gain:  # fix the scale that gain and trend share
         scale = jnp.mean(gain, axis=-1, keepdims=True)
         if "gain" in model.share:

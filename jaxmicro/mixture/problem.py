@@ -187,21 +187,24 @@ def judge(
     held: Float[Array, " K"],
     log_likelihood: Float[Array, " T"],
     converged: Bool[Array, ""],
+    present: Int[Array, ""] | int,
 ) -> tuple[Int[Array, " T"], Bool[Array, " T"]]:
     """The `Result` of each frame, and which frames have numbers at all.
 
-    `params` are standardised, `held` the pixels of each class over all frames.
+    `params` are standardised, `held` the pixels of each class over all frames. Of the classes only
+    the first `present` are asked for.
     """
+    asked = jnp.arange(model.n_classes) < present
     n_frames = log_likelihood.shape[0]
     finite = jnp.isfinite(log_likelihood) & ~scale.bad
     if model.share:
         finite = jnp.broadcast_to(jnp.all(finite), finite.shape)
     result = jnp.where(converged, Result.converged, Result.max_steps)
-    result = jnp.where(jnp.any(scale.narrow(params)), Result.degenerate_class, result)
-    result = jnp.where(jnp.any(held < LEAST_HELD), Result.empty_class, result)
+    result = jnp.where(jnp.any(scale.narrow(params) & asked[None]), Result.degenerate_class, result)
+    result = jnp.where(jnp.any((held < LEAST_HELD) & asked), Result.empty_class, result)
     result = jnp.where(finite, result, Result.nonfinite)
     # Too few pixels are the cause of whatever else went wrong, unless the pixels were bad.
-    need = MIN_PIXELS_PER_PARAMETER * model.n_parameters(n_frames)
+    need = MIN_PIXELS_PER_PARAMETER * model.n_parameters(n_frames, present)
     count = jnp.sum(jnp.broadcast_to(lane.weight, lane.values.shape), axis=-1)
     few = ((jnp.sum(count) < need) | (count == 0)) & ~jnp.any(scale.bad)
     result = jnp.where(few, Result.too_few_pixels, result).astype(jnp.int32)

@@ -203,7 +203,9 @@ def _found(
     order = by_mean(state.params)
     held = jnp.sum(sums.stats.s0, axis=0)
     converged = state.gap <= settings.tolerance
-    judged = judge(model, lane, scale, state.params, held, sums.log_likelihood, converged)
+    judged = judge(
+        model, lane, scale, state.params, held, sums.log_likelihood, converged, model.n_classes
+    )
     run = (state.trace, state.steps + 1, state.gap)
     fit = record(lane, scale, state.params, sums.log_likelihood, judged, run)
     neighbours = jnp.where(weight > 0, levels[0].neighbours, 0)

@@ -103,6 +103,7 @@ def test_same_key_same_pixels_other_key_others(movie):
     a, b, c = (sample(jax.random.key(k), movie, 0.2) for k in (1, 1, 2))
     np.testing.assert_array_equal(a.rows, b.rows)
     assert not np.array_equal(a.rows, c.rows)
+    np.testing.assert_array_equal(sample(1, movie, 0.2).rows, a.rows)  # a number is a seed
 
 
 @pytest.mark.parametrize(

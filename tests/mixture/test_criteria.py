@@ -10,7 +10,7 @@ from scipy import stats
 from jaxmicro.data.phantom import operando
 from jaxmicro.data.sampling import Pixels, sample
 from jaxmicro.errors import NumericalError, UsageError
-from jaxmicro.mixture.criteria import choose_classes, criteria
+from jaxmicro.mixture.criteria import Candidate, Criteria, _best, choose_classes, criteria
 from jaxmicro.mixture.ecm import Result
 from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.mixture.trend import Trend
@@ -102,3 +102,14 @@ def test_nothing_usable_is_said_with_every_result():
     with pytest.raises(NumericalError, match="2 classes"):
         choose_classes(flat, Trend(), candidates=(2,))
     assert Result.degenerate_class.sentence
+
+
+def test_a_fit_that_did_not_converge_is_taken_only_where_none_did():
+    def tried(k, result, bic):
+        return Candidate(k, result, Criteria(-bic / 2, 10, 100, bic, bic, bic))
+
+    best = tried(5, Result.max_steps, 100.0)
+    next_best = tried(4, Result.converged, 101.0)
+    unusable = Candidate(3, Result.empty_class, None)
+    assert _best([unusable, next_best, best]) is next_best
+    assert _best([unusable, best]) is best

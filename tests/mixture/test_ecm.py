@@ -9,6 +9,7 @@ from sklearn.mixture import GaussianMixture
 from jaxmicro.data.movie import Movie
 from jaxmicro.data.phantom import operando
 from jaxmicro.data.sampling import Pixels, sample
+from jaxmicro.errors import UsageError
 from jaxmicro.mixture import ecm
 from jaxmicro.mixture.criteria import criteria
 from jaxmicro.mixture.ecm import Result, fit
@@ -261,3 +262,36 @@ def test_terms_that_cannot_be_told_apart_keep_no_fit_from_its_optimum(rng):
     plain = fit(GMRM(2, Trend("x")), pixels, quantum=0.0)
     # both within 1e-6 nats a pixel of the same optimum
     np.testing.assert_allclose(out.log_likelihood, plain.log_likelihood, atol=2e-3)
+
+
+@pytest.mark.parametrize("share", [(), ("means", "sds")])
+def test_fewer_classes_in_a_larger_model_find_the_same_optimum(small, share):
+    """The unused classes get no pixel, no say and no complaint."""
+    pixels, _ = small
+    wide = fit(GMRM(4, Trend("x + y"), share), pixels, classes=3, tolerance=1e-10)
+    exact = fit(GMRM(3, Trend("x + y"), share), pixels, tolerance=1e-10)
+    assert wide.results == exact.results == {"converged": 2}
+    np.testing.assert_allclose(wide.log_likelihood, exact.log_likelihood, rtol=1e-9)
+    # a likelihood within 1e-10 nats a pixel leaves means about sqrt(2e-10) sds apart
+    for mine, other in zip(
+        jax.tree.leaves(wide.params.first(3)), jax.tree.leaves(exact.params), strict=True
+    ):
+        np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-4)
+    assert not np.asarray(wide.narrow).any()
+    np.testing.assert_allclose(wide.params.weights[:, 3], 0, atol=1e-30)
+
+
+def test_an_empty_class_among_those_asked_for_is_still_named(small):
+    """Two grey levels cannot fill three classes, whatever the model has to spare."""
+    rng = np.random.default_rng(8)
+    two = flat_pixels(rng.choice([50.0, 200.0], (1, 400)), rng)
+    wide = fit(GMRM(5, Trend("")), two, classes=3, quantum=1.0)
+    exact = fit(GMRM(3, Trend("")), two, quantum=1.0)
+    assert wide.results == exact.results
+    assert "converged" not in wide.results
+
+
+@pytest.mark.parametrize("classes", [0, 5])
+def test_a_number_of_classes_that_the_model_does_not_have_is_refused(small, classes):
+    with pytest.raises(UsageError, match=f"classes = {classes} is not allowed; use 1 to 4"):
+        fit(GMRM(4), small[0], classes=classes)

@@ -38,6 +38,6 @@ assert_type(jm.enhance(slice_, dictionary, seed=0).notes, tuple[str, ...])
 
 jm.fit(model, movie)  # type: ignore[arg-type]
 jm.GMRM(2, "x + y")  # type: ignore[arg-type]
-jm.sample(0, movie)  # type: ignore[arg-type]
+jm.sample("0", movie)  # type: ignore[arg-type]
 print(fit.paramz)  # type: ignore[attr-defined]
 print(jm.fitt)  # type: ignore[attr-defined]
