@@ -23,10 +23,12 @@ import time
 import jax
 import numpy as np
 
-from jaxmicro.app import plot
+from jaxmicro.app import canvas
 from jaxmicro.data.phantom import operando
 from jaxmicro.data.sampling import sample
-from jaxmicro.growth.study import Pipeline, RateStudy, study_rate
+from jaxmicro.growth.analyse import analyse
+from jaxmicro.growth.plan import Correction, ForegroundRule, Plan
+from jaxmicro.growth.study import RateStudy, study_rate
 from jaxmicro.mixture.gmrm import GMRM
 from jaxmicro.mixture.trend import Trend
 from jaxmicro.spacetime.neighbourhood import Neighbourhood
@@ -35,21 +37,21 @@ RATES = (0.10, 0.05, 0.01)
 
 
 def bands(path: pathlib.Path, scene, full_um3, studies: list[RateStudy], um3: float) -> None:
-    figure = plot.new_figure(13, 4.2)
+    figure = canvas.new_figure(13, 4.2)
     axes = figure.subplots(1, len(studies), sharey=True, squeeze=False)[0]
     time_s = scene.movie.times_s
-    for ax, one, colour in zip(axes, studies, plot.COLOURS, strict=False):
+    for ax, one, colour in zip(axes, studies, canvas.COLOURS, strict=False):
         low, middle, high = np.nanpercentile(one.areas * um3, [10, 50, 90], axis=1)
         ax.fill_between(time_s, low, high, color=colour, alpha=0.35, label="10 to 90 %")
         ax.plot(time_s, middle, color=colour, label="median")
         ax.plot(time_s, full_um3, color="black", linewidth=1, label="all pixels")
         ax.plot(time_s, scene.volume_um3, color="black", linestyle="--", label="truth")
         ax.set_title(f"{100 * one.rate:g} % ({one.n_replicates} replicates)")
-        ax.set_xlabel("time (s)", **plot.FONT)
+        ax.set_xlabel("time (s)", **canvas.FONT)
         ax.grid(alpha=0.3)
-    axes[0].set_ylabel("volume (µm$^3$)", **plot.FONT)
+    axes[0].set_ylabel("volume (µm$^3$)", **canvas.FONT)
     axes[0].legend(fontsize=10)
-    plot.save(figure, path)
+    canvas.save(figure, path)
 
 
 def main() -> None:
@@ -63,13 +65,14 @@ def main() -> None:
     area_um2 = scene.movie.pixel_area_um2
     assert area_um2 is not None
     um3 = area_um2 * scene.thickness_um
-    pipeline = Pipeline(
+    ball = Neighbourhood(radius=10, metric="l2", causal=True)
+    plan = Plan(
         GMRM(4, Trend("x + y + x:y")),
-        neighbourhood=Neighbourhood(radius=10, metric="l2", causal=True),
-        threshold=0.4,
+        foreground=ForegroundRule("brightest"),
+        correction=Correction(ball, 0.4),
     )
     began = time.perf_counter()
-    full, _ = pipeline.areas_px(sample(None, scene.movie))
+    full = analyse(sample(None, scene.movie), plan).growth.area_px
     mean_true = float(scene.volume_um3.mean())
     print(f"phantom {shape}, mean true volume {mean_true:.4g} um3; against the full-frame curve")
     print(f"full frame against the truth: bias {np.mean(full * um3 - scene.volume_um3):+.3f} um3")
@@ -80,7 +83,7 @@ def main() -> None:
         one = study_rate(
             jax.random.key(args.seed + i),
             scene.movie,
-            pipeline,
+            plan,
             rate,
             replicates=4 if args.quick else None,
             at_once=4 if args.quick else 20,

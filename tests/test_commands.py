@@ -23,11 +23,13 @@ import xarray as xr
 from PIL import Image as Picture
 from typer.testing import CliRunner
 
-from jaxmicro.app import output, spec
+from jaxmicro.app import output
 from jaxmicro.app.cli import app
 from jaxmicro.app.enhance_report import write_sections
 from jaxmicro.app.enhance_spec import EnhanceVariant
+from jaxmicro.app.model_file import load_as
 from jaxmicro.app.phantoms import write_operando
+from jaxmicro.app.quantify.spec import Variant
 from jaxmicro.data.phantom import operando
 from jaxmicro.data.phantom_stem_txm import stem_txm
 
@@ -185,7 +187,7 @@ def place(tmp_path_factory):
 def call(place, tmp_path, monkeypatch):
     """Run a command beside the data, into the folder of a former run, and read all it wrote."""
     monkeypatch.chdir(place)
-    monkeypatch.setattr("jaxmicro.app.plot.DPI", 20)  # most of a run this small is drawing
+    monkeypatch.setattr("jaxmicro.app.canvas.DPI", 20)  # most of a run this small is drawing
 
     def run(name, *words, allowed=(0,)):
         out = tmp_path / name
@@ -262,7 +264,7 @@ def _read_png(path):
 
 def _read_toml(path):
     tables = tomllib.loads(path.read_text("utf-8"))
-    assert spec.load(path, EnhanceVariant if "dictionary" in tables else spec.Variant)
+    assert load_as(path, EnhanceVariant if "dictionary" in tables else Variant)
 
 
 READERS = {
@@ -359,7 +361,7 @@ def test_posterior_refuses_local_proportions(name, place, tmp_path):
 
 def _small(name, folder):
     """The model file with few training patches, so that it learns in a second."""
-    variant = spec.load(MODELS / f"{name}.toml", EnhanceVariant)
+    variant = load_as(MODELS / f"{name}.toml", EnhanceVariant)
     few = {"patches": 1500, "refine": min(variant.dictionary.refine, 6), "refinements": 1}
     table = variant.dictionary.model_copy(update=few)
     path = folder / f"{name}.toml"

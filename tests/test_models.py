@@ -6,9 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxmicro.app.quantify import quantify
-from jaxmicro.app.spec import load
+from jaxmicro.app.quantify.run import quantify
+from jaxmicro.app.quantify.spec import load
 from jaxmicro.data.phantom import operando
+from jaxmicro.growth.analyse import result_names
+from jaxmicro.growth.plan import Sampling
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "models"
 FILES = [p for p in sorted(FOLDER.glob("*.toml")) if "[mixture]" in p.read_text("utf-8")]
@@ -21,8 +23,10 @@ def movie():
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_model_fits_and_its_likelihood_never_falls(path, movie):
-    run = quantify(movie, load(path), rate=0.5, seed=1)
-    known = [r for r in run.results if r in ("converged", "empty_class", "degenerate_class")]
+    run = quantify(movie, load(path), Sampling(0.5, seed=1))
+    known = [
+        r for r in result_names(run.fit) if r in ("converged", "empty_class", "degenerate_class")
+    ]
     assert len(known) == 5
     trace = np.asarray(run.fit.trace)
     if run.local is not None:  # a pseudo-likelihood, whose proportions move, need not rise

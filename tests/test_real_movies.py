@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from jaxmicro.app.quantify import narrow, quantify
-from jaxmicro.app.spec import Foreground, Mixture, Variant
+from jaxmicro.app.options import narrow
+from jaxmicro.app.quantify.run import quantify
+from jaxmicro.app.quantify.spec import Foreground, Mixture, Variant
 from jaxmicro.data.read import read_movie
+from jaxmicro.growth.plan import Sampling
 
 SHARED = Variant(
     mixture=Mixture(classes=3, trend="x + y", share=["means", "sds"]),
@@ -37,7 +39,7 @@ def test_zinc_final_area_and_empty_first_frames(every_pixel):
 
 def test_zinc_at_10_percent_is_within_its_own_errors(zinc, every_pixel):
     for seed in range(3):
-        found = quantify(zinc, SHARED, rate=0.1, seed=seed).growth
+        found = quantify(zinc, SHARED, Sampling(0.1, seed=seed)).growth
         error = found.area_um2 - every_pixel.growth.area_um2
         assert np.sum(np.abs(error) <= 3 * found.area_um2_se) >= 15
 
@@ -51,12 +53,12 @@ def test_cells_need_the_quadratic_trend(data_dir):
         model = Variant(
             mixture=Mixture(classes=3, trend=trend), foreground=Foreground(rule="brightest")
         )
-        run = quantify(movie, model, rate=0.1, seed=0)
+        run = quantify(movie, model, Sampling(0.1))
         rows, cols = np.asarray(run.pixels.rows), np.asarray(run.pixels.cols)
         truth = np.stack(
             [np.asarray(masks.images[t])[rows[t], cols[t]] > 0 for t in range(movie.n_frames)]
         )
-        both = np.sum(run.foreground & truth, axis=1)
-        overlap[trend] = both / np.sum(run.foreground | truth, axis=1)
-        assert "degenerate_class" not in run.results
+        both = np.sum(run.analysis.foreground & truth, axis=1)
+        overlap[trend] = both / np.sum(run.analysis.foreground | truth, axis=1)
+        assert "degenerate_class" not in run.fit.results
     assert all(q > p for p, q in zip(*overlap.values(), strict=True))

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from jaxmicro.app import page
 from jaxmicro.app.progress import Stages
-from jaxmicro.app.spec import Variant
+from jaxmicro.app.quantify.spec import Variant
 from jaxmicro.data.movie import Movie
 from jaxmicro.data.sampling import Pixels
-from jaxmicro.growth.analyse import visit
-from jaxmicro.mixture.criteria import criteria
-from jaxmicro.mixture.ecm import Progress, Result, fit
-from jaxmicro.spacetime.local import fit_local, local_criteria
+from jaxmicro.growth.analyse import fit_plan, visit
+from jaxmicro.growth.plan import EVERY_PIXEL, Sampling
+from jaxmicro.mixture.ecm import Progress, Result
 
 
 def compare(
     movie: Movie,
     variants: Mapping[str, Variant],
+    sampling: Sampling = EVERY_PIXEL,
     *,
-    rate: float | None = None,
-    pattern: str = "random",
-    seed: int = 0,
     stages: Stages | None = None,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """One row per variant, best BIC first, and sentences for the user.
@@ -39,9 +38,7 @@ def compare(
     """
     stages = stages or Stages()
     most = max(v.mixture.classes for v in variants.values())
-    visited = visit(
-        movie, rate=rate, pattern=pattern, seed=seed, n_classes=most, stage=stages.stage
-    )
+    visited = visit(movie, sampling, n_classes=most, stage=stages.stage)
     rows = []
     for name, variant in variants.items():
         with stages.stage(name) as advance:
@@ -56,15 +53,9 @@ def compare(
 
 def _row(name: str, variant: Variant, pixels: Pixels, say: Progress) -> dict[str, object]:
     began = time.perf_counter()
-    model = variant.mixture.model()
-    options, neighbours = variant.stopping, variant.neighbours
-    if neighbours is None:
-        fitted = fit(model, pixels, **options, progress=say)
-        found = criteria(model, fitted.params, pixels)
-    else:
-        local = fit_local(model, pixels, neighbours, **options, progress=say)
-        fitted, found = local.fit, local_criteria(model, local, pixels)
-    codes, counts = np.unique(np.asarray(fitted.result), return_counts=True)
+    fitted = fit_plan(pixels, variant.plan(), say)
+    found = fitted.criteria()
+    codes, counts = np.unique(np.asarray(fitted.fit.result), return_counts=True)
     ended = " ".join(f"{n} {Result(int(c)).name}" for c, n in zip(codes, counts, strict=True))
     return {
         "model": name,
@@ -79,6 +70,23 @@ def _row(name: str, variant: Variant, pixels: Pixels, say: Progress) -> dict[str
         "bic": found.bic,
         "icl": found.icl,
         "result": ended,
-        "steps": int(np.max(np.asarray(fitted.steps))),
+        "steps": int(np.max(np.asarray(fitted.fit.steps))),
         "seconds": round(time.perf_counter() - began, 3),
     }
+
+
+def write(folder: pathlib.Path, table: pd.DataFrame) -> dict[str, pathlib.Path]:
+    """comparison.csv; there are no figures."""
+    table.to_csv(folder / "comparison.csv", index=False, float_format="%.10g")
+    return {}
+
+
+def write_report(
+    path: pathlib.Path, name: str, table: pd.DataFrame, notes: Sequence[str], record: str
+) -> None:
+    """The page of a comparison."""
+    sections = [
+        ("Best BIC first", page.table(list(table.columns), table.values.tolist())),
+        ("This run", page.preformatted(record)),
+    ]
+    page.write_page(path, f"Models for {name}", sections, notes)

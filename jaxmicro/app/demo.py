@@ -7,15 +7,18 @@ import pathlib
 import numpy as np
 import pandas as pd
 
-from jaxmicro.app import plot, report
+from jaxmicro.app import page
 from jaxmicro.app.demo_enhance import demo_enhance
-from jaxmicro.app.files import write_growth
 from jaxmicro.app.phantoms import write_operando
 from jaxmicro.app.progress import Stages
-from jaxmicro.app.quantify import Quantified, quantify
-from jaxmicro.app.spec import Correction, Foreground, Mixture, Variant
+from jaxmicro.app.quantify import figures
+from jaxmicro.app.quantify.files import write_growth
+from jaxmicro.app.quantify.report import summary_rows
+from jaxmicro.app.quantify.run import Quantified, quantify
+from jaxmicro.app.quantify.spec import Correction, Foreground, Mixture, Variant
 from jaxmicro.data.phantom import operando
 from jaxmicro.data.read import read_movie
+from jaxmicro.growth.plan import Sampling
 
 RATES = (0.10, 0.01)
 MODEL = Variant(
@@ -43,8 +46,7 @@ def demo(
         run = quantify(
             movie,
             MODEL,
-            rate=rate,
-            seed=seed,
+            Sampling(rate, seed=seed),
             thickness_um=scene.thickness_um,
             stages=stages,
         )
@@ -53,25 +55,25 @@ def demo(
         target = folder / f"rate_{100 * rate:g}_percent"
         target.mkdir()
         write_growth(target / "growth.csv", run.growth)
-        plot.all_figures(run, target / "figures")
+        figures.all_figures(run, target / "figures")
     table = pd.DataFrame(rows)
     table.to_csv(folder / "errors.csv", index=False, float_format="%.4g")
     first = next(iter(runs.values()))
-    curve = plot.growth_curve(
+    curve = figures.growth_curve(
         first.growth,
         folder / "growth.png",
         truth=scene.area_um2,
         others={name: run.growth for name, run in runs.items()},
     )
     sections = [
-        ("Growth against the truth", report.figure(curve, "Area of the deposit and the truth.")),
-        ("Errors over the movie", report.table(list(table.columns), table.values.tolist())),
+        ("Growth against the truth", page.figure(curve, "Area of the deposit and the truth.")),
+        ("Errors over the movie", page.table(list(table.columns), table.values.tolist())),
     ]
     for name, rate in zip(runs, RATES, strict=True):
-        figures = sorted((folder / f"rate_{100 * rate:g}_percent" / "figures").glob("*.png"))
-        rows_html = report.table(("", ""), report.summary_rows(runs[name]))
-        images = "\n".join(report.figure(p, p.stem) for p in figures if p.stem != "growth")
-        sections.append((f"At {name}", rows_html + images))
+        images = sorted((folder / f"rate_{100 * rate:g}_percent" / "figures").glob("*.png"))
+        rows_html = page.table(("", ""), summary_rows(runs[name]))
+        shown = "\n".join(page.figure(p, p.stem) for p in images if p.stem != "growth")
+        sections.append((f"At {name}", rows_html + shown))
     target = folder / "enhance"
     target.mkdir()
     row = demo_enhance(target, seed, max(72, min(128, shape[1] // 4)), stages)
@@ -81,8 +83,8 @@ def demo(
         f"{row['ssim']:.2f}."
     )
     picture = target / "figures" / "before_after.png"
-    sections.append(("Enhancement", report.figure(picture, text)))
-    report.write_page(folder / "report.html", "jaxmicro demo: both jobs on phantoms", sections)
+    sections.append(("Enhancement", page.figure(picture, text)))
+    page.write_page(folder / "report.html", "jaxmicro demo: both jobs on phantoms", sections)
     return table
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxmicro.app import plot_enhance, report
+from jaxmicro.app import page, plot_enhance
 from jaxmicro.app.enhance import EnhanceRun, Slices, safe_name
 from jaxmicro.app.enhance_files import write_metrics, write_stack, write_two_stacks
 from jaxmicro.data.phantom_stem_txm import Sections
@@ -45,14 +45,14 @@ def write_all(folder: pathlib.Path, run: EnhanceRun, record: dict[str, Any]) -> 
     name = run.sample.before.name if run.sample is not None else "slices"
     names = [k for k in run.rows[0] if any(row.get(k) is not None for row in run.rows)]
     shown = [[k, *(row.get(k) for row in run.rows[:8])] for k in names]
-    report.write_page(
+    page.write_page(
         folder / "report.html",
         f"Enhanced {name}",
         [
-            ("", report.table(("", ""), summary_rows(run))),
-            ("Figures", "\n".join(report.figure(p, caption) for caption, p in figures.items())),
-            ("Metrics", report.table(["", *(str(i) for i in range(len(run.rows[:8])))], shown)),
-            ("This run", report.preformatted(json.dumps(record, indent=2))),
+            ("", page.table(("", ""), summary_rows(run))),
+            ("Figures", "\n".join(page.figure(p, caption) for caption, p in figures.items())),
+            ("Metrics", page.table(["", *(str(i) for i in range(len(run.rows[:8])))], shown)),
+            ("This run", page.preformatted(json.dumps(record, indent=2))),
         ],
         run.notes,
     )

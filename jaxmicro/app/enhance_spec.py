@@ -8,7 +8,7 @@ import pydantic
 from pydantic import Field
 
 from jaxmicro.app import toml
-from jaxmicro.app.spec import Table
+from jaxmicro.app.model_file import Table
 from jaxmicro.dictionary.coupled import Recipe
 from jaxmicro.dictionary.learn import Learning
 from jaxmicro.errors import UsageError

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pathlib
 import re
+from collections.abc import Sequence
 
-from jaxmicro.data.movie import Box
+from jaxmicro.data.movie import Box, Movie
+from jaxmicro.data.read import read_mask
 from jaxmicro.data.read.units import to_nm, to_s
 from jaxmicro.errors import UsageError
 
@@ -32,6 +35,12 @@ def frame_range(text: str, n_frames: int) -> tuple[int, int]:
 def length_nm(text: str | None, option: str) -> float | None:
     """A length such as `28.2 nm` or `0.5 um`, in nanometres; None stays None."""
     return None if text is None else _quantity(text, option, to_nm, "28.2 nm")
+
+
+def length_um(text: str | None, option: str) -> float | None:
+    """The same in micrometres."""
+    nm = length_nm(text, option)
+    return None if nm is None else nm / 1000
 
 
 def duration_s(text: str | None, option: str) -> float | None:
@@ -64,3 +73,24 @@ def missing_value(text: str | None) -> float | None:
         return float(text)
     except ValueError:
         raise UsageError(f"--missing {text!r} is not allowed; use nan or a number") from None
+
+
+def narrow(
+    movie: Movie,
+    *,
+    frames: tuple[int, int] | None = None,
+    crop: Box | None = None,
+    exclude: Sequence[Box] = (),
+    mask: str | pathlib.Path | None = None,
+    missing: float | None = None,
+) -> Movie:
+    """The part of the movie to work on; `exclude` boxes are in the coordinates of the crop."""
+    if mask is not None:
+        movie = movie.replace(sampled=read_mask(mask, movie.shape))
+    if missing is not None:
+        movie = movie.replace(missing=missing)
+    if frames is not None:
+        movie = movie.select_frames(*frames)
+    if crop is not None:
+        movie = movie.crop(crop)
+    return movie.exclude(exclude)

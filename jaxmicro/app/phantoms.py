@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 import pandas as pd
 
-from jaxmicro.app.files import write_ome
+from jaxmicro.app.ome import write_ome
 from jaxmicro.data.phantom import Scene
 
 

@@ -1,24 +1,53 @@
-"""What every command on a movie begins with: refuse, survey, sample."""
+"""From the pixels of a movie to its growth curve, by a plan; one movie or many replicates."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 from collections.abc import Callable
+from typing import Protocol
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Int
 
 from jaxmicro.data.movie import Movie
 from jaxmicro.data.sampling import Pixels, sample
 from jaxmicro.data.survey import survey
-from jaxmicro.errors import UsageError
+from jaxmicro.errors import NumericalError, UsageError
+from jaxmicro.growth.estimate import Growth
+from jaxmicro.growth.estimators import ESTIMATORS, Evidence
+from jaxmicro.growth.fitted import Fitted
+from jaxmicro.growth.partition import NothingGrows, Partition, partition
+from jaxmicro.growth.plan import EVERY_PIXEL, Correction, ForegroundRule, Plan, Sampling
+from jaxmicro.growth.usable import usable
+from jaxmicro.mixture.ecm import Fit, Progress, Result, fit
+from jaxmicro.spacetime.correct import Vote, vote
+from jaxmicro.spacetime.local import fit_local
 
-# Opens a stage of so many frames; what it yields is told how many more are done.
-Stage = Callable[[str, int], contextlib.AbstractContextManager[Callable[[int], None]]]
+
+class Advance(Protocol):
+    """Is told how many more units are done, or a sentence on how far the work has come."""
+
+    def __call__(self, count: int = 1) -> None: ...
+    def say(self, text: str) -> None: ...
 
 
-def _silent(name: str, total: int) -> contextlib.AbstractContextManager[Callable[[int], None]]:
-    return contextlib.nullcontext(lambda count: None)
+# Opens a stage of so many frames, to show its progress and to time it.
+Stage = Callable[[str, int], contextlib.AbstractContextManager[Advance]]
+
+
+class _Silence:
+    def __call__(self, count: int = 1) -> None:
+        return None
+
+    def say(self, text: str) -> None:
+        return None
+
+
+def _silent(name: str, total: int) -> contextlib.AbstractContextManager[Advance]:
+    return contextlib.nullcontext(_Silence())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,24 +60,23 @@ class Visited:
 
 def visit(
     movie: Movie,
+    sampling: Sampling = EVERY_PIXEL,
     *,
-    rate: float | None = None,
-    pattern: str = "random",
-    seed: int = 0,
     n_classes: int | None = None,
     stage: Stage = _silent,
 ) -> Visited:
-    """Check a movie and sample its pixels.
+    """Check a movie and sample its pixels: what every command on a movie begins with.
 
     Args:
-      rate, pattern, seed: how to sub-sample; rate None takes every visited pixel.
+      sampling: how to sub-sample; rate None takes every visited pixel.
       n_classes: of the largest model that will be fitted; None where it is yet to be chosen.
-      stage: opens the stages "check" and "sample", to show progress and time them.
+      stage: opens the stages "check" and "sample".
 
     Raises:
-      UsageError: `rate` for a movie that is sub-sampled already; see also `sample`.
+      UsageError: a rate for a movie that is sub-sampled already; see also `sample`.
       DataError: frames that carry no statistics, or too few grey values; see `survey`.
     """
+    rate = sampling.rate
     if rate is not None and (movie.sampled is not None or movie.missing is not None):
         raise UsageError(
             f"--rate {rate:g} sub-samples a full movie, but this one is sub-sampled already "
@@ -57,5 +85,145 @@ def visit(
     with stage("check", movie.n_frames) as advance:
         found = survey(movie, n_classes, advance)
     with stage("sample", movie.n_frames) as advance:
-        pixels = sample(jax.random.key(seed), movie, rate, pattern, done=advance)
+        key = jax.random.key(sampling.seed)
+        pixels = sample(key, movie, rate, sampling.pattern, done=advance)
     return Visited(pixels, (*movie.warnings, *found.warnings))
+
+
+@dataclasses.dataclass(frozen=True)
+class Analysis:
+    """What a plan found in pixels with batch axes (frames,) or (frames, replicates).
+
+    Attributes:
+      plan: as asked for.
+      fitted: the fit, on the pixels.
+      partitions: which classes are foreground, one a replicate; None where the rule is "grows" and
+        nothing grows.
+      classes: (*batch, n) the most probable class of each visited pixel.
+      foreground: (*batch, n) whether it is foreground, after any correction.
+      vote: what the correction did, if any.
+      growth: areas in pixels, NaN where not known; not calibrated.
+      usable: (*batch) whether the area may be used.
+    """
+
+    plan: Plan
+    fitted: Fitted
+    partitions: tuple[Partition | None, ...]
+    classes: Int[np.ndarray, "*batch n"]
+    foreground: Bool[np.ndarray, "*batch n"]
+    vote: Vote | None
+    growth: Growth
+    usable: Bool[np.ndarray, "*batch"]
+
+    @property
+    def partition(self) -> Partition:
+        """The partition of a movie without replicates."""
+        (only,) = self.partitions
+        assert only is not None  # `analyse` raises where one movie has no foreground
+        return only
+
+
+def analyse(pixels: Pixels, plan: Plan, *, stage: Stage = _silent) -> Analysis:
+    """Fit, partition, correct and estimate, as the plan says.
+
+    Replicates do not depend on one another. In a movie without replicates a fit without numbers
+    and a rule that finds no foreground are errors; in replicates they leave areas that are NaN.
+
+    Args:
+      pixels: batch axes (frames,) or (frames, replicates).
+      stage: opens the stages "fit" and "correct".
+
+    Raises:
+      UsageError: the foreground rule does not suit the model, or the one movie (`NothingGrows`).
+      NumericalError: no frame of the one movie could be fitted.
+    """
+    single = pixels.values.ndim == 2
+    with stage("fit", pixels.n_frames) as advance:
+        fitted = fit_plan(pixels, plan, advance.say)
+        advance(pixels.n_frames)
+    if single:
+        _refuse_failure(fitted.fit)
+    partitions = _partitions(fitted, plan.foreground)
+    with stage("correct", pixels.n_frames) as advance:
+        classes = fitted.classify()
+        foreground, known = _foreground(classes, partitions, single)
+        voted = None if plan.correction is None else _correct(foreground, pixels, plan.correction)
+        if voted is not None:
+            foreground = np.asarray(voted.labels)
+        advance(pixels.n_frames)
+    growth = ESTIMATORS[plan.estimator](Evidence(fitted, partitions, foreground))
+    known &= np.isfinite(np.asarray(fitted.fit.params.means)).all(axis=-1)
+    growth = growth.known_where(known, result_names(fitted.fit))
+    good = usable(fitted.fit, classes, pixels, growth)
+    return Analysis(plan, fitted, partitions, classes, foreground, voted, growth, good)
+
+
+def fit_plan(pixels: Pixels, plan: Plan, progress: Progress | None = None) -> Fitted:
+    """Fit the plan's model; never raises for numerical trouble, see `Fit.result`.
+
+    Args:
+      progress: called every few seconds with a sentence on how far the fit has come.
+    """
+    if plan.local is None:
+        plain = fit(plan.model, pixels, **plan.stopping, progress=progress)
+        return Fitted(plan.model, pixels, jax.block_until_ready(plain))
+    local = fit_local(plan.model, pixels, plan.local, **plan.stopping, progress=progress)
+    local = jax.block_until_ready(local)
+    return Fitted(plan.model, pixels, local.fit, local)
+
+
+def result_names(fitted: Fit) -> np.ndarray:
+    """How the fit of each frame (and replicate) ended, by name."""
+    names = np.array([r.name for r in Result])
+    return names[np.asarray(fitted.result)]
+
+
+def _partitions(fitted: Fitted, rule: ForegroundRule) -> tuple[Partition | None, ...]:
+    params = fitted.fit.params
+    options = (rule.rule, rule.ranks, rule.overlap)
+    if params.means.ndim == 2:
+        return (partition(params, *options),)
+
+    def one(replicate: int) -> Partition | None:
+        mine = params[:, replicate]
+        try:
+            finite = np.isfinite(np.asarray(mine.means)).all(axis=-1).any()
+            return partition(mine, *options) if finite else None
+        except NothingGrows:
+            return None
+
+    return tuple(one(b) for b in range(params.means.shape[1]))
+
+
+def _foreground(
+    classes: Int[np.ndarray, "*batch n"], partitions: tuple[Partition | None, ...], single: bool
+) -> tuple[Bool[np.ndarray, "*batch n"], Bool[np.ndarray, "*batch"]]:
+    """Which pixels are foreground, and of which frames that is known."""
+    each = classes[:, None] if single else classes
+    labels = np.zeros(each.shape, bool)
+    known = np.ones(each.shape[:-1], bool)
+    for b, parts in enumerate(partitions):
+        if parts is None:
+            known[:, b] = False
+        else:
+            labels[:, b] = parts.is_foreground(each[:, b])
+    return (labels[:, 0], known[:, 0]) if single else (labels, known)
+
+
+def _correct(labels: np.ndarray, pixels: Pixels, correction: Correction) -> Vote:
+    return vote(
+        jnp.asarray(labels),
+        pixels.rows,
+        pixels.cols,
+        pixels.weight,
+        pixels.shape,
+        correction.neighbourhood,
+        correction.threshold,
+    )
+
+
+def _refuse_failure(fitted: Fit) -> None:
+    """Without a single frame that has numbers there is nothing to measure."""
+    if not np.isfinite(np.asarray(fitted.params.means)).any():
+        code = Result(int(np.asarray(fitted.result)[0]))
+        raise NumericalError(f"no frame could be fitted ({code.name}). {code.sentence}")

@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float
 
 from jaxmicro.data.sampling import Pixels
 
@@ -60,12 +61,15 @@ class Growth:
     def volume_um3_se(self) -> np.ndarray | None:
         return _scaled(self.area_um2_se, self.thickness_um)
 
+    def in_best_units(self) -> tuple[np.ndarray, np.ndarray, str]:
+        """Area, its standard error and their unit: um2 where the pixel size is known, or pixels."""
+        area, se = self.area_um2, self.area_um2_se
+        if area is None or se is None:
+            return self.area_px, self.area_px_se, "pixels"
+        return area, se, "um2"
+
     def __repr__(self) -> str:
-        unit, y, se = (
-            ("px", self.area_px, self.area_px_se)
-            if self.area_um2 is None or self.area_um2_se is None
-            else ("um2", self.area_um2, self.area_um2_se)
-        )
+        y, se, unit = self.in_best_units()
         if y.ndim > 1:
             return f"Growth({y.shape[0]} frames x {y.shape[1]} replicates, area in {unit})"
         peak = int(np.nanargmax(y)) if np.any(np.isfinite(y)) else 0
@@ -84,6 +88,23 @@ class Growth:
             area_px_se=np.where(usable, self.area_px_se, np.nan),
             usable=np.where(usable, "yes", "no"),
         )
+
+    def calibrated(
+        self,
+        *,
+        pixel_area_um2: float | None = None,
+        thickness_um: float | None = None,
+        times_s: np.ndarray | None = None,
+    ) -> Growth:
+        """The same curve with the area of a pixel, a thickness along the beam and times."""
+        return dataclasses.replace(
+            self, pixel_area_um2=pixel_area_um2, thickness_um=thickness_um, time_s=times_s
+        )
+
+    def known_where(self, known: np.ndarray, result: np.ndarray) -> Growth:
+        """The curve with areas that are not `known` as NaN, and how the fits ended, by name."""
+        area, se = (np.where(known, a, np.nan) for a in (self.area_px, self.area_px_se))
+        return dataclasses.replace(self, area_px=area, area_px_se=se, result=result)
 
     def minus_first(self) -> Growth:
         """Growth since the first frame; the errors of both frames add in quadrature."""
@@ -145,33 +166,56 @@ def estimate(
     One scan line tells nothing about the spread between lines: its error is NaN, not known, as is
     the area of a frame without a visited pixel.
     """
-    weight = np.broadcast_to(np.asarray(pixels.weight, float), foreground.shape)
-    n = weight.sum(axis=-1)
-    count = np.sum(weight * foreground, axis=-1)
-    domain = np.asarray(pixels.n_domain, float).reshape(-1, *([1] * (n.ndim - 1)))
-    share = np.divide(count, n, out=np.full(n.shape, np.nan), where=n > 0)  # no visit: not known
-    visits = np.maximum(n, 1)
-    unseen = np.clip(1 - n / domain, 0, 1)
-    jeffreys = (count + 0.5) / (n + 1)
-    variance = unseen * jeffreys * (1 - jeffreys) / np.maximum(n - 1, 1)
-    if pixels.pattern == "stratified":
-        # One pixel a block: the spread within a block is not seen, that between neighbours is.
-        steps = np.diff(foreground.astype(float), axis=-1) ** 2 * weight[..., 1:]
-        between = steps.sum(axis=-1) / (2 * np.maximum(n - 1, 1))
-        floor = 0.5 / (n + 1)  # no change seen is not no variance
-        variance = unseen * np.maximum(between, floor) / visits
-    elif pixels.pattern == "lines":
-        between = np.where(unseen > 0, unseen * _line_variance(foreground, pixels, weight), 0)
-        variance = np.maximum(between, variance)
+    area, se = area_of(np.asarray(foreground, bool), pixels)
     return Growth(
-        frame=np.arange(share.shape[0]),
-        area_px=share * domain,
-        area_px_se=np.where(n > 0, np.sqrt(variance) * domain, np.nan),
+        frame=np.arange(area.shape[0]),
+        area_px=area,
+        area_px_se=se,
         pixel_area_um2=pixel_area_um2,
         thickness_um=thickness_um,
         time_s=times_s,
         result=result,
     )
+
+
+def area_of(
+    foreground: np.ndarray, pixels: Pixels
+) -> tuple[Float[np.ndarray, "*batch"], Float[np.ndarray, "*batch"]]:
+    """Area in pixels and its standard error, from labels or from probabilities of foreground."""
+    weight = np.broadcast_to(np.asarray(pixels.weight, float), foreground.shape)
+    n = weight.sum(axis=-1)
+    domain = np.asarray(pixels.n_domain, float).reshape(-1, *([1] * (n.ndim - 1)))
+    # a frame without a visit is not known
+    total = np.sum(weight * foreground, axis=-1)
+    share = np.divide(total, n, out=np.full(n.shape, np.nan), where=n > 0)
+    variance = np.where(n > 0, _design_variance(foreground, pixels, weight, domain), np.nan)
+    return share * domain, np.sqrt(variance) * domain
+
+
+def _design_variance(
+    values: np.ndarray, pixels: Pixels, weight: np.ndarray, domain: np.ndarray
+) -> np.ndarray:
+    """Variance of the mean of `values` over the visited pixels, by how they were chosen."""
+    n = weight.sum(axis=-1)
+    visits = np.maximum(n, 1)
+    unseen = np.clip(1 - n / domain, 0, 1)
+    floor = 0.5 / (n + 1)  # zero observed differences do not imply zero variance
+    if pixels.pattern == "stratified":
+        # One pixel a block: the spread within a block is not seen, that between neighbours is.
+        steps = np.diff(values.astype(float), axis=-1) ** 2 * weight[..., 1:]
+        between = steps.sum(axis=-1) / (2 * np.maximum(n - 1, 1))
+        return unseen * np.maximum(between, floor) / visits
+    total = np.sum(weight * values, axis=-1)
+    if values.dtype == bool:
+        share = (total + 0.5) / (n + 1)
+        simple = unseen * share * (1 - share) / np.maximum(n - 1, 1)
+    else:
+        square = np.sum(weight * (values - (total / visits)[..., None]) ** 2, axis=-1)
+        simple = unseen * np.maximum(square / np.maximum(n - 1, 1), floor) / visits
+    if pixels.pattern == "lines":
+        between = np.where(unseen > 0, unseen * _line_variance(values, pixels, weight), 0)
+        return np.maximum(between, simple)
+    return simple
 
 
 def _line_variance(foreground: np.ndarray, pixels: Pixels, weight: np.ndarray) -> np.ndarray:

@@ -14,8 +14,8 @@ AT_THE_OPTIMUM = (Result.converged, Result.empty_class)
 
 
 def usable(
-    fitted: Fit, classes: Int[np.ndarray, "frames n"], pixels: Pixels, growth: Growth
-) -> Bool[np.ndarray, " frames"]:
+    fitted: Fit, classes: Int[np.ndarray, "*batch n"], pixels: Pixels, growth: Growth
+) -> Bool[np.ndarray, "*batch"]:
     """Which frames have an area that may be used.
 
     Where the fit reached the optimum it may, also with a class that holds hardly a pixel: the
@@ -25,16 +25,17 @@ def usable(
     may not.
 
     Args:
-      fitted: the fit, batch axes (frames,).
+      fitted: the fit, batch axes (frames,) or (frames, replicates).
       classes: class of each visited pixel before any correction.
       growth: areas in pixels and their standard errors.
     """
     result = np.asarray(fitted.result)
     good = np.isin(result, AT_THE_OPTIMUM)
     weight = np.broadcast_to(np.asarray(pixels.weight, float), classes.shape)
-    narrow = np.take_along_axis(np.asarray(fitted.narrow), np.asarray(classes), axis=1)
-    share = (weight * narrow).sum(axis=1) / weight.sum(axis=1)
-    doubtful = share * np.asarray(pixels.n_domain, float)
+    narrow = np.take_along_axis(np.asarray(fitted.narrow), np.asarray(classes), axis=-1)
+    share = (weight * narrow).sum(axis=-1) / weight.sum(axis=-1)
+    domain = np.asarray(pixels.n_domain, float)
+    doubtful = share * domain.reshape(-1, *([1] * (share.ndim - 1)))
     allowed = np.maximum(growth.area_px_se, SMALL * growth.area_px)
     known = np.asarray(fitted.optimum_gap) < np.inf
     spike = (result == Result.degenerate_class) & known & (doubtful <= allowed)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from jaxmicro.app import spec
 from jaxmicro.app.enhance import doubts
 from jaxmicro.app.enhance_spec import EnhanceVariant
+from jaxmicro.app.model_file import load_as
 from jaxmicro.dictionary.dictionary_file import load_dictionary
 from jaxmicro.errors import UsageError
 
@@ -73,7 +73,7 @@ def test_everything_is_written_and_calibrated(done):
     assert page.count("data:image/png;base64,") == len(list((out / "figures").iterdir())) >= 5
     assert not re.search(r'(src|href)="http', page)
     assert "residual" in text
-    written = spec.load(out / "model.toml", EnhanceVariant)
+    written = load_as(out / "model.toml", EnhanceVariant)
     assert written.dictionary.atoms == 32
 
 
@@ -180,7 +180,7 @@ def test_model_files_are_checked_key_by_key(tmp_path, line, words):
     path = tmp_path / "m.toml"
     path.write_text(f"[dictionary]\n{line}\n")
     with pytest.raises(UsageError, match=re.escape(words)):
-        spec.load(path, EnhanceVariant)
+        load_as(path, EnhanceVariant)
 
 
 def test_a_residual_unlike_the_noise_is_called_so():

@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
-import jaxmicro.app.posterior as job
-from jaxmicro.app.spec import load
+import jaxmicro.app.posterior.run as job
+from jaxmicro.app.quantify.spec import load
 from jaxmicro.errors import UsageError
 from jaxmicro.posterior.diagnostics import import_arviz
 

@@ -8,7 +8,7 @@ import pytest
 import tifffile
 import xarray as xr
 
-from jaxmicro.app.spec import Variant, load
+from jaxmicro.app.quantify.spec import Variant, load
 from jaxmicro.data.read import read_movie
 from jaxmicro.growth.estimate import COLUMNS
 

@@ -5,11 +5,12 @@ import pytest
 import tifffile
 
 from jaxmicro.app.compare import compare
-from jaxmicro.app.files import write_labels
-from jaxmicro.app.quantify import quantify
-from jaxmicro.app.spec import Variant, load
+from jaxmicro.app.quantify.files import write_labels
+from jaxmicro.app.quantify.run import quantify
+from jaxmicro.app.quantify.spec import Variant, load
 from jaxmicro.data.phantom import operando
 from jaxmicro.errors import UsageError
+from jaxmicro.growth.plan import Sampling
 
 TEXT = """
 [mixture]
@@ -34,12 +35,12 @@ def variant(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(variant):
-    return quantify(operando(4, shape=(4, 64, 64)).movie, variant, rate=0.3)
+    return quantify(operando(4, shape=(4, 64, 64)).movie, variant, Sampling(0.3))
 
 
 def test_keys_reach_the_fit_and_the_model_file_comes_back(variant, run, tmp_path):
-    assert run.local.kernel.width == 2.0
-    assert float(run.local.interaction) == 1.5
+    assert run.analysis.fitted.local.kernel.width == 2.0
+    assert float(run.analysis.fitted.local.interaction) == 1.5
     assert any("local proportions: kernel of sd 2 pixels" in note for note in run.notes)
     again = tmp_path / "model.toml"
     again.write_text(variant.to_toml(), encoding="utf-8")
@@ -47,7 +48,7 @@ def test_keys_reach_the_fit_and_the_model_file_comes_back(variant, run, tmp_path
 
 
 def test_areas_come_from_the_visited_pixels_alone(run):
-    visited = run.foreground.sum(axis=1) / run.foreground.shape[1] * 64 * 64
+    visited = run.analysis.foreground.sum(axis=1) / run.analysis.foreground.shape[1] * 64 * 64
     np.testing.assert_allclose(run.growth.area_px, visited, rtol=1e-6)
 
 
@@ -62,7 +63,7 @@ def test_dense_labels_hold_an_estimate_and_its_entropy(run, tmp_path):
     rows, cols = np.asarray(run.pixels.rows), np.asarray(run.pixels.cols)
     at = np.arange(4)[:, None], rows, cols
     # a visited pixel shows its own class, unless its foreground is a near tie
-    same = (labels[at] == 255) == run.foreground
+    same = (labels[at] == 255) == run.analysis.foreground
     assert same.mean() > 0.999
     seen = np.zeros(labels.shape, bool)
     seen[at] = True
@@ -76,8 +77,8 @@ def at(variant):
 
     def call(**options):
         changed = Variant.model_validate(variant.model_dump() | {"fit": options})
-        found = quantify(movie, changed, rate=0.3)
-        table, _ = compare(movie, {"local": changed}, rate=0.3)
+        found = quantify(movie, changed, Sampling(0.3))
+        table, _ = compare(movie, {"local": changed}, Sampling(0.3))
         steps = int(np.max(found.fit.steps))
         assert table["steps"][0] == steps
         assert table["log_likelihood"][0] == pytest.approx(
@@ -104,7 +105,7 @@ def test_a_given_tolerance_decides_where_a_local_fit_stops(at):
 
 def test_tolerance_left_out_is_1e_6_for_global_proportions():
     usual = {"tolerance": 1e-6, "max_steps": 500}
-    assert Variant.model_validate({"mixture": {"classes": 2}}).stopping == usual
+    assert Variant.model_validate({"mixture": {"classes": 2}}).plan().stopping == usual
 
 
 def test_local_table_needs_local_proportions():

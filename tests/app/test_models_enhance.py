@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxmicro.app.enhance_spec import EnhanceVariant
-from jaxmicro.app.spec import load
+from jaxmicro.app.model_file import load_as
 from jaxmicro.data.phantom_stem_txm import stem_txm
 from jaxmicro.dictionary.enhance import build_dictionary, enhance
 
@@ -17,12 +17,12 @@ FILES = [p for p in sorted(FOLDER.glob("*.toml")) if "[dictionary]" in p.read_te
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_variant_learns_and_runs_and_writes_itself_back(path, tmp_path):
-    variant = load(path, EnhanceVariant)
+    variant = load_as(path, EnhanceVariant)
     assert variant.description
     variant = variant.with_options(patch_size=6, atoms=32)
     recipe = variant.recipe()
     (tmp_path / "m.toml").write_text(variant.to_toml(), encoding="utf-8")
-    assert load(tmp_path / "m.toml", EnhanceVariant).recipe() == recipe
+    assert load_as(tmp_path / "m.toml", EnhanceVariant).recipe() == recipe
     small = dataclasses.replace(recipe, n_patches=1500, refine=min(recipe.refine, 6))
     scene = stem_txm(6, shape=(96, 96), n_stem=1)
     blur = {"psf_fwhm_nm": 60.0, "train_fwhm_nm": 15.0}

@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from jaxmicro.app.cli import listed
-from jaxmicro.app.spec import Variant, load
+from jaxmicro.app.quantify.spec import Variant, load
 from jaxmicro.errors import UsageError
 
 GOOD = """description = "a model"

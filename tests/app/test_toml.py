@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from jaxmicro.app import posterior as job
 from jaxmicro.app.enhance_spec import DictionaryTable, EnhanceVariant, LearningTable
-from jaxmicro.app.spec import Correction, LocalOptions, Posterior, Prior, Table, Variant, load
+from jaxmicro.app.model_file import Table, load_as
+from jaxmicro.app.posterior import run as job
+from jaxmicro.app.quantify.spec import Correction, LocalOptions, Posterior, Prior, Variant
 from jaxmicro.dictionary.coupled import Recipe
 from jaxmicro.dictionary.learn import Learning
 from jaxmicro.errors import UsageError
@@ -85,7 +86,7 @@ ENHANCE = _tables(
 def _again(folder, variant):
     path = folder / "model.toml"
     path.write_text(variant.to_toml(), encoding="utf-8")
-    return load(path, type(variant))
+    return load_as(path, type(variant))
 
 
 def _checked(schema, tables):
@@ -185,7 +186,7 @@ def test_a_number_that_is_none_is_refused(tmp_path, number):
     path = tmp_path / "m.toml"
     path.write_text(f"[dictionary]\npenalty = {number}\n", encoding="utf-8")
     with pytest.raises(UsageError, match=r"line 2: dictionary\.penalty = .* is not allowed"):
-        load(path, EnhanceVariant)
+        load_as(path, EnhanceVariant)
 
 
 def _keys(schema):

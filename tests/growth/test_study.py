@@ -6,7 +6,9 @@ import pytest
 
 from jaxmicro.data.movie import Movie
 from jaxmicro.data.sampling import Pixels, sample
-from jaxmicro.growth.study import Pipeline, RateStudy
+from jaxmicro.growth.analyse import analyse
+from jaxmicro.growth.plan import ForegroundRule, Plan
+from jaxmicro.growth.study import RateStudy
 from jaxmicro.mixture.gmrm import GMRM
 
 SHAPE = (6, 16, 20)
@@ -36,7 +38,11 @@ def _replicates(*movies):
     )  # fmt: skip
 
 
-PIPELINE = Pipeline(GMRM(3, share=("means", "sds")), rule="grows")
+PLAN = Plan(GMRM(3, share=("means", "sds")), foreground=ForegroundRule("grows"))
+
+
+def _areas(*movies):
+    return analyse(_replicates(*movies), PLAN).growth.area_px
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +53,7 @@ def movies():
 
 @pytest.fixture(scope="module")
 def areas(movies):
-    return PIPELINE.areas_px(_replicates(*movies))[0]
+    return _areas(*movies)
 
 
 def test_each_replicate_measures_what_grows_in_it(areas):
@@ -58,20 +64,20 @@ def test_each_replicate_measures_what_grows_in_it(areas):
 
 def test_permuted_replicates_give_permuted_areas(movies, areas):
     order = [2, 0, 1]
-    permuted, _ = PIPELINE.areas_px(_replicates(*(movies[i] for i in order)))
+    permuted = _areas(*(movies[i] for i in order))
     np.testing.assert_array_equal(permuted, areas[:, order])
 
 
 @pytest.mark.parametrize("kept", [[1], [0, 2]])
 def test_a_replicate_that_is_left_out_changes_no_other(movies, areas, kept):
-    fewer, _ = PIPELINE.areas_px(_replicates(*(movies[i] for i in kept)))
+    fewer = _areas(*(movies[i] for i in kept))
     np.testing.assert_array_equal(fewer, areas[:, kept])
 
 
 def test_a_replicate_in_which_nothing_grows_is_unknown_and_counted_as_failed(movies, areas):
     rng = np.random.default_rng(9)
     steady = Movie(rng.normal(50 + 50 * rng.integers(0, 3, SHAPE), 4).astype(np.float32))
-    found, results = PIPELINE.areas_px(_replicates(movies[0], steady, movies[2]))
+    found = _areas(movies[0], steady, movies[2])
     assert np.isnan(found[:, 1]).all()
     np.testing.assert_array_equal(found[:, [0, 2]], areas[:, [0, 2]])
-    assert RateStudy(1.0, found, np.zeros_like(results)).failed == pytest.approx(1 / 3)
+    assert RateStudy(1.0, found, np.zeros_like(found)).failed == pytest.approx(1 / 3)

@@ -70,7 +70,7 @@ def enhance(
 ) -> None:
     """Sharpen TXM slices with a dictionary learned from STEM images; no registration needed."""
     from jaxmicro.app import enhance as job
-    from jaxmicro.app import enhance_report, options, output, spec
+    from jaxmicro.app import enhance_report, model_file, options, output
     from jaxmicro.app.enhance_spec import EnhanceVariant
     from jaxmicro.app.progress import Stages
     from jaxmicro.data.read import read_image, sha256
@@ -83,7 +83,7 @@ def enhance(
         raise UsageError("give either --train IMAGE or --dictionary FILE, one of the two")
     if dictionary is not None:
         _only_with_train(locals())
-    variant = spec.load(model, EnhanceVariant) if model is not None else EnhanceVariant()
+    variant = model_file.load_as(model, EnhanceVariant) if model is not None else EnhanceVariant()
     variant = variant.with_options(
         patch_size=patch_size, atoms=atoms, upscale=upscale, penalty=_penalty(penalty)
     )

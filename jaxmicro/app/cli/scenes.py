@@ -82,7 +82,7 @@ def demo(
 ) -> None:
     """Make a phantom, quantify it at 10 % and 1 %, and compare with the truth."""
     from jaxmicro.app import demo as job
-    from jaxmicro.app import output, report
+    from jaxmicro.app import output, page
     from jaxmicro.app.progress import Stages
 
     began = time.perf_counter()
@@ -94,6 +94,6 @@ def demo(
     for name in table.columns:
         grid.add_column(name, justify="left" if name == "sampling" else "right")
     for row in table.values.tolist():
-        grid.add_row(*map(report.number, row))
+        grid.add_row(*map(page.number, row))
     terminal.print(grid)
     terminal.print(f"wrote {out} in {time.perf_counter() - began:.1f} s; open {out}/report.html")

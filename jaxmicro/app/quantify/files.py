@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterator
 
 import numpy as np
-import tifffile
 import xarray as xr
 
-from jaxmicro.app.quantify import Quantified
+from jaxmicro.app.ome import write_ome
+from jaxmicro.app.quantify import figures
+from jaxmicro.app.quantify.run import Quantified
+from jaxmicro.growth.analyse import result_names
 from jaxmicro.growth.estimate import Growth
+
+
+def write(folder: pathlib.Path, run: Quantified, dense: bool = False) -> dict[str, pathlib.Path]:
+    """growth.csv, fit.nc, labels.tif, model.toml and the figures, which are returned by caption."""
+    write_growth(folder / "growth.csv", run.growth)
+    write_fit(folder / "fit.nc", run)
+    write_labels(folder / "labels.tif", run, dense)
+    (folder / "model.toml").write_text(run.variant.to_toml(), encoding="utf-8")
+    return figures.all_figures(run, folder / "figures")
 
 
 def write_growth(path: pathlib.Path, growth: Growth) -> None:
@@ -36,7 +46,7 @@ def fit_dataset(run: Quantified) -> xr.Dataset:
         "trend": by(params.trend, "term", "grey", "trend per unit of the scaled coordinate"),
         "log_likelihood": by(fit.log_likelihood, "", "nat", "over the visited pixels"),
         "steps": by(fit.steps, "", "1", "passes over the pixels"),
-        "result": (("frame",), np.array(run.results), {"long_name": "how the fit ended"}),
+        "result": (("frame",), result_names(run.fit), {"long_name": "how the fit ended"}),
         "optimum_gap": by(fit.optimum_gap, "", "nat/pixel", "bound on the distance to the optimum"),
     }
     if run.model.gain:
@@ -70,37 +80,3 @@ def write_labels(path: pathlib.Path, run: Quantified, dense: bool = False) -> No
         write_ome(path, planes, (t, 2, y, x), *calibration, channels=names)
         return
     write_ome(path, (run.labels(i) for i in range(t)), (t, y, x), *calibration)
-
-
-def write_ome(
-    path: pathlib.Path,
-    frames: Iterator[np.ndarray],
-    shape: tuple[int, ...],
-    pixel_size_nm: tuple[float, float] | None,
-    frame_interval_s: float | None,
-    dtype: type = np.uint8,
-    channels: tuple[str, ...] = (),
-) -> None:
-    """A calibrated OME-TIFF movie, (t, y, x) or (t, channel, y, x), written plane by plane."""
-    metadata: dict[str, object] = {"axes": "TCYX" if channels else "TYX"}
-    if channels:
-        metadata["Channel"] = {"Name": list(channels)}
-    if pixel_size_nm is not None:
-        metadata |= {
-            "PhysicalSizeY": pixel_size_nm[0] / 1000,
-            "PhysicalSizeYUnit": "µm",
-            "PhysicalSizeX": pixel_size_nm[1] / 1000,
-            "PhysicalSizeXUnit": "µm",
-        }
-    if frame_interval_s is not None:
-        metadata |= {"TimeIncrement": frame_interval_s, "TimeIncrementUnit": "s"}
-    tifffile.imwrite(
-        path,
-        frames,
-        shape=shape,
-        dtype=dtype,
-        ome=True,
-        photometric="minisblack",
-        compression="zlib",
-        metadata=metadata,
-    )

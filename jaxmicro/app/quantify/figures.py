@@ -1,59 +1,18 @@
-"""Figures of a quantify run. Colours are Okabe and Ito's, safe for colour-blind readers."""
+"""Figures of a quantify run."""
 
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
-from matplotlib.figure import Figure
 
-from jaxmicro.app.quantify import Quantified
+from jaxmicro.app.canvas import COLOURS, FONT, area_label, band, new_figure, save, scale_bar
+from jaxmicro.app.quantify.run import Quantified
 from jaxmicro.growth.estimate import Growth
 
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 LABEL_COLOURS = ListedColormap(["#FFFFFF", "#B8C4CC", "#D55E00"])  # not visited, back, fore
-DPI = 110
-FONT: dict[str, Any] = {"size": 12}
-
-
-def new_figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def save(figure: Figure, path: pathlib.Path) -> pathlib.Path:
-    figure.savefig(path, dpi=DPI)
-    return path
-
-
-def scale_bar(ax: Axes, shape: Sequence[int], pixel_size_nm: float | None) -> None:
-    """A bar of a round length near a quarter of the width, in the image's lower right corner."""
-    if pixel_size_nm is None:
-        return
-    width_nm = shape[1] * pixel_size_nm
-    power = 10 ** np.floor(np.log10(width_nm / 4))
-    length = float(max(m * power for m in (1, 2, 5) if m * power <= width_nm / 3))
-    text = f"{length / 1000:g} µm" if length >= 1000 else f"{length:g} nm"
-    end = shape[1] * 0.95
-    start = end - length / pixel_size_nm
-    y = shape[0] * 0.93
-    for colour, thick in (("black", 6), ("white", 3)):
-        ax.plot([start, end], [y, y], color=colour, linewidth=thick, solid_capstyle="butt")
-    ax.text(
-        (start + end) / 2,
-        y - shape[0] * 0.03,
-        text,
-        ha="center",
-        va="bottom",
-        fontsize=10,
-        bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1},
-    )
 
 
 def strip(run: Quantified, path: pathlib.Path, n_shown: int = 6) -> pathlib.Path:
@@ -182,7 +141,7 @@ def growth_curve(
     ax = figure.subplots()
     curves = {"estimate": growth} if others is None else others
     for i, (name, curve) in enumerate(curves.items()):
-        y, se, _ = in_best_units(curve)
+        y, se, _ = curve.in_best_units()
         x = curve.frame if curve.time_s is None else curve.time_s
         colour = COLOURS[i % len(COLOURS)]
         band(ax, x, y - 2 * se, y + 2 * se, colour, 0.25)
@@ -190,7 +149,7 @@ def growth_curve(
     if truth is not None:
         ax.plot(x, truth, color="black", linewidth=1.5, linestyle="--", label="truth")
     ax.set_xlabel("frame" if growth.time_s is None else "time (s)", **FONT)
-    ax.set_ylabel(f"foreground area ({in_best_units(growth)[2]})", **FONT)
+    ax.set_ylabel(f"foreground area ({area_label(growth)})", **FONT)
     ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
     ax.grid(alpha=0.3)
     ax.legend(fontsize=10)
@@ -206,23 +165,6 @@ def growth_curve(
         right = ax.secondary_yaxis("right", functions=(to_volume, to_area))
         right.set_ylabel("volume (µm$^3$)", **FONT)
     return save(figure, path)
-
-
-def band(
-    ax: Any, x: Any, low: Any, high: Any, colour: str, alpha: float, label: str | None = None
-) -> None:
-    """A band from `low` to `high`; a bar where there is one frame, as a band has no width there."""
-    ax.fill_between(x, low, high, color=colour, alpha=alpha, linewidth=0, label=label)
-    if len(x) == 1:
-        ax.vlines(x, low, high, color=colour, linewidth=2)
-
-
-def in_best_units(growth: Growth) -> tuple[np.ndarray, np.ndarray, str]:
-    """Area, its standard error and their unit: um2 where the calibration allows it."""
-    area, se = growth.area_um2, growth.area_um2_se
-    if area is None or se is None:
-        return growth.area_px, growth.area_px_se, "pixels"
-    return area, se, "µm$^2$"
 
 
 def parameters(run: Quantified, path: pathlib.Path) -> pathlib.Path:

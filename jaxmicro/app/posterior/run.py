@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxmicro.app.progress import Stages
-from jaxmicro.app.quantify import choose
-from jaxmicro.app.spec import Posterior as Table
-from jaxmicro.app.spec import Variant
+from jaxmicro.app.quantify.run import NO_PIXEL_SIZE, choose
+from jaxmicro.app.quantify.spec import Posterior as Table
+from jaxmicro.app.quantify.spec import Variant
 from jaxmicro.data.movie import Movie
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import UsageError
-from jaxmicro.growth.analyse import visit
+from jaxmicro.growth.analyse import fit_plan, result_names, visit
 from jaxmicro.growth.estimate import Growth
 from jaxmicro.growth.partition import Partition, partition
-from jaxmicro.mixture.ecm import Result, fit
+from jaxmicro.growth.plan import EVERY_PIXEL, Sampling
+from jaxmicro.mixture.ecm import Fit
 from jaxmicro.posterior import (
     Diagnostics,
     Noise,
@@ -51,17 +51,15 @@ class Drawn:
 def run(
     movie: Movie,
     variant: Variant | None = None,
+    sampling: Sampling = EVERY_PIXEL,
     *,
-    rate: float | None = None,
-    pattern: str = "random",
-    seed: int = 0,
     thickness_um: float | None = None,
     stages: Stages | None = None,
 ) -> Drawn:
     """Draw from the posterior of a movie's model and of its growth curve.
 
     Args:
-      movie, variant, rate, pattern, seed, thickness_um, stages: as for `quantify`.
+      movie, variant, sampling, thickness_um, stages: as for `quantify`.
 
     Raises:
       UsageError, DataError, NumericalError: see `visit`, `partition` and `posterior`.
@@ -75,23 +73,20 @@ def run(
         )
     table = variant.posterior if variant is not None and variant.posterior else Table()
     noise = _noise(table, movie)
-    draw_key = jax.random.fold_in(jax.random.key(seed), 1)
+    draw_key = jax.random.fold_in(jax.random.key(sampling.seed), 1)
     n_classes = None if variant is None else variant.mixture.classes
-    visited = visit(
-        movie, rate=rate, pattern=pattern, seed=seed, n_classes=n_classes, stage=stages.stage
-    )
+    visited = visit(movie, sampling, n_classes=n_classes, stage=stages.stage)
     pixels, notes = visited.pixels, list(visited.notes)
     if variant is None:
         with stages.stage("choose") as advance:
             variant, note = choose(pixels, advance.say)
             notes.append(note)
-    model = variant.mixture.model()
+    plan = variant.plan(sampling)
+    model, rule = plan.model, plan.foreground
     check(model, pixels)
     with stages.stage("fit") as advance:
-        start = fit(model, pixels, **variant.stopping, progress=advance.say)
-        start = jax.block_until_ready(start)
-    rule = variant.foreground
-    parts = partition(start.params, rule.rule, tuple(rule.ranks), rule.overlap)
+        start = fit_plan(pixels, plan, advance.say).fit
+    parts = partition(start.params, rule.rule, rule.ranks, rule.overlap)
     with stages.stage("draw", 100, unit="%") as advance:
         shown = 0
 
@@ -113,10 +108,10 @@ def run(
         )
     drawn = drawn.with_calibration(movie.pixel_area_um2, thickness_um, movie.times_s)
     if movie.pixel_size_nm is None:
-        notes.append("the pixel size is not known, so areas are in pixels; give --pixel-size")
+        notes.append(NO_PIXEL_SIZE)
     with stages.stage("diagnose"):
         diagnostics = drawn.diagnose()
-    growth, band = _growth(drawn, movie, thickness_um, start.result)
+    growth, band = _growth(drawn, movie, thickness_um, start)
     return Drawn(movie, variant, pixels, parts, drawn, diagnostics, growth, band, tuple(notes))
 
 
@@ -156,7 +151,7 @@ def _priors(table: Table) -> Priors:
 
 
 def _growth(
-    drawn: Posterior, movie: Movie, thickness_um: float | None, results: jax.Array
+    drawn: Posterior, movie: Movie, thickness_um: float | None, start: Fit
 ) -> tuple[Growth, tuple[np.ndarray, np.ndarray]]:
     """Posterior means and sds of the areas, and the band; frames never drawn stay unknown."""
     n_frames = movie.n_frames
@@ -168,7 +163,7 @@ def _growth(
         out = np.full(n_frames, np.nan)
         out[: column.size] = column
         full.append(out)
-    names = np.array([Result(int(r)).name for r in np.asarray(results)], dtype=object)
+    names = result_names(start).astype(object)
     names[area.shape[-1] :] = "not_drawn"
     growth = Growth(
         frame=np.arange(n_frames),
@@ -180,79 +175,3 @@ def _growth(
         result=names.astype(str),
     )
     return growth, (full[2], full[3])
-
-
-def summary_rows(run: Drawn) -> list[tuple[str, str]]:
-    """Diagnostics first, then what was drawn, as label and text."""
-    found, attrs = run.diagnostics, run.posterior["posterior"].attrs
-    sizes = run.posterior["posterior"].sizes
-    rows = []
-    if found.table:
-        worst = max(found.table, key=lambda n: found.table[n][0])
-        bulk = min(v[1] for v in found.table.values())
-        tail = min(v[2] for v in found.table.values())
-        rows += [
-            ("r-hat", f"at most {found.table[worst][0]:.4f} ({worst}); 1.01 is allowed"),
-            ("effective draws", f"at least {bulk:.0f} bulk, {tail:.0f} tail"),
-            ("divergences", str(found.divergences)),
-            ("E-BFMI", ", ".join(f"{b:.2f}" for b in found.bfmi) + " (below 0.3 is poor)"),
-        ]
-    if found.overlap is not None:
-        rows.append(("overlap", f"{100 * found.overlap:.2g} % effective importance draws"))
-    rows += [
-        ("method", f"{attrs['method']}, {sizes['chain']} x {sizes['draw']} draws, likelihood "
-                   f"{attrs['likelihood']}"),
-        ("model", f"{attrs['classes']} classes, trend {attrs['trend'] or 'none'}, shared over "
-                  f"the movie: {attrs['share'] or 'nothing'}"),
-        ("foreground", f"class {attrs['foreground']}: {run.partition.reason}"),
-    ]  # fmt: skip
-    return rows
-
-
-def parameter_rows(run: Drawn, most: int = 60) -> tuple[list[str], list[list[object]]]:
-    """Posterior mean, sd, and diagnostics of each parameter; a long movie's first ones."""
-    header = ["parameter", "mean", "sd", "r-hat", "ESS bulk", "ESS tail"]
-    rows: list[list[object]] = []
-    draws = run.posterior["posterior"]
-    for name in draws.data_vars:
-        values = draws[name].values
-        for at in np.ndindex(*values.shape[2:]):
-            label = f"{name}[{', '.join(map(str, at))}]" if at else str(name)
-            one = values[(slice(None), slice(None), *at)]
-            r, bulk, tail = run.diagnostics.table.get(label, (np.nan, np.nan, np.nan))
-            rows.append([label, float(one.mean()), float(one.std()), r, bulk, tail])
-    rows.sort(key=lambda row: -np.nan_to_num(float(row[3])))  # type: ignore[arg-type]
-    return header, rows[:most]
-
-
-def write(folder: pathlib.Path, run: Drawn) -> dict[str, pathlib.Path]:
-    """posterior.nc, growth.csv, model.toml and the figures; returns captions and figures."""
-    from jaxmicro.app import files, plot_posterior
-
-    run.posterior.save(folder / "posterior.nc")
-    files.write_growth(folder / "growth.csv", run.growth)
-    (folder / "model.toml").write_text(run.variant.to_toml(), encoding="utf-8")
-    return plot_posterior.all_figures(run, folder / "figures")
-
-
-def write_report(
-    path: pathlib.Path, run: Drawn, figures: dict[str, pathlib.Path], record: str
-) -> None:
-    """The page of a posterior run: what is wrong with it, if anything, comes first."""
-    from jaxmicro.app import report
-
-    shown = "worst 60 by r-hat" if run.diagnostics.table else "first 60"
-    keep = run.growth.to_pandas().dropna(axis=1, how="all")
-    report.write_page(
-        path,
-        f"Posterior of {run.movie.name}",
-        [
-            ("Diagnostics", report.table(("", ""), summary_rows(run))),
-            ("Figures", "\n".join(report.figure(p, c) for c, p in figures.items())),
-            (f"Parameters ({shown})", report.table(*parameter_rows(run))),
-            ("Growth: posterior mean and sd", report.table(list(keep), keep.values.tolist())),
-            ("Model", report.preformatted(run.variant.to_toml())),
-            ("This run", report.preformatted(record)),
-        ],
-        [*run.diagnostics.problems, *run.notes],
-    )

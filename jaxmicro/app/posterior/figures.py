@@ -6,8 +6,8 @@ import pathlib
 
 import numpy as np
 
-from jaxmicro.app.plot import COLOURS, FONT, band, new_figure, save
-from jaxmicro.app.posterior import BAND, Drawn
+from jaxmicro.app.canvas import COLOURS, FONT, band, new_figure, save
+from jaxmicro.app.posterior.run import BAND, Drawn
 from jaxmicro.growth.estimate import Growth
 
 _RANK_BINS = 20

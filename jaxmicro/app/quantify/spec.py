@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import pathlib
-import tomllib
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from jaxmicro.app import toml
-from jaxmicro.errors import UsageError
+from jaxmicro.app.model_file import Table, load_as
+from jaxmicro.growth import plan
+from jaxmicro.growth.estimators import ESTIMATORS
 from jaxmicro.growth.partition import DEFAULT_OVERLAP, RULES
+from jaxmicro.growth.plan import EVERY_PIXEL, Plan, Sampling
 from jaxmicro.mixture.gmrm import GMRM, SHAREABLE
 from jaxmicro.mixture.trend import Trend
 from jaxmicro.spacetime.local import Local
 from jaxmicro.spacetime.neighbourhood import Neighbourhood
-
-
-class Table(BaseModel):
-    """A table of a TOML file: unknown keys, wrong types, NaN and infinity are refused."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
 
 Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
 
@@ -83,6 +78,9 @@ class Foreground(Table):
             raise ValueError("rule = 'ranks' and a list of ranks go together")
         return self
 
+    def settings(self) -> plan.ForegroundRule:
+        return plan.ForegroundRule(self.rule, tuple(self.ranks), self.overlap)
+
 
 class Correction(Table):
     """[correction]: the vote of the neighbours; leave the table out for none."""
@@ -97,8 +95,9 @@ class Correction(Table):
         float, Field(ge=0.1, le=1000, description="pixels from one frame to the next, 0.1 to 1000")
     ] = 1.0
 
-    def neighbourhood(self) -> Neighbourhood:
-        return Neighbourhood(**self.model_dump(exclude={"threshold"}))
+    def settings(self) -> plan.Correction:
+        ball = Neighbourhood(**self.model_dump(exclude={"threshold"}))
+        return plan.Correction(ball, self.threshold)
 
 
 class LocalOptions(Table):
@@ -123,6 +122,14 @@ class LocalOptions(Table):
 
     def settings(self) -> Local:
         return Local(**self.model_dump())
+
+
+class GrowthOptions(Table):
+    """[growth]: how areas are estimated."""
+
+    estimator: Annotated[
+        Literal["count", "posterior"], Field(description=f"one of {list(ESTIMATORS)}")
+    ] = "count"
 
 
 class Prior(Table):
@@ -213,6 +220,7 @@ class Variant(Table):
     foreground: Foreground = Foreground()
     correction: Correction | None = None
     local: LocalOptions | None = None
+    growth: GrowthOptions = GrowthOptions()
     posterior: Posterior | None = None
 
     @pydantic.model_validator(mode="after")
@@ -221,90 +229,30 @@ class Variant(Table):
             raise ValueError("a table [local] needs proportions = 'local' in [mixture]")
         return self
 
-    @property
-    def neighbours(self) -> Local | None:
-        """Settings of the local proportions, or None for global ones."""
-        if self.mixture.proportions == "global":
-            return None
-        return (self.local or LocalOptions()).settings()
+    @pydantic.model_validator(mode="after")
+    def _plan_is_possible(self) -> Variant:
+        self.plan()
+        return self
 
-    @property
-    def stopping(self) -> dict[str, Any]:
-        """Options of `fit` and `fit_local`; a tolerance left out is 1e-6 or, for local, 1e-5."""
-        usual = {"global": 1e-6, "local": 1e-5}[self.mixture.proportions]
-        given = self.fit.tolerance
-        tolerance = usual if given is None else given
-        return {"tolerance": tolerance, "max_steps": self.fit.max_steps}
+    def plan(self, sampling: Sampling = EVERY_PIXEL) -> Plan:
+        """The same as the records of an analysis."""
+        local = None if self.mixture.proportions == "global" else self.local or LocalOptions()
+        return Plan(
+            model=self.mixture.model(),
+            local=None if local is None else local.settings(),
+            foreground=self.foreground.settings(),
+            correction=None if self.correction is None else self.correction.settings(),
+            estimator=self.growth.estimator,
+            tolerance=self.fit.tolerance,
+            max_steps=self.fit.max_steps,
+            sampling=sampling,
+        )
 
     def to_toml(self) -> str:
         """The variant as a TOML file, defaults written out."""
         return toml.text(self.model_dump())
 
 
-Schema = TypeVar("Schema", bound=Table)
-
-
-def load(path: str | pathlib.Path, schema: type[Schema] = Variant) -> Schema:  # type: ignore[assignment]
-    """Read and check a model file.
-
-    Raises:
-      UsageError: the file is missing, is not TOML, or holds an unknown key, a wrong type or an
-        impossible value; the message names file, line, key, value and what is allowed.
-    """
-    path = pathlib.Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as err:
-        raise UsageError(f"model {path}: cannot be read ({err}); give a TOML file") from err
-    try:
-        return schema.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as err:
-        raise UsageError(f"model {path}: not valid TOML: {err}") from err
-    except pydantic.ValidationError as err:
-        # A misspelt key also leaves its right name missing: the misspelling is what to show.
-        first = min(err.errors(), key=lambda e: e["type"] != "extra_forbidden")
-        raise UsageError(_sentence(path, text, schema, dict(first))) from err
-
-
-def _sentence(path: pathlib.Path, text: str, schema: type[Table], error: dict[str, Any]) -> str:
-    where = [p for p in error["loc"] if isinstance(p, str)]
-    line = _line_of(text, where)
-    name = ".".join(where) or "the file"
-    at = f"model {path}, line {line}: " if line else f"model {path}: "
-    owner = _table(schema, where[:-1])
-    if error["type"] == "extra_forbidden":
-        return f"{at}{name} is not a known key; allowed are {', '.join(owner.model_fields)}"
-    if error["type"] == "missing":
-        wanted = owner.model_fields[where[-1]].description or f"a table [{name}]"
-        return f"{at}{name} is missing; give {wanted}"
-    if error["type"] in ("value_error", "assertion_error"):
-        return f"{at}{name}: {str(error['msg']).removeprefix('Value error, ')}"
-    field = owner.model_fields.get(where[-1]) if where else None
-    allowed = field.description if field is not None else None
-    return f"{at}{name} = {error['input']!r} is not allowed; use {allowed or error['msg']}"
-
-
-def _table(schema: type[Table], where: list[str]) -> type[Table]:
-    for name in where:
-        field = schema.model_fields.get(name)
-        options = [field.annotation, *getattr(field.annotation, "__args__", ())] if field else []
-        schema = next((o for o in options if isinstance(o, type) and issubclass(o, Table)), schema)
-    return schema
-
-
-def _line_of(text: str, where: list[str]) -> int | None:
-    """Line (from 1) that sets the key, or opens the table it would be in."""
-    table, found = "", None
-    for number, line in enumerate(text.splitlines(), start=1):
-        stripped = line.strip()
-        if stripped.startswith("["):
-            table = stripped.strip("[]").strip()
-            if table == ".".join(where):
-                return number
-            if table == ".".join(where[:-1]):
-                found = number
-        elif where and table == ".".join(where[:-1]):
-            key = stripped.partition("=")[0].strip()
-            if key == where[-1]:
-                return number
-    return found
+def load(path: str | pathlib.Path) -> Variant:
+    """Read and check a model file; raises as `jaxmicro.app.model_file.load_as` does."""
+    return load_as(path, Variant)

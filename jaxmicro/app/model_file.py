@@ -1,0 +1,87 @@
+"""Model files: TOML tables, checked key by key; a mistake is one line with file, line and key."""
+
+from __future__ import annotations
+
+import pathlib
+import tomllib
+from typing import Any, TypeVar
+
+import pydantic
+from pydantic import BaseModel, ConfigDict
+
+from jaxmicro.errors import UsageError
+
+
+class Table(BaseModel):
+    """A table of a TOML file: unknown keys, wrong types, NaN and infinity are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+Schema = TypeVar("Schema", bound=Table)
+
+
+def load_as(path: str | pathlib.Path, schema: type[Schema]) -> Schema:
+    """Read and check a model file.
+
+    Raises:
+      UsageError: the file is missing, is not TOML, or holds an unknown key, a wrong type or an
+        impossible value; the message names file, line, key, value and what is allowed.
+    """
+    path = pathlib.Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as err:
+        raise UsageError(f"model {path}: cannot be read ({err}); give a TOML file") from err
+    try:
+        return schema.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as err:
+        raise UsageError(f"model {path}: not valid TOML: {err}") from err
+    except pydantic.ValidationError as err:
+        # A misspelt key also leaves its right name missing: the misspelling is what to show.
+        first = min(err.errors(), key=lambda e: e["type"] != "extra_forbidden")
+        raise UsageError(_sentence(path, text, schema, dict(first))) from err
+
+
+def _sentence(path: pathlib.Path, text: str, schema: type[Table], error: dict[str, Any]) -> str:
+    where = [p for p in error["loc"] if isinstance(p, str)]
+    line = _line_of(text, where)
+    name = ".".join(where) or "the file"
+    at = f"model {path}, line {line}: " if line else f"model {path}: "
+    owner = _table(schema, where[:-1])
+    if error["type"] == "extra_forbidden":
+        return f"{at}{name} is not a known key; allowed are {', '.join(owner.model_fields)}"
+    if error["type"] == "missing":
+        wanted = owner.model_fields[where[-1]].description or f"a table [{name}]"
+        return f"{at}{name} is missing; give {wanted}"
+    if error["type"] in ("value_error", "assertion_error"):
+        return f"{at}{name}: {str(error['msg']).removeprefix('Value error, ')}"
+    field = owner.model_fields.get(where[-1]) if where else None
+    allowed = field.description if field is not None else None
+    return f"{at}{name} = {error['input']!r} is not allowed; use {allowed or error['msg']}"
+
+
+def _table(schema: type[Table], where: list[str]) -> type[Table]:
+    for name in where:
+        field = schema.model_fields.get(name)
+        options = [field.annotation, *getattr(field.annotation, "__args__", ())] if field else []
+        schema = next((o for o in options if isinstance(o, type) and issubclass(o, Table)), schema)
+    return schema
+
+
+def _line_of(text: str, where: list[str]) -> int | None:
+    """Line (from 1) that sets the key, or opens the table it would be in."""
+    table, found = "", None
+    for number, line in enumerate(text.splitlines(), start=1):
+        stripped = line.strip()
+        if stripped.startswith("["):
+            table = stripped.strip("[]").strip()
+            if table == ".".join(where):
+                return number
+            if table == ".".join(where[:-1]):
+                found = number
+        elif where and table == ".".join(where[:-1]):
+            key = stripped.partition("=")[0].strip()
+            if key == where[-1]:
+                return number
+    return found

@@ -1,0 +1,1 @@
+"""The job of `jaxmicro posterior`: run, figures, report."""

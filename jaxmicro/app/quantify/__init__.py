@@ -1,0 +1,1 @@
+"""The job of `jaxmicro quantify`: settings, run, files, figures, report."""

@@ -1,0 +1,85 @@
+"""The page and the terminal's words of a quantify run."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxmicro.app import page
+from jaxmicro.app.quantify.run import Quantified
+from jaxmicro.growth.analyse import result_names
+
+
+def summary_rows(run: Quantified) -> list[tuple[str, str]]:
+    """What was done and found, as label and text."""
+    movie, pixels = run.movie, run.pixels
+    visited = float(np.mean(np.asarray(pixels.n_pixels)))
+    size = (
+        "pixel size not known"
+        if movie.pixel_size_nm is None
+        else " x ".join(f"{p:.4g}" for p in dict.fromkeys(movie.pixel_size_nm)) + " nm/pixel"
+    )
+    ended: dict[str, int] = {}
+    for name in result_names(run.fit):
+        ended[name] = ended.get(name, 0) + 1
+    mixture, drawn = run.variant.mixture, run.analysis.plan.sampling.rate is not None
+    shared = ", ".join(mixture.share) or "nothing"
+    return [
+        ("movie", f"{movie.name}: {pixels.n_frames} frames of {pixels.shape[0]} x "
+                  f"{pixels.shape[1]}, {size}"),
+        ("visited", f"{visited:.0f} pixels a frame "
+                    f"({100 * visited / float(np.mean(np.asarray(pixels.n_domain))):.3g} %), "
+                    f"{pixels.pattern if drawn else 'all that the movie has'}"),
+        ("model", f"{mixture.classes} classes, trend {mixture.trend or 'none'}, shared over the "
+                  f"movie: {shared}"),
+        ("fit", ", ".join(f"{n} {name}" for name, n in ended.items())
+         + f"; {int(np.max(np.asarray(run.fit.steps)))} steps, {run.fit.optimum_text}"),
+        ("foreground", f"class {', '.join(map(str, run.partition.foreground))} of "
+                       f"0 to {mixture.classes - 1}: {run.partition.reason}"),
+        ("correction", _correction_text(run)),
+    ]  # fmt: skip
+
+
+def _correction_text(run: Quantified) -> str:
+    c, voted = run.variant.correction, run.analysis.vote
+    if c is None or voted is None:
+        return "none"
+    when = "past and present" if c.causal else "past, present and future"
+    share = np.asarray(voted.n_changed).sum() / max(
+        1.0, float(np.sum(np.asarray(run.pixels.n_pixels)))
+    )
+    return (
+        f"vote of {when} neighbours within {c.radius} ({c.metric.upper()}), threshold "
+        f"{c.threshold:g}: {100 * share:.2g} % of the visited pixels changed"
+    )
+
+
+def growth_rows(run: Quantified) -> tuple[list[str], list[list[Any]]]:
+    frame = run.growth.to_pandas()
+    keep = [c for c in frame.columns if c == "result" or frame[c].notna().any()]
+    return keep, frame[keep].values.tolist()
+
+
+def write_report(
+    path: pathlib.Path,
+    run: Quantified,
+    figures: Mapping[str, pathlib.Path],
+    record: str,
+) -> None:
+    """The page of a quantify run."""
+    header, rows = growth_rows(run)
+    page.write_page(
+        path,
+        f"Growth in {run.movie.name}",
+        [
+            ("", page.table(("", ""), summary_rows(run))),
+            ("Figures", "\n".join(page.figure(p, caption) for caption, p in figures.items())),
+            ("Growth, frame by frame", page.table(header, rows)),
+            ("Model", page.preformatted(run.variant.to_toml())),
+            ("This run", page.preformatted(record)),
+        ],
+        run.notes,
+    )

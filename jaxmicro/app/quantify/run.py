@@ -1,0 +1,173 @@
+"""The main job: a movie's growth curve, by a model file or by a model chosen for the movie."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from jaxmicro.app.progress import Stages
+from jaxmicro.app.quantify.spec import Variant
+from jaxmicro.data.movie import Movie
+from jaxmicro.data.sampling import Pixels
+from jaxmicro.errors import NumericalError
+from jaxmicro.growth.analyse import Analysis, analyse, visit
+from jaxmicro.growth.estimate import Growth
+from jaxmicro.growth.notes import notes as notes_on
+from jaxmicro.growth.partition import Partition
+from jaxmicro.growth.plan import EVERY_PIXEL, Sampling
+from jaxmicro.mixture.criteria import choose_classes
+from jaxmicro.mixture.ecm import Fit, Progress, Result
+from jaxmicro.mixture.gmrm import GMRM
+from jaxmicro.mixture.trend import Trend
+from jaxmicro.spacetime.dense import dense_maps, entropy_bits
+from jaxmicro.spacetime.local import Local
+
+DEFAULT_TREND = "x + y"
+DEFAULT_CLASSES = (2, 3, 4, 5)
+UNSEEN, BACKGROUND, FOREGROUND = 0, 127, 255  # greys of labels.tif
+NO_PIXEL_SIZE = "the pixel size is not known, so areas are in pixels; give --pixel-size"
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantified:
+    """Everything a run found; `files` writes it and `report` shows it.
+
+    `growth` is calibrated and holds usable areas only, `notes` are for the user.
+    """
+
+    movie: Movie
+    variant: Variant
+    analysis: Analysis
+    growth: Growth
+    notes: tuple[str, ...]
+
+    @property
+    def pixels(self) -> Pixels:
+        return self.analysis.fitted.pixels
+
+    @property
+    def model(self) -> GMRM:
+        return self.analysis.plan.model
+
+    @property
+    def fit(self) -> Fit:
+        return self.analysis.fitted.fit
+
+    @property
+    def partition(self) -> Partition:
+        return self.analysis.partition
+
+    @property
+    def failure(self) -> str | None:
+        """Why no frame has an area that may be used, or None where one has."""
+        if np.any(self.analysis.usable):
+            return None
+        codes, counts = np.unique(np.asarray(self.fit.result), return_counts=True)
+        most = Result(int(codes[np.argmax(counts)]))
+        return f"no frame has an area that may be used ({most.name}). {most.sentence}"
+
+    def labels(self, t: int) -> np.ndarray:
+        """Frame `t` as (y, x) uint8: 0 not visited, 127 background, 255 foreground."""
+        frame = self.pixels.at(t)
+        rows, cols, weight = (np.asarray(a) for a in (frame.rows, frame.cols, frame.weight))
+        out = np.full(self.pixels.shape, UNSEEN, np.uint8)
+        seen, foreground = weight > 0, self.analysis.foreground[t]
+        out[rows[seen], cols[seen]] = np.where(foreground[seen], FOREGROUND, BACKGROUND)
+        return out
+
+    def dense_labels(self) -> Iterator[np.ndarray]:
+        """Frames as (2, y, x) uint8: 255 foreground by the dense map, and its entropy.
+
+        An estimate wherever nothing was visited; entropy 255 is 1 bit: it could be either.
+        """
+        fitted, settings = self.analysis.fitted, self.analysis.plan.local or Local()
+        strength = 1.0 if fitted.local is None else float(fitted.local.interaction)
+        maps = dense_maps(
+            fitted.responsibilities(), self.pixels, self.fit.params.weights, settings, strength
+        )
+        for frame in maps:
+            chance = frame[list(self.partition.foreground)].sum(axis=0)
+            labels = np.where(chance > 0.5, FOREGROUND, BACKGROUND)
+            entropy = np.rint(255 * entropy_bits(chance))
+            yield np.stack([labels, entropy]).astype(np.uint8)
+
+
+def quantify(
+    movie: Movie,
+    variant: Variant | None = None,
+    sampling: Sampling = EVERY_PIXEL,
+    *,
+    thickness_um: float | None = None,
+    baseline: bool = False,
+    stages: Stages | None = None,
+) -> Quantified:
+    """Fit the movie and measure its foreground, frame by frame.
+
+    Args:
+      movie: see `jaxmicro.app.options` for crops and masks.
+      variant: the model; default is classes and sds shared by all frames, trend x + y, and the
+        number of classes from 2 to 5 by BIC.
+      sampling: how to sub-sample; the default uses every visited pixel.
+      thickness_um: thickness along the beam, for volumes.
+      baseline: subtract the first frame's area.
+
+    Raises:
+      UsageError, DataError: see `visit` and `partition`.
+      NumericalError: no frame could be fitted, or the first frame's area is to be subtracted and
+        may not be used.
+    """
+    stages = stages or Stages()
+    n_classes = None if variant is None else variant.mixture.classes
+    visited = visit(movie, sampling, n_classes=n_classes, stage=stages.stage)
+    notes = list(visited.notes)
+    if variant is None:
+        with stages.stage("choose") as advance:
+            variant, note = choose(visited.pixels, progress=advance.say)
+            notes.append(note)
+    analysis = analyse(visited.pixels, variant.plan(sampling), stage=stages.stage)
+    notes += notes_on(analysis)
+    growth = analysis.growth.calibrated(
+        pixel_area_um2=movie.pixel_area_um2, thickness_um=thickness_um, times_s=movie.times_s
+    ).only(analysis.usable)
+    if movie.pixel_size_nm is None:
+        notes.append(NO_PIXEL_SIZE)
+    growth = _since_first(growth) if baseline else growth
+    return Quantified(movie, variant, analysis, growth, tuple(notes))
+
+
+def _since_first(growth: Growth) -> Growth:
+    if not np.isfinite(growth.area_px[0]):
+        raise NumericalError(
+            "--baseline first subtracts the area of frame 0, which may not be used: its fit did "
+            "not reach the optimum; leave the frame out with --frames or use --baseline none"
+        )
+    return growth.minus_first()
+
+
+def choose(pixels: Pixels, progress: Progress | None = None) -> tuple[Variant, str]:
+    """The default model for a movie, and the sentence that says so."""
+    model, tried = choose_classes(
+        pixels, Trend(DEFAULT_TREND), candidates=DEFAULT_CLASSES, progress=progress
+    )
+    chosen = model.n_classes
+    variant = Variant.model_validate(
+        {
+            "description": "chosen by BIC",
+            "mixture": {"classes": chosen, "trend": DEFAULT_TREND, "share": ["means", "sds"]},
+        }
+    )
+    scores = {c.n_classes: c.criteria.bic for c in tried if c.criteria is not None}
+    listed = ", ".join(
+        f"{c.n_classes}: {scores[c.n_classes] - scores[chosen]:.0f}"
+        if c.n_classes in scores
+        else f"{c.n_classes}: {c.result.name}"
+        for c in tried
+    )
+    note = (
+        f"model: {chosen} classes, means and sds shared by all frames, trend {DEFAULT_TREND}; "
+        f"taken by BIC on a few frames (classes: BIC above the best: {listed}). "
+        "To pin it, pass --model with the model.toml of this run"
+    )
+    return variant, note

@@ -1,0 +1,78 @@
+"""Estimators of foreground area, by name. A new one is a function here and a line in the table."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from jaxmicro.data.sampling import Pixels
+from jaxmicro.growth.estimate import Growth, area_of, estimate
+from jaxmicro.growth.fitted import Fitted
+from jaxmicro.growth.partition import Partition
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What an estimator may use; batch axes (frames,) or (frames, replicates).
+
+    `foreground` are the labels after any correction, `partitions` one a replicate (None where
+    nothing could be called foreground).
+    """
+
+    fitted: Fitted
+    partitions: tuple[Partition | None, ...]
+    foreground: Bool[np.ndarray, "*batch n"]
+
+    @property
+    def pixels(self) -> Pixels:
+        return self.fitted.pixels
+
+    @functools.cached_property
+    def probability(self) -> Float[np.ndarray, "*batch n"]:
+        """Posterior probability of foreground at each visited pixel; NaN where not known."""
+        resp = np.asarray(self.fitted.responsibilities(), float)
+        if resp.ndim == 3:
+            return _of_foreground(resp, self.partitions[0])
+        each = [_of_foreground(resp[:, b], parts) for b, parts in enumerate(self.partitions)]
+        return np.stack(each, axis=1)
+
+
+def _of_foreground(resp: Float[np.ndarray, "t K n"], parts: Partition | None) -> np.ndarray:
+    if parts is None:
+        return np.full((resp.shape[0], resp.shape[2]), np.nan)
+    return resp[:, list(parts.foreground)].sum(axis=1)
+
+
+def count(evidence: Evidence) -> Growth:
+    """Share of the visited pixels that are labelled foreground, as in the paper."""
+    return estimate(evidence.foreground, evidence.pixels)
+
+
+def posterior(evidence: Evidence) -> Growth:
+    """Mean probability of foreground over the visited pixels: see `from_probabilities`."""
+    return from_probabilities(evidence.probability, evidence.pixels)
+
+
+def from_probabilities(chance: Float[np.ndarray, "*batch n"], pixels: Pixels) -> Growth:
+    """Areas from the probability of foreground at each visited pixel.
+
+    Unbiased, also where classes overlap, if the probabilities are calibrated. The variance is that
+    of the sampling design, with what the labels of the whole frame leave open, p (1 - p) a pixel,
+    added.
+    """
+    area, se = area_of(chance, pixels)
+    weight = np.broadcast_to(np.asarray(pixels.weight, float), chance.shape)
+    visited = np.maximum(weight.sum(axis=-1), 1)
+    doubt = (weight * chance * (1 - chance)).sum(axis=-1) / visited
+    domain = np.asarray(pixels.n_domain, float).reshape(-1, *([1] * (area.ndim - 1)))
+    return Growth(np.arange(area.shape[0]), area, np.sqrt(se**2 + doubt * domain))
+
+
+ESTIMATORS: dict[str, Callable[[Evidence], Growth]] = {
+    "count": count,
+    "posterior": posterior,
+}

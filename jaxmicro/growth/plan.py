@@ -1,0 +1,95 @@
+"""What is to be done with a movie: which pixels, which model, which classes, which estimator."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TypedDict
+
+from jaxmicro.errors import UsageError
+from jaxmicro.growth.estimators import ESTIMATORS
+from jaxmicro.growth.partition import DEFAULT_OVERLAP
+from jaxmicro.mixture.gmrm import GMRM
+from jaxmicro.spacetime.local import Local
+from jaxmicro.spacetime.neighbourhood import Neighbourhood
+
+TOLERANCE, LOCAL_TOLERANCE = 1e-6, 1e-5  # nats per pixel
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How a movie is sub-sampled: see `jaxmicro.data.sampling.sample`; rate None takes it all."""
+
+    rate: float | None = None
+    pattern: str = "random"
+    seed: int = 0
+
+
+EVERY_PIXEL = Sampling()
+
+
+@dataclasses.dataclass(frozen=True)
+class ForegroundRule:
+    """Which classes are measured: see `jaxmicro.growth.partition.partition`."""
+
+    rule: str = "auto"
+    ranks: tuple[int, ...] = ()
+    overlap: float = DEFAULT_OVERLAP
+
+
+@dataclasses.dataclass(frozen=True)
+class Correction:
+    """The neighbours' vote on foreground labels: see `jaxmicro.spacetime.correct.vote`."""
+
+    neighbourhood: Neighbourhood
+    threshold: float
+
+
+class Stopping(TypedDict):
+    """When a fit stops: nats per pixel, and passes over the pixels."""
+
+    tolerance: float
+    max_steps: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A way from pixels to areas, the same for every movie and replicate.
+
+    Attributes:
+      model: the mixture.
+      local: class proportions that follow the neighbours; None for those of the frame.
+      foreground: which classes are measured.
+      correction: of the labels after the fit; None leaves them as they are.
+      estimator: of the area, by its name in `jaxmicro.growth.estimators.ESTIMATORS`.
+      tolerance: nats per pixel; None is 1e-6 or, with `local`, 1e-5.
+      max_steps: passes over the pixels allowed.
+      sampling: how a movie's pixels are visited.
+
+    Raises:
+      UsageError: an estimator that is not known, or that does not use the corrected labels.
+    """
+
+    model: GMRM
+    local: Local | None = None
+    foreground: ForegroundRule = ForegroundRule()
+    correction: Correction | None = None
+    estimator: str = "count"
+    tolerance: float | None = None
+    max_steps: int = 500
+    sampling: Sampling = EVERY_PIXEL
+
+    def __post_init__(self) -> None:
+        if self.estimator not in ESTIMATORS:
+            known = ", ".join(ESTIMATORS)
+            raise UsageError(f"estimator {self.estimator!r} is not known; use one of {known}")
+        if self.estimator == "posterior" and self.correction is not None:
+            raise UsageError(
+                "estimator 'posterior' adds up class probabilities, which a correction of labels "
+                "does not change; use estimator 'count' or leave the correction out"
+            )
+
+    @property
+    def stopping(self) -> Stopping:
+        usual = TOLERANCE if self.local is None else LOCAL_TOLERANCE
+        tolerance = usual if self.tolerance is None else self.tolerance
+        return {"tolerance": tolerance, "max_steps": self.max_steps}
