@@ -109,21 +109,12 @@ def sample(
       UsageError: rate outside (0, 1], unknown pattern, fewer than 50 pixels a frame.
       DataError: the movie itself has a frame with fewer than 50 usable pixels.
     """
-    if pattern not in PATTERNS:
-        raise UsageError(f"pattern {pattern!r} is not known; use one of {', '.join(PATTERNS)}")
-    if rate is not None and not 0.0 < rate <= 1.0:
-        raise UsageError(
-            f"rate {rate:g} is not allowed; it is the share of pixels visited: "
-            "use a number above 0 and up to 1"
-        )
-    if replicates is not None and replicates < 1:
-        raise UsageError(f"replicates {replicates} is not allowed; use a whole number from 1")
+    _check(rate, pattern, replicates)
     everything = rate is None or rate == 1.0
     if not everything and key is None:
         raise UsageError("sampling below rate 1 draws pixels: give a PRNG key or a seed")
     if isinstance(key, int):
         key = jax.random.key(key)
-
     rng = None if key is None else np.random.default_rng(np.asarray(jax.random.key_data(key)))
     n_rep = 1 if replicates is None else replicates
     picks: list[list[np.ndarray]] = []
@@ -134,32 +125,13 @@ def sample(
         frame = movie.frame(t)
         usable = movie.usable(t, frame)
         domain[t] = np.count_nonzero(movie.domain(t))
-        spots = np.flatnonzero(usable)
-        if spots.size < MIN_PIXELS:
-            raise DataError(
-                f"frame {t} has {spots.size} usable pixels (finite, visited, not excluded) and "
-                f"at least {MIN_PIXELS} are needed; leave the frame out with --frames or check "
-                "the mask and the missing value"
-            )
+        spots = _usable_spots(usable, t)
         if everything:
             frame_picks = [spots] * n_rep
         else:
             assert rate is not None
             assert rng is not None
-            if round(rate * spots.size) < MIN_PIXELS:
-                raise UsageError(
-                    f"rate {rate:g} leaves {round(rate * spots.size)} of {spots.size} pixels in "
-                    f"frame {t} and at least {MIN_PIXELS} are needed; use --rate "
-                    f"{MIN_PIXELS / spots.size:.2g} or more"
-                )
-            frame_picks = [_draw(rng, usable, spots, rate, pattern) for _ in range(n_rep)]
-            fewest = min(p.size for p in frame_picks)
-            if fewest < MIN_PIXELS:  # lines that cross few usable pixels
-                raise UsageError(
-                    f"pattern {pattern!r} at rate {rate:g} met {fewest} usable pixels in frame {t} "
-                    f"and at least {MIN_PIXELS} are needed; use a higher --rate or "
-                    "--pattern stratified"
-                )
+            frame_picks = _draw_replicates(rng, usable, rate, pattern, n_rep, t)
         shared = shared and (t == 0 or np.array_equal(spots, picks[0][0]))
         picks.append([picks[0][0]] * n_rep if shared and t else frame_picks)
         flat = frame.ravel()
@@ -168,6 +140,52 @@ def sample(
             done(1)
     pixels = _gathered(picks, values, domain, movie.shape[1:], pattern, shared)
     return pixels if replicates is not None else _drop_replicates(pixels)
+
+
+def _check(rate: float | None, pattern: str, replicates: int | None) -> None:
+    if pattern not in PATTERNS:
+        raise UsageError(f"pattern {pattern!r} is not known; use one of {', '.join(PATTERNS)}")
+    if rate is not None and not 0.0 < rate <= 1.0:
+        raise UsageError(
+            f"rate {rate:g} is not allowed; it is the share of pixels visited: "
+            "use a number above 0 and up to 1"
+        )
+    if replicates is not None and replicates < 1:
+        raise UsageError(f"replicates {replicates} is not allowed; use a whole number from 1")
+
+
+def _usable_spots(usable: np.ndarray, t: int) -> np.ndarray:
+    """Flat indices of the usable pixels of frame `t`; too few are refused."""
+    spots = np.flatnonzero(usable)
+    if spots.size < MIN_PIXELS:
+        raise DataError(
+            f"frame {t} has {spots.size} usable pixels (finite, visited, not excluded) and "
+            f"at least {MIN_PIXELS} are needed; leave the frame out with --frames or check "
+            "the mask and the missing value"
+        )
+    return spots
+
+
+def _draw_replicates(
+    rng: np.random.Generator, usable: np.ndarray, rate: float, pattern: str, n_rep: int, t: int
+) -> list[np.ndarray]:
+    """Visited pixels of frame `t`, drawn anew for each replicate; too few are refused."""
+    spots = np.flatnonzero(usable)
+    if round(rate * spots.size) < MIN_PIXELS:
+        raise UsageError(
+            f"rate {rate:g} leaves {round(rate * spots.size)} of {spots.size} pixels in "
+            f"frame {t} and at least {MIN_PIXELS} are needed; use --rate "
+            f"{MIN_PIXELS / spots.size:.2g} or more"
+        )
+    picks = [_draw(rng, usable, spots, rate, pattern) for _ in range(n_rep)]
+    fewest = min(p.size for p in picks)
+    if fewest < MIN_PIXELS:  # lines that cross few usable pixels
+        raise UsageError(
+            f"pattern {pattern!r} at rate {rate:g} met {fewest} usable pixels in frame {t} "
+            f"and at least {MIN_PIXELS} are needed; use a higher --rate or "
+            "--pattern stratified"
+        )
+    return picks
 
 
 def _draw(
