@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+from collections.abc import Callable
 
 import formulaic
 import jax.numpy as jnp
@@ -18,10 +19,31 @@ from jaxtyping import Array, Float, Int
 
 from jaxmicro.errors import UsageError
 
-_ALLOWED = "x, y, powers like x**2, products x:y or x*y, splines bs(x, df=5), joined by +"
+
+def _spline(grid: np.ndarray, **arguments: int) -> np.ndarray:
+    """B-splines, arguments as in R's `bs`: df and degree."""
+    call = ", ".join(["grid", *(f"{name}={value}" for name, value in arguments.items())])
+    return np.asarray(formulaic.model_matrix(f"0 + bs({call})", pd.DataFrame({"grid": grid})))
+
+
+def _polynomials(grid: np.ndarray, degree: int) -> np.ndarray:
+    """Legendre polynomials from degree 1 on: orthogonal over the frame, as those of R's `poly`."""
+    return np.polynomial.legendre.legvander(grid, degree)[:, 1:]
+
+
+# A basis by name: from coordinates (n,) and whole numbers to columns (n, terms), and those numbers.
+BASES: dict[str, tuple[Callable[..., np.ndarray], tuple[str, ...]]] = {
+    "bs": (_spline, ("df", "degree")),
+    "poly": (_polynomials, ("degree",)),
+}
+_ALLOWED = (
+    "x, y, powers like x**2, products x:y or x*y, splines bs(x, df=5), orthogonal polynomials "
+    "poly(x, 2), joined by +"
+)
 # Formulas may come from files and formulaic evaluates Python, so only these tokens get that far.
 _FACTOR = re.compile(
-    r"bs\(\s*(?P<var>[xy])(?P<args>(?:\s*,\s*(?:df|degree)\s*=\s*\d+)*)\s*\)"
+    rf"(?P<basis>{'|'.join(BASES)})\(\s*(?P<var>[xy])"
+    r"(?P<args>(?:\s*,\s*(?:[a-z]+\s*=\s*)?\d+)*)\s*\)"
     r"|(?P<base>[xy])\s*(?:\*\*\s*(?P<power>[1-9]))?(?![\w(])"
 )
 _JOIN = re.compile(r"[\s+:*()]")
@@ -36,13 +58,13 @@ class Trend:
     column of the frame to +1 at the last. An empty formula is no trend.
 
     Raises:
-      UsageError: anything in the formula that is not x, y, a power, a product or a spline.
+      UsageError: anything in the formula that is not x, y, a power, a product or one of `BASES`.
     """
 
     formula: str = ""
 
     def __post_init__(self) -> None:
-        _parsed(self.formula)
+        _ = self.terms  # what cannot be read or computed is refused here
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -97,8 +119,7 @@ def _parsed(formula: str) -> tuple[tuple[str, ...], ...]:
                 factor = match["base"] + (f"**{match['power']}" if match["power"] else "")
                 factor = factor.removesuffix("**1")
             else:
-                arguments = re.sub(r"\s+", "", match["args"]).replace(",", ", ")
-                factor = f"bs({match['var']}{arguments})"
+                factor = _call(match["basis"], match["var"], match["args"])
             symbol = f"f{'_' * (1 + len(known))}"
             symbol = next((s for s, f in known.items() if f == factor), symbol)
             known[symbol] = factor
@@ -148,15 +169,27 @@ def _columns(
     return tuple(out)
 
 
+def _call(basis: str, variable: str, text: str) -> str:
+    """A basis as it is named: `bs(x, df=5)`, arguments by their names."""
+    names = BASES[basis][1]
+    given = [a for a in re.sub(r"\s+", "", text).split(",") if a]
+    named = [a if "=" in a else f"{n}={a}" for n, a in zip(names, given, strict=False)]
+    unknown = [a for a in named if a.partition("=")[0] not in names] + given[len(names) :]
+    if unknown:
+        raise UsageError(f"trend: {basis}({variable}{text}) takes {' and '.join(names)} only")
+    return f"{basis}({', '.join([variable, *named])})"
+
+
 def _factor_values(factor: str, variable: str, grid: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    if factor.startswith("bs("):
-        try:
-            table = formulaic.model_matrix(f"0 + {factor}", pd.DataFrame({variable: grid}))
-        except (ValueError, formulaic.errors.FormulaicError) as err:
-            raise UsageError(
-                f"trend: {factor} is not a spline ({err}); use for example bs(x, df=5)"
-            ) from err
-        values = np.asarray(table, float)
-        return [(f"{factor}[{j + 1}]", values[:, j]) for j in range(values.shape[1])]
-    power = int(factor.partition("**")[2] or 1)
-    return [(factor, grid**power)]
+    basis, bracket, rest = factor.partition("(")
+    if not bracket:
+        power = int(factor.partition("**")[2] or 1)
+        return [(factor, grid**power)]
+    pairs = (a.split("=") for a in rest.rstrip(")").split(", ")[1:])
+    try:
+        values = BASES[basis][0](grid, **{name: int(value) for name, value in pairs})
+    except (ValueError, TypeError, formulaic.errors.FormulaicError) as err:
+        raise UsageError(
+            f"trend: {factor} is not possible ({err}); use for example bs(x, df=5) or poly(x, 2)"
+        ) from err
+    return [(f"{factor}[{j + 1}]", values[:, j]) for j in range(values.shape[1])]

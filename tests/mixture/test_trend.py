@@ -34,6 +34,26 @@ def test_splines_span_the_lines_and_the_parabolas():
         assert np.all(left < 1e-20)
 
 
+def test_polynomials_are_orthogonal_and_span_the_powers():
+    trend = Trend("poly(y, 3) + poly(x, degree=2):y")
+    assert trend.terms[0] == "poly(y, degree=3)[1]"
+    assert trend.terms[3:] == ("poly(x, degree=2)[1]:y", "poly(x, degree=2)[2]:y")
+    by_row, _ = trend.factors((4001, 3))
+    gram = by_row[:3] @ by_row[:3].T / 2000  # the integral over -1 to 1, to the grid's step
+    np.testing.assert_allclose(gram, np.diag([2 / 3, 2 / 5, 2 / 7]), atol=2e-3)
+    y = np.linspace(-1, 1, 4001)
+    np.testing.assert_allclose(by_row[1], (3 * y**2 - 1) / 2, atol=1e-12)
+
+
+def test_arguments_that_a_basis_does_not_take_are_named():
+    with pytest.raises(UsageError, match=r"poly\(x, df=2\) takes degree only"):
+        Trend("poly(x, df=2)")
+    with pytest.raises(UsageError, match=r"bs.* takes df and degree only"):
+        Trend("bs(x, 5, 3, 1)")
+    with pytest.raises(UsageError, match=r"poly\(x\) is not possible"):
+        Trend("poly(x)")
+
+
 def test_surface_is_the_design_times_the_coefficients():
     trend = Trend("x + y + x:y")
     rows, cols = np.indices((4, 6)).reshape(2, -1)
