@@ -113,7 +113,7 @@ def test_functions_are_short_and_take_few_arguments(room):
 
 def test_no_function_compiles_another_at_each_call():
     """A function that is jitted inside another one is compiled again at every call."""
-    for path in (PACKAGE / "posterior").glob("*.py"):
+    for path in SOURCES:
         for outer in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(outer, ast.FunctionDef):
                 inside = [n for stmt in outer.body for n in ast.walk(stmt)]
