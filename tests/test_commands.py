@@ -25,8 +25,8 @@ from typer.testing import CliRunner
 
 from jaxmicro.app import output, spec
 from jaxmicro.app.cli import app
-from jaxmicro.app.enhance_report import write_sections
-from jaxmicro.app.enhance_spec import EnhanceVariant
+from jaxmicro.app.enhance.report import write_sections
+from jaxmicro.app.enhance.spec import EnhanceVariant
 from jaxmicro.app.phantoms import write_operando
 from jaxmicro.data.phantom import operando
 from jaxmicro.data.phantom_stem_txm import stem_txm

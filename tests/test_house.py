@@ -129,8 +129,11 @@ def test_only_posterior_imports_numpyro_and_arviz():
     assert all(name.startswith("posterior/") for name in _users_of("numpyro", "arviz"))
 
 
-def test_only_plot_imports_matplotlib():
-    assert all(name.startswith("app/plot") for name in _users_of("matplotlib"))
+def test_only_figure_modules_import_matplotlib():
+    assert all(
+        name.startswith("app/plot") or name.endswith("/figures.py")
+        for name in _users_of("matplotlib")
+    )
 
 
 def test_only_the_reader_opens_image_formats():

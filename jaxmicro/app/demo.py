@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from jaxmicro.app import plot, report
-from jaxmicro.app.demo_enhance import demo_enhance
+from jaxmicro.app.enhance.demo import demo_enhance
 from jaxmicro.app.files import write_growth
 from jaxmicro.app.phantoms import write_operando
 from jaxmicro.app.progress import Stages

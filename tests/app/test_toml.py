@@ -9,7 +9,7 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from jaxmicro.app import posterior as job
-from jaxmicro.app.enhance_spec import DictionaryTable, EnhanceVariant, LearningTable
+from jaxmicro.app.enhance.spec import DictionaryTable, EnhanceVariant, LearningTable
 from jaxmicro.app.spec import Correction, LocalOptions, Posterior, Prior, Table, Variant, load
 from jaxmicro.dictionary.coupled import Recipe
 from jaxmicro.dictionary.learn import Learning

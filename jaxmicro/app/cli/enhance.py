@@ -69,9 +69,10 @@ def enhance(
     force: Force = False,
 ) -> None:
     """Sharpen TXM slices with a dictionary learned from STEM images; no registration needed."""
-    from jaxmicro.app import enhance as job
-    from jaxmicro.app import enhance_report, options, output, spec
-    from jaxmicro.app.enhance_spec import EnhanceVariant
+    from jaxmicro.app import options, output, spec
+    from jaxmicro.app.enhance import report
+    from jaxmicro.app.enhance import run as job
+    from jaxmicro.app.enhance.spec import EnhanceVariant
     from jaxmicro.app.progress import Stages
     from jaxmicro.data.read import read_image, sha256
     from jaxmicro.dictionary.dictionary_file import load_dictionary, save_dictionary
@@ -132,7 +133,7 @@ def enhance(
                 evidence=evidence and done == 0, train=training, build_options=build, seed=seed,
                 stages=stages,
             )  # fmt: skip
-            enhance_report.write_slices(folder, pairs, slices, taught, single=len(sets) == 1)
+            report.write_slices(folder, pairs, slices, taught, single=len(sets) == 1)
             done += len(slices)
         save_dictionary(folder / "dictionary.npz", taught)
         if learned is not None and recipe is not None:
@@ -145,10 +146,10 @@ def enhance(
         stages.seconds["total"] = time.perf_counter() - began
         record = output.run_record(command_line(), seed=seed, inputs=inputs, seconds=stages.seconds)
         output.write_json(folder / "run.json", record)
-        enhance_report.write_all(folder, run, record)
+        report.write_all(folder, run, record)
     for note in run.notes:
         terminal.print(f"note: {note}")
-    for line in enhance_report.summary(run):
+    for line in report.summary(run):
         terminal.print(line)
     terminal.print(f"wrote {out} in {time.perf_counter() - began:.1f} s; open {out}/report.html")
 
@@ -197,7 +198,7 @@ def stem_txm(
 ) -> None:
     """Cathode particles: stem_*.tif (15 nm, clean), txm.tif (60 nm, noisy), truth.tif."""
     from jaxmicro.app import output
-    from jaxmicro.app.enhance_report import write_sections
+    from jaxmicro.app.enhance.report import write_sections
     from jaxmicro.data import phantom_stem_txm
 
     output.check_target(out, force)

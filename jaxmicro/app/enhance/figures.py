@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 from matplotlib.axes import Axes
 
-from jaxmicro.app.enhance import EnhanceRun
+from jaxmicro.app.enhance.run import EnhanceRun
 from jaxmicro.app.plot import COLOURS, FONT, new_figure, save, scale_bar
 from jaxmicro.dictionary.enhance import Dictionary
 from jaxmicro.dictionary.matching import spectrum

@@ -6,12 +6,12 @@ import pathlib
 import numpy as np
 import pytest
 
-from jaxmicro.app.enhance_spec import EnhanceVariant
+from jaxmicro.app.enhance.spec import EnhanceVariant
 from jaxmicro.app.spec import load
 from jaxmicro.data.phantom_stem_txm import stem_txm
 from jaxmicro.dictionary.enhance import build_dictionary, enhance
 
-FOLDER = pathlib.Path(__file__).resolve().parents[2] / "models"
+FOLDER = pathlib.Path(__file__).resolve().parents[3] / "models"
 FILES = [p for p in sorted(FOLDER.glob("*.toml")) if "[dictionary]" in p.read_text("utf-8")]
 
 

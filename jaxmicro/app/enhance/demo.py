@@ -5,9 +5,9 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
-from jaxmicro.app import enhance_report
-from jaxmicro.app.enhance import EnhanceRun, apply_to, learn_from, open_slices, open_training
-from jaxmicro.app.enhance_spec import DictionaryTable, EnhanceVariant
+from jaxmicro.app.enhance import report
+from jaxmicro.app.enhance.run import EnhanceRun, apply_to, learn_from, open_slices, open_training
+from jaxmicro.app.enhance.spec import DictionaryTable, EnhanceVariant
 from jaxmicro.app.output import run_record
 from jaxmicro.app.progress import Stages
 from jaxmicro.data.phantom_stem_txm import stem_txm
@@ -24,7 +24,7 @@ def demo_enhance(folder: pathlib.Path, seed: int, size: int, stages: Stages) -> 
     with stages.stage("sections"):
         scene = stem_txm(seed, shape=(size, size), n_stem=2)
         (folder / "phantom").mkdir()
-        enhance_report.write_sections(scene, folder / "phantom")
+        report.write_sections(scene, folder / "phantom")
     train = open_training([str(folder / "phantom" / f"stem_{i}.tif") for i in (0, 1)], None)
     slices = open_slices(str(folder / "phantom" / "txm.tif"), None)
     truth = read_volume(folder / "phantom" / "truth.tif").slice(0)
@@ -50,7 +50,7 @@ def demo_enhance(folder: pathlib.Path, seed: int, size: int, stages: Stages) -> 
         seed=seed,
         stages=stages,
     )
-    enhance_report.write_slices(folder, pairs, slices, dictionary, single=True)
+    report.write_slices(folder, pairs, slices, dictionary, single=True)
     record = run_record(["jaxmicro", "demo"], seed=seed, inputs={}, seconds=stages.seconds)
-    enhance_report.write_all(folder, run, record)
+    report.write_all(folder, run, record)
     return run.rows[0]

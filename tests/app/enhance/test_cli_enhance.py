@@ -9,8 +9,8 @@ import pytest
 import tifffile
 
 from jaxmicro.app import spec
-from jaxmicro.app.enhance import doubts
-from jaxmicro.app.enhance_spec import EnhanceVariant
+from jaxmicro.app.enhance.run import doubts
+from jaxmicro.app.enhance.spec import EnhanceVariant
 from jaxmicro.dictionary.dictionary_file import load_dictionary
 from jaxmicro.errors import UsageError
 

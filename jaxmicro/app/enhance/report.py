@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxmicro.app import plot_enhance, report
-from jaxmicro.app.enhance import EnhanceRun, Slices, safe_name
-from jaxmicro.app.enhance_files import write_metrics, write_stack, write_two_stacks
+from jaxmicro.app import report
+from jaxmicro.app.enhance import figures as plots
+from jaxmicro.app.enhance.files import write_metrics, write_stack, write_two_stacks
+from jaxmicro.app.enhance.run import EnhanceRun, Slices, safe_name
 from jaxmicro.data.phantom_stem_txm import Sections
 from jaxmicro.dictionary.enhance import Dictionary
 
@@ -41,7 +42,7 @@ def write_slices(
 def write_all(folder: pathlib.Path, run: EnhanceRun, record: dict[str, Any]) -> None:
     """metrics.csv, the figures and report.html."""
     write_metrics(folder / "metrics.csv", run.rows)
-    figures = plot_enhance.all_figures(run, folder / "figures")
+    figures = plots.all_figures(run, folder / "figures")
     name = run.sample.before.name if run.sample is not None else "slices"
     names = [k for k in run.rows[0] if any(row.get(k) is not None for row in run.rows)]
     shown = [[k, *(row.get(k) for row in run.rows[:8])] for k in names]
