@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 
 from jaxmicro.app import output, spec
 from jaxmicro.app.cli import app
-from jaxmicro.app.enhance.report import write_sections
+from jaxmicro.app.enhance.files import write_sections
 from jaxmicro.app.enhance.spec import EnhanceVariant
 from jaxmicro.app.phantoms import write_operando
 from jaxmicro.data.phantom import operando

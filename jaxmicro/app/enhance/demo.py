@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pathlib
-from typing import Any
 
 from jaxmicro.app.enhance import report
-from jaxmicro.app.enhance.run import EnhanceRun, apply_to, learn_from, open_slices, open_training
+from jaxmicro.app.enhance.files import write_sections
+from jaxmicro.app.enhance.images import open_training
+from jaxmicro.app.enhance.metrics import Metrics
+from jaxmicro.app.enhance.run import EnhancePlan, enhance_all, train_for
 from jaxmicro.app.enhance.spec import DictionaryTable, EnhanceVariant
 from jaxmicro.app.output import run_record
 from jaxmicro.app.progress import Stages
@@ -19,38 +21,25 @@ MODEL = EnhanceVariant(
 )
 
 
-def demo_enhance(folder: pathlib.Path, seed: int, size: int, stages: Stages) -> dict[str, Any]:
+def demo_enhance(folder: pathlib.Path, seed: int, size: int, stages: Stages) -> Metrics:
     """Write phantom, enhanced slice and report into `folder`; returns the row of metrics."""
+    phantom = folder / "phantom"
     with stages.stage("sections"):
         scene = stem_txm(seed, shape=(size, size), n_stem=2)
-        (folder / "phantom").mkdir()
-        report.write_sections(scene, folder / "phantom")
-    train = open_training([str(folder / "phantom" / f"stem_{i}.tif") for i in (0, 1)], None)
-    slices = open_slices(str(folder / "phantom" / "txm.tif"), None)
-    truth = read_volume(folder / "phantom" / "truth.tif").slice(0)
-    recipe = MODEL.recipe()
-    options: dict[str, Any] = {
-        "psf_fwhm_nm": scene.psf_fwhm_nm,
-        "train_fwhm_nm": scene.train_fwhm_nm,
-        "invert": False,
-    }
-    dictionary, learned, notes = learn_from(
-        train, slices, recipe, **options, mask=None, start=None, seed=seed, stages=stages
-    )
-    run = EnhanceRun(dictionary, learned, recipe, [], None, None, None, notes)
-    pairs = apply_to(
-        slices,
-        run,
-        mask=None,
-        stride=1,
-        references=[truth],
+        phantom.mkdir()
+        write_sections(scene, phantom)
+    volume = read_volume(phantom / "txm.tif")
+    truth = read_volume(phantom / "truth.tif").slice(0)
+    plan = EnhancePlan(
+        train=open_training([str(phantom / f"stem_{i}.tif") for i in (0, 1)], None),
+        recipe=MODEL.recipe(),
+        psf_fwhm_nm=scene.psf_fwhm_nm,
+        train_fwhm_nm=scene.train_fwhm_nm,
         evidence=False,
-        train=train,
-        build_options=options,
         seed=seed,
-        stages=stages,
     )
-    report.write_slices(folder, pairs, slices, dictionary, single=True)
+    trained = train_for(volume, plan, stages)
+    run = enhance_all([volume], [truth], trained, plan, folder, stages)
     record = run_record(["jaxmicro", "demo"], seed=seed, inputs={}, seconds=stages.seconds)
     report.write_all(folder, run, record)
-    return run.rows[0]
+    return run.metrics[0]

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import dataclasses
+import json
 import pathlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, Any
 
 import numpy as np
 import tifffile
+
+from jaxmicro.app.enhance.metrics import Metrics
+from jaxmicro.data.phantom_stem_txm import Sections
 
 
 def write_stack(
@@ -40,45 +47,74 @@ def write_stack(
     )
 
 
-def write_two_stacks(
-    folder: pathlib.Path,
-    names: tuple[str, str],
-    pairs: Iterator[tuple[np.ndarray, np.ndarray]],
+@contextlib.contextmanager
+def stack_writer(
+    paths: Sequence[pathlib.Path],
     shape: tuple[int, int, int],
     pixel_size_nm: float,
     spacing_nm: float | None,
-) -> None:
-    """Two stacks from one pass over the slices; the second waits on disk, not in memory."""
-    waiting = folder / f".{names[1]}.raw"
-    held = np.memmap(waiting, np.float32, "w+", shape=shape)
+) -> Iterator[Callable[..., None]]:
+    """Several stacks of one shape side by side; what is yielded takes the next slice of each.
 
-    def firsts() -> Iterator[np.ndarray]:
-        for z, (one, other) in enumerate(pairs):
-            held[z] = other
-            yield one
+    A TIFF file is written in one go, so the slices wait on disk beside it, uncompressed.
+    """
+    with contextlib.ExitStack() as files:
+        waiting = [files.enter_context(tempfile.TemporaryFile(dir=p.parent)) for p in paths]
 
-    try:
-        write_stack(folder / names[0], firsts(), shape, pixel_size_nm, spacing_nm)
-        next(pairs, None)  # the writer stops at the last slice; let the stage end and be timed
-        held.flush()
-        write_stack(
-            folder / names[1], (held[z] for z in range(shape[0])), shape, pixel_size_nm, spacing_nm
-        )
-    finally:
-        waiting.unlink(missing_ok=True)
+        def write(*slices: np.ndarray) -> None:
+            for file, values in zip(waiting, slices, strict=True):
+                file.write(values.astype(np.float32).tobytes())
+
+        yield write
+        for path, file in zip(paths, waiting, strict=True):
+            write_stack(path, _slices(file, shape), shape, pixel_size_nm, spacing_nm)
 
 
-def write_metrics(path: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:
+def _slices(file: IO[bytes], shape: tuple[int, int, int]) -> Iterator[np.ndarray]:
+    n_slices, height, width = shape
+    file.seek(0)
+    for _ in range(n_slices):
+        yield np.frombuffer(file.read(4 * height * width), np.float32).reshape(height, width)
+
+
+def write_metrics(path: pathlib.Path, rows: Sequence[Metrics]) -> None:
     """metrics.csv, a row a slice; a figure that is not known is empty, never 0."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(names)
-        for row in rows:
-            writer.writerow([_text(row.get(name)) for name in names])
+        writer.writerow(field.name for field in dataclasses.fields(Metrics))
+        writer.writerows(map(_text, dataclasses.astuple(row)) for row in rows)
 
 
 def _text(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def safe_name(name: str) -> str:
+    """A file name from a slice's name."""
+    return "".join(c if c.isalnum() or c in "._-" else "_" for c in pathlib.Path(name).name)
+
+
+def write_sections(scene: Sections, folder: pathlib.Path) -> list[str]:
+    """Calibrated TIFFs of a phantom, and scene.json with blur and noise; returns the names."""
+    names = []
+    for number, image in enumerate(scene.stem):
+        names.append(f"stem_{number}.tif")
+        _write(folder / names[-1], [image.values], image.pixel_size_nm)
+    for name, images in (("txm.tif", scene.slices), ("truth.tif", scene.truth)):
+        names.append(name)
+        _write(folder / name, [i.values for i in images], images[0].pixel_size_nm)
+    facts = {
+        "psf_fwhm_nm": scene.psf_fwhm_nm,
+        "train_fwhm_nm": scene.train_fwhm_nm,
+        "noise_sd": scene.noise_sd,
+    }
+    (folder / "scene.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    return [*names, "scene.json"]
+
+
+def _write(path: pathlib.Path, values: list[np.ndarray], size: tuple[float, ...] | None) -> None:
+    assert size is not None  # phantoms are calibrated
+    shape = (len(values), *values[0].shape)
+    write_stack(path, iter(values), shape, size[-1], None)

@@ -1,20 +1,24 @@
-"""One enhance run: read, learn, apply slice by slice, gather the evidence."""
+"""An enhance run: a dictionary, then every slice through it, each written as it comes."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import math
+import itertools
 import pathlib
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from jaxmicro.app.enhance.files import safe_name, stack_writer
+from jaxmicro.app.enhance.images import on_grid, slices_of
+from jaxmicro.app.enhance.metrics import Metrics, doubts, known, measure
 from jaxmicro.app.progress import Stages
 from jaxmicro.data.movie import Image
-from jaxmicro.data.read import read_image, read_volume
+from jaxmicro.data.read import Volume
 from jaxmicro.dictionary.coupled import Recipe
+from jaxmicro.dictionary.dictionary_file import load_dictionary, save_dictionary
 from jaxmicro.dictionary.enhance import (
     Dictionary,
     Enhanced,
@@ -22,290 +26,254 @@ from jaxmicro.dictionary.enhance import (
     enhance,
     usable_pixels,
 )
-from jaxmicro.dictionary.evidence import (
-    FIELD,
-    agreement,
-    central_field,
-    half_data,
-    residual_statistics,
-    scrambled,
-)
-from jaxmicro.dictionary.learn import Learned
-from jaxmicro.dictionary.resolution import edge_width, psnr, ssim
-from jaxmicro.errors import DataError, UsageError
+from jaxmicro.dictionary.evidence import FIELD, agreement, central_field, half_data, scrambled
+from jaxmicro.dictionary.learn import Learned, load_learning, save_learning
+from jaxmicro.errors import UsageError
 
 CONTROL_PATCHES = 20_000
-RESIDUAL_LIMIT = 1.5  # residual over noise, either way; good results stay within 1.2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EnhancePlan:
+    """Everything that decides the result of a slice, the dictionary apart.
+
+    Attributes:
+      train: what to learn from; empty where the dictionary is read from a file.
+      recipe: how to learn; None where the dictionary is read from a file.
+      psf_fwhm_nm, train_fwhm_nm: resolution of the slices and of the training images, if known.
+      invert: the training images' contrast is the reverse of the slices'.
+      mask: usable pixels of every slice (y, x); None for all.
+      stride: step between patches, in pixels.
+      evidence: half-data resolution and a control dictionary for the first slice.
+      seed: of everything that is drawn.
+    """
+
+    train: tuple[Image, ...] = ()
+    recipe: Recipe | None = None
+    psf_fwhm_nm: float | None = None
+    train_fwhm_nm: float | None = None
+    invert: bool = False
+    mask: np.ndarray | None = None
+    stride: int = 1
+    evidence: bool = True
+    seed: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
-class Slices:
-    """What --apply names: images, or a volume read slice by slice."""
+class Trained:
+    """A dictionary to apply: learned by this run, or read from a file (then `learned` is None)."""
 
-    names: tuple[str, ...]
-    source: str
-    volume: Any
-    pixel_size_nm: tuple[float, float] | None
-    spacing_nm: float | None
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __iter__(self) -> Iterator[Image]:
-        return (self.volume.slice(z) for z in range(len(self)))
-
-
-def open_slices(source: str, pixel_size_nm: float | None) -> Slices:
-    """The slices of a file, a folder or a glob; nothing but their headers is read."""
-    volume = read_volume(source, pixel_size_nm=pixel_size_nm)
-    n = len(volume)
-    names = (volume.name,) if n == 1 else tuple(f"{volume.name} slice {z}" for z in range(n))
-    return Slices(names, source, volume, volume.pixel_size_nm, volume.spacing_nm)
-
-
-def open_training(sources: Sequence[str], pixel_size_nm: float | None) -> list[Image]:
-    """The training images, as float32."""
-    images = [read_image(s, pixel_size_nm=pixel_size_nm) for s in sources]
-    return [dataclasses.replace(i, values=grey(i.values, i.name)) for i in images]
-
-
-def grey(values: np.ndarray, name: str) -> np.ndarray:
-    """(y, x) float32; a colour image is refused, not averaged in silence."""
-    if values.ndim != 2:
-        raise DataError(f"{name}: shape {values.shape} is not a grey image (y, x); convert it")
-    return values.astype(np.float32)
+    dictionary: Dictionary
+    learned: Learned | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
-class Sample:
-    """One slice before and after, kept for the figures."""
+class Control:
+    """Part of a slice, enhanced with a dictionary of scrambled training images.
+
+    `field` holds its rows and columns, in pixels of the slice.
+    """
+
+    field: tuple[slice, slice]
+    enhanced: Enhanced
+
+
+@dataclasses.dataclass(frozen=True)
+class SliceResult:
+    """One slice, before and after.
+
+    Attributes:
+      before: the slice.
+      after: result, uncertainty and residual.
+      reference: the truth on the grid of the result (Y, X), if known.
+      metrics: its row of metrics.csv.
+      notes: sentences for the user.
+      control: what a dictionary of no structure makes of it, if that was asked for.
+    """
 
     before: Image
     after: Enhanced
     reference: np.ndarray | None
+    metrics: Metrics
+    notes: tuple[str, ...]
+    control: Control | None = None
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class EnhanceRun:
-    """What a run leaves: the dictionary, a row of metrics a slice, the first slice in full."""
+    """What a run found: a row of metrics per slice, the first slice in full, notes."""
 
-    dictionary: Dictionary
-    learned: Learned | None
-    recipe: Recipe | None
-    rows: list[dict[str, Any]]
-    sample: Sample | None
-    control: Enhanced | None
-    control_field: tuple[slice, slice] | None
-    notes: list[str]
+    trained: Trained
+    metrics: tuple[Metrics, ...]
+    first: SliceResult
+    notes: tuple[str, ...]
+
+    @property
+    def dictionary(self) -> Dictionary:
+        return self.trained.dictionary
 
 
-def learn_from(
-    train: Sequence[Image],
-    slices: Slices,
-    recipe: Recipe,
-    *,
-    psf_fwhm_nm: float | None,
-    train_fwhm_nm: float | None,
-    invert: bool,
-    mask: np.ndarray | None,
-    start: Learned | None,
-    seed: int,
-    stages: Stages,
-) -> tuple[Dictionary, Learned, list[str]]:
-    """Teach a dictionary for the first slice (slices of one stack share their noise)."""
-    if not train:
-        raise UsageError("--train is missing; give one or more training images, or --dictionary")
-    first = next(iter(slices))
-    first = dataclasses.replace(first, values=grey(first.values, first.name))
-    with stages.stage("learn", unit="batches") as advance:
-        dictionary, learned, notes = build_dictionary(
-            list(train),
-            first,
-            recipe,
-            psf_fwhm_nm=psf_fwhm_nm,
-            train_fwhm_nm=train_fwhm_nm,
-            invert=invert,
-            slice_mask=mask,
-            seed=seed,
-            start=start,
-            progress=lambda done, total: advance(1),
+def read_trained(path: pathlib.Path, patch_size: int | None) -> Trained:
+    """The dictionary of a file, whose patches have `patch_size` pixels if that is given.
+
+    Raises:
+      UsageError: they have not. DataError: the file is not one of ours.
+    """
+    dictionary = load_dictionary(path)
+    if patch_size not in (None, dictionary.patch_size):
+        raise UsageError(
+            f"--patch-size {patch_size} contradicts {path}, whose patches are "
+            f"{dictionary.patch_size} pixels; leave the option out"
         )
-    return dictionary, learned, list(notes)
+    return Trained(dictionary)
 
 
-def control_for(
+def save_trained(folder: pathlib.Path, trained: Trained) -> None:
+    """dictionary.npz, and learning.npz if this run learned it."""
+    save_dictionary(folder / "dictionary.npz", trained.dictionary)
+    if trained.learned is not None:
+        save_learning(folder / "learning.npz", trained.learned)
+
+
+def train_for(
+    volume: Volume, plan: EnhancePlan, stages: Stages, resume: pathlib.Path | None = None
+) -> Trained:
+    """Learn a dictionary for the first slice (slices of one stack share their noise).
+
+    `resume` is the learning.npz of an earlier run to go on from.
+    """
+    if not plan.train or plan.recipe is None:
+        raise UsageError("--train is missing; give one or more training images, or --dictionary")
+    first = next(slices_of(volume))
+    start = None if resume is None else load_learning(resume)
+    with stages.stage("learn", unit="batches") as advance:
+        return _learn(
+            plan.train, first, plan.recipe, plan, start, progress=lambda done, total: advance(1)
+        )
+
+
+def _learn(
     train: Sequence[Image],
     first: Image,
     recipe: Recipe,
-    run: EnhanceRun,
-    result: Enhanced,
-    options: dict[str, Any],
-    seed: int,
-) -> dict[str, float]:
-    """A dictionary of the training images with their phases scrambled, on a field of the slice."""
-    good = usable_pixels(first, options.get("slice_mask"))
-    field = central_field(np.where(good, first.values, 0.0), good, FIELD)
-    part = dataclasses.replace(first, values=first.values[field])
-    small = dataclasses.replace(recipe, n_patches=min(recipe.n_patches, CONTROL_PATCHES))
-    images = [scrambled(i, seed=seed) for i in train]
-    rest = {k: v for k, v in options.items() if k != "slice_mask"}
-    other, _, _ = build_dictionary(
-        images, first, small, slice_mask=options.get("slice_mask"), seed=seed, **rest
+    plan: EnhancePlan,
+    start: Learned | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Trained:
+    dictionary, learned, notes = build_dictionary(
+        list(train),
+        first,
+        recipe,
+        psf_fwhm_nm=plan.psf_fwhm_nm,
+        train_fwhm_nm=plan.train_fwhm_nm,
+        invert=plan.invert,
+        slice_mask=plan.mask,
+        seed=plan.seed,
+        start=start,
+        progress=progress,
     )
-    run.control = enhance(part, other, mask=good[field], seed=seed)
-    run.control_field = field
-    n = run.dictionary.upscale
-    box = tuple(slice(s.start * n, s.stop * n) for s in field)
-    cut = dataclasses.replace(result, values=result.values[box])
-    correlation, difference = agreement(cut, run.control)
-    return {"control_correlation": correlation, "control_rms_over_noise": difference}
+    return Trained(dictionary, learned, notes)
 
 
-def apply_to(
-    slices: Slices,
-    run: EnhanceRun,
-    *,
-    mask: np.ndarray | None,
-    stride: int,
-    references: Sequence[Image],
-    evidence: bool,
-    train: Sequence[Image],
-    build_options: dict[str, Any],
-    seed: int,
-    stages: Stages,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(enhanced, spread) of every slice as float32, one at a time; rows of metrics on the way."""
-    with stages.stage("enhance", len(slices), unit="slices") as advance:
-        for number, image in enumerate(slices):
-            began = time.perf_counter()
-            image = dataclasses.replace(image, values=grey(image.values, image.name))
-            result = enhance(image, run.dictionary, mask=mask, stride=stride, seed=seed)
-            for note in result.notes:
-                if note not in run.notes:
-                    run.notes.append(note)
-            reference = references[number] if number < len(references) else None
-            row = metrics(image, result, run.dictionary, reference, mask)
-            run.notes += [note for note in doubts(row) if note not in run.notes]
-            row["seconds"] = time.perf_counter() - began
-            if number == 0:
-                known = None if reference is None else _on_grid(reference, result.values.shape)
-                run.sample = Sample(image, result, known)
-                if evidence:
-                    good = usable_pixels(image, mask)
-                    halves = half_data(image, good, run.dictionary, result.noise, seed=seed)
-                    row["half_data_before_nm"], row["half_data_after_nm"] = halves
-                    if run.recipe is not None and train:
-                        options = build_options | {"slice_mask": mask}
-                        row |= control_for(train, image, run.recipe, run, result, options, seed)
-            run.rows.append(row)
-            advance(1)
-            yield result.values.astype(np.float32), result.spread.astype(np.float32)
+def enhance_slice(
+    image: Image, dictionary: Dictionary, plan: EnhancePlan, reference: Image | None = None
+) -> SliceResult:
+    """One slice (float32) through the dictionary, with its metrics.
+
+    Raises:
+      DataError, UsageError: as `jaxmicro.enhance`; a reference of another field.
+    """
+    result = enhance(image, dictionary, mask=plan.mask, stride=plan.stride, seed=plan.seed)
+    truth = None if reference is None else on_grid(reference, result.values.shape)
+    row = measure(image, result, dictionary, truth, plan.mask)
+    notes = result.notes + doubts(row.slice, row.residual_sd_over_noise)
+    return SliceResult(image, result, truth, row, notes)
 
 
-def doubts(row: dict[str, Any]) -> list[str]:
-    """Sentences for a slice whose residual does not look like its noise; none where it does."""
-    ratio = row["residual_sd_over_noise"]
-    if ratio > RESIDUAL_LIMIT:
-        return [
-            f"{row['slice']}: the residual is {ratio:.2g} times the noise, so the result leaves "
-            "out structure of the slice (artefacts of the scan, a wrong blur, or training images "
-            "of another material); look at figures/residual.png before you trust it"
-        ]
-    if ratio < 1 / RESIDUAL_LIMIT:
-        return [
-            f"{row['slice']}: the residual is {ratio:.2g} of the noise, so the result kept noise; "
-            "raise --penalty or learn a dictionary for this slice"
-        ]
-    return []
-
-
-def metrics(
-    image: Image,
-    result: Enhanced,
-    dictionary: Dictionary,
-    reference: Image | None,
-    mask: np.ndarray | None,
-) -> dict[str, Any]:
-    """One row of metrics.csv; None where a figure is not known."""
-    good = usable_pixels(image, mask)
-    first = result.tallies[0]
-    statistics = residual_statistics(result.residual, result.noise)
+def with_evidence(result: SliceResult, dictionary: Dictionary, plan: EnhancePlan) -> SliceResult:
+    """The result with half-data resolution and, where training images are given, a control."""
+    image, after = result.before, result.after
+    good = usable_pixels(image, plan.mask)
+    halves = half_data(image, good, dictionary, after.noise, seed=plan.seed)
+    row = dataclasses.replace(
+        result.metrics,
+        half_data_before_nm=known(halves[0]),
+        half_data_after_nm=known(halves[1]),
+    )
+    if not plan.train or plan.recipe is None:
+        return dataclasses.replace(result, metrics=row)
+    control = control_of(image, plan)
     n = dictionary.upscale
-    row: dict[str, Any] = {
-        "slice": image.name,
-        "pixel_size_nm": dictionary.pixel_size_nm,
-        "result_pixel_size_nm": dictionary.result_pixel_nm,
-        "usable_share": float(good.mean()),
-        "noise_sd": result.noise.sd,
-        "noise_neighbour_correlation": result.noise.neighbour_correlation,
-        "penalty": dictionary.stages[0].penalty or None,
-        "mean_nonzeros": first.nonzeros / max(1, first.patches),
-        "zero_code_share": first.zero_patches / max(1, first.patches),
-        "unfinished_share": first.unfinished / max(1, first.patches),
-        "worst_gap": first.worst_gap,
-        "residual_sd_over_noise": statistics.sd_over_noise,
-        "residual_neighbour_correlation": statistics.neighbour_correlation,
-        "residual_share_above_3_sd": statistics.share_above_3,
-        "spread_median": float(np.nanmedian(result.spread)),
-        "edge_before_nm": edge_width(image.values, dictionary.pixel_size_nm, good),
-        "edge_after_nm": edge_width(
-            result.values, dictionary.result_pixel_nm, np.kron(good, np.ones((n, n), bool))
-        ),
-        "half_data_before_nm": None,
-        "half_data_after_nm": None,
-        "control_correlation": None,
-        "control_rms_over_noise": None,
-        "psnr_before_db": None,
-        "psnr_db": None,
-        "ssim_before": None,
-        "ssim": None,
-    }
-    if reference is not None:
-        row |= against_reference(image, result, reference)
-    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
+    box = tuple(slice(s.start * n, s.stop * n) for s in control.field)
+    part = dataclasses.replace(after, values=after.values[box])
+    correlation, difference = agreement(part, control.enhanced)
+    row = dataclasses.replace(
+        row, control_correlation=correlation, control_rms_over_noise=difference
+    )
+    return dataclasses.replace(result, metrics=row, control=control)
 
 
-def against_reference(image: Image, result: Enhanced, reference: Image) -> dict[str, float]:
-    """PSNR and SSIM before and after; the data range is that of the reference."""
-    truth = _on_grid(reference, result.values.shape)
-    before = _on_grid(image, result.values.shape)
-    known = np.isfinite(result.values) & np.isfinite(truth)
-    after = np.where(known, result.values, truth)
-    before = np.where(known, before, truth)
-    extent = float(np.ptp(truth[known]))
-    return {
-        "psnr_before_db": psnr(before[known], truth[known], extent),
-        "psnr_db": psnr(after[known], truth[known], extent),
-        "ssim_before": ssim(before, truth, extent),
-        "ssim": ssim(after, truth, extent),
-    }
+def control_of(image: Image, plan: EnhancePlan) -> Control:
+    """A field of the slice, enhanced with what training images of scrambled phases teach."""
+    assert plan.recipe is not None
+    good = usable_pixels(image, plan.mask)
+    field = central_field(np.where(good, image.values, 0.0), good, FIELD)
+    few = dataclasses.replace(plan.recipe, n_patches=min(plan.recipe.n_patches, CONTROL_PATCHES))
+    images = [scrambled(i, seed=plan.seed) for i in plan.train]
+    dictionary = _learn(images, image, few, plan).dictionary
+    part = dataclasses.replace(image, values=image.values[field])
+    return Control(field, enhance(part, dictionary, mask=good[field], seed=plan.seed))
 
 
-def _on_grid(image: Image, shape: tuple[int, ...]) -> np.ndarray:
-    """Grey values on the grid of the result, which covers the same field."""
-    import jax
+def enhance_all(
+    volumes: Sequence[Volume],
+    references: Sequence[Image],
+    trained: Trained,
+    plan: EnhancePlan,
+    folder: pathlib.Path,
+    stages: Stages,
+) -> EnhanceRun:
+    """Every slice of every volume through the dictionary, written to `folder` as it comes.
 
-    values = grey(image.values, image.name)
-    if values.shape == shape:
-        return values
-    ratios = [a / b for a, b in zip(shape, values.shape, strict=True)]
-    if abs(ratios[0] - ratios[1]) > 0.02 * ratios[0]:
-        raise DataError(
-            f"{image.name}: {values.shape} pixels do not cover the same field as the result's "
-            f"{shape}; give a reference of the slice's own field of view"
-        )
-    filled = np.where(np.isfinite(values), values, np.nanmean(values))
-    return np.asarray(jax.image.resize(filled, shape, "cubic"))
+    Of the slices only the first and the present one are in memory. `references` belong to the
+    slices of all volumes in their order; there may be none.
+    """
+    first: SliceResult | None = None
+    rows: list[Metrics] = []
+    notes = list(trained.notes)
+    truths = itertools.chain(references, itertools.repeat(None))
+    for volume in volumes:
+        name = None if len(volumes) == 1 else volume.name
+        with (
+            stages.stage("enhance", len(volume), unit="slices") as advance,
+            _writer(folder, volume, trained.dictionary, name) as write,
+        ):
+            for image, truth in zip(slices_of(volume), truths, strict=False):
+                began = time.perf_counter()
+                result = enhance_slice(image, trained.dictionary, plan, truth)
+                seconds = time.perf_counter() - began
+                if first is None and plan.evidence:
+                    result = with_evidence(result, trained.dictionary, plan)
+                first = first or result
+                rows.append(dataclasses.replace(result.metrics, seconds=seconds))
+                notes += [note for note in result.notes if note not in notes]
+                write(result.after.values, result.after.spread)
+                advance(1)
+    assert first is not None  # a volume has a slice
+    return EnhanceRun(trained, tuple(rows), first, tuple(notes))
 
 
-def check_references(references: Sequence[str], n_slices: int) -> None:
-    if references and len(references) != n_slices:
-        raise UsageError(
-            f"--reference is given {len(references)} times for {n_slices} slices; "
-            "give one per slice, in the same order"
-        )
-
-
-def safe_name(name: str) -> str:
-    """A file name from a slice's name."""
-    return "".join(c if c.isalnum() or c in "._-" else "_" for c in pathlib.Path(name).name)
+def _writer(
+    folder: pathlib.Path, volume: Volume, dictionary: Dictionary, name: str | None
+) -> contextlib.AbstractContextManager[Callable[..., None]]:
+    """Of enhanced.tif and uncertainty.tif, with the volume's name where there are several."""
+    end = "" if name is None else f"_{safe_name(name)}"
+    n_slices, height, width = volume.shape
+    n = dictionary.upscale
+    return stack_writer(
+        [folder / f"{kind}{end}.tif" for kind in ("enhanced", "uncertainty")],
+        (n_slices, height * n, width * n),
+        dictionary.result_pixel_nm,
+        volume.spacing_nm,
+    )

@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 from jaxmicro.app import spec
-from jaxmicro.app.enhance.run import doubts
+from jaxmicro.app.enhance.metrics import doubts
 from jaxmicro.app.enhance.spec import EnhanceVariant
 from jaxmicro.dictionary.dictionary_file import load_dictionary
 from jaxmicro.errors import UsageError
@@ -184,10 +184,9 @@ def test_model_files_are_checked_key_by_key(tmp_path, line, words):
 
 
 def test_a_residual_unlike_the_noise_is_called_so():
-    row = {"slice": "slice 3", "residual_sd_over_noise": 1.1}
-    assert doubts(row) == []
-    (left_out,) = doubts(row | {"residual_sd_over_noise": 2.59})
+    assert doubts("slice 3", 1.1) == ()
+    (left_out,) = doubts("slice 3", 2.59)
     assert left_out.startswith("slice 3: the residual is 2.6 times the noise")
-    (kept,) = doubts(row | {"residual_sd_over_noise": 0.3})
+    (kept,) = doubts("slice 3", 0.3)
     assert "0.3 of the noise" in kept
-    assert doubts(row | {"residual_sd_over_noise": float("nan")}) == []
+    assert doubts("slice 3", None) == ()  # nothing is known of the residual
