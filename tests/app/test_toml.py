@@ -12,7 +12,7 @@ from jaxmicro.app import posterior as job
 from jaxmicro.app.enhance.spec import DictionaryTable, EnhanceVariant, LearningTable
 from jaxmicro.app.spec import Correction, LocalOptions, Posterior, Prior, Table, Variant, load
 from jaxmicro.dictionary.coupled import Recipe
-from jaxmicro.dictionary.learn import Learning
+from jaxmicro.dictionary.learn import LearningOptions
 from jaxmicro.errors import UsageError
 from jaxmicro.spacetime.local import Local
 from jaxmicro.spacetime.neighbourhood import Neighbourhood
@@ -128,7 +128,7 @@ def test_an_enhance_variant_comes_back_with_the_same_recipe(folder, tables):
 @pytest.mark.parametrize(
     ("record", "table", "said_otherwise"),
     [
-        (Learning, LearningTable, {"n_atoms"}),  # [dictionary] atoms
+        (LearningOptions, LearningTable, {"n_atoms"}),  # [dictionary] atoms
         (
             Recipe,
             DictionaryTable,

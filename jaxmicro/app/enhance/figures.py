@@ -1,4 +1,4 @@
-"""Figures of an enhance run: atoms, before and after, residual, spread, noise, resolution."""
+"""Figures of an enhance run: atoms, before and after, residual, uncertainty, spectra, control."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ ZOOM = 96  # pixels of the slice in the magnified field
 def all_figures(run: EnhanceRun, folder: pathlib.Path) -> dict[str, pathlib.Path]:
     """Every figure that the run has data for, as caption -> file."""
     folder.mkdir(exist_ok=True)
-    caption = "Atoms, most used first: those that code the slice, and the twins that rebuild it."
+    caption = (
+        "Atoms, most used first: those that code the slice, and the paired atoms that rebuild it."
+    )
     out = {caption: atoms(run.dictionary, folder / "atoms.png")}
     if run.dictionary.trace.size:
         out["Held-out objective while learning."] = trace(run.dictionary, folder / "learning.png")
@@ -29,13 +31,13 @@ def all_figures(run: EnhanceRun, folder: pathlib.Path) -> dict[str, pathlib.Path
     )
     out[
         "Residual: slice minus forward model of the result, in noise standard deviations. It "
-        "should look like noise. Right: spread of the overlapping estimates."
+        "should look like noise. Right: uncertainty, the standard deviation of overlapping estimates."
     ] = residual(run, folder / "residual.png")
     out["Spectra: the slice, the noise estimated from it, the residual, the result."] = spectra(
         run, folder / "spectra.png"
     )
     if run.first.control is not None:
-        out["The same field with a dictionary of scrambled images, which know no structure."] = (
+        out["The same field with a dictionary of scrambled images, which hold no structure."] = (
             control(run.first.control, run, folder / "control.png")
         )
     return out
@@ -52,7 +54,7 @@ def atoms(dictionary: Dictionary, path: pathlib.Path) -> pathlib.Path:
     seen = stage.coding @ np.linalg.inv(stage.whitener)
     pairs = [("codes the slice", seen, stage.size)]
     if dictionary.variant == "coupled":
-        pairs.append(("rebuilds", stage.twins, stage.size * stage.upscale))
+        pairs.append(("rebuilds", stage.paired_atoms, stage.size * stage.upscale))
     figure = new_figure(5.4 * len(pairs), 5.8)
     for ax, (title, values, size) in zip(
         figure.subplots(1, len(pairs), squeeze=False)[0], pairs, strict=True
@@ -158,11 +160,11 @@ def residual(run: EnhanceRun, path: pathlib.Path) -> pathlib.Path:
     )
     left.set_title("residual", fontsize=14)
     figure.colorbar(shown, ax=left, label="noise standard deviations", shrink=0.85)
-    top = float(np.nanpercentile(result.spread, 99.5))
-    other = right.imshow(result.spread, cmap="cividis", vmin=0, vmax=top)
-    right.set_title("spread of the estimates", fontsize=14)
+    top = float(np.nanpercentile(result.uncertainty, 99.5))
+    other = right.imshow(result.uncertainty, cmap="cividis", vmin=0, vmax=top)
+    right.set_title("uncertainty", fontsize=14)
     figure.colorbar(other, ax=right, label="grey value", shrink=0.85)
-    for ax, scale, values in ((left, 1, result.residual), (right, n, result.spread)):
+    for ax, scale, values in ((left, 1, result.residual), (right, n, result.uncertainty)):
         _bare(ax)
         ax.set_facecolor("#BBBBBB")
         scale_bar(ax, values.shape, run.dictionary.pixel_size_nm / scale)

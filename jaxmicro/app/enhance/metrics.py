@@ -73,7 +73,7 @@ def measure(
 ) -> Metrics:
     """The metrics of one slice, without evidence and time; `reference` is on the result's grid."""
     good = usable_pixels(image, mask)
-    codes = result.tallies[0]
+    codes = result.code_statistics[0]
     patches = max(1, codes.patches)
     residual = residual_statistics(result.residual, result.noise)
     fine = np.kron(good, np.ones((dictionary.upscale,) * 2, bool))
@@ -93,7 +93,7 @@ def measure(
         residual_sd_over_noise=known(residual.sd_over_noise),
         residual_neighbour_correlation=known(residual.neighbour_correlation),
         residual_share_above_3_sd=known(residual.share_above_3),
-        spread_median=known(float(np.nanmedian(result.spread))),
+        spread_median=known(float(np.nanmedian(result.uncertainty))),
         edge_before_nm=known(edge_width(image.values, dictionary.pixel_size_nm, good)),
         edge_after_nm=known(edge_width(result.values, dictionary.result_pixel_nm, fine)),
         **against,

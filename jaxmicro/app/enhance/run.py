@@ -27,7 +27,8 @@ from jaxmicro.dictionary.enhance import (
     usable_pixels,
 )
 from jaxmicro.dictionary.evidence import FIELD, agreement, central_field, half_data, scrambled
-from jaxmicro.dictionary.learn import Learned, load_learning, save_learning
+from jaxmicro.dictionary.learn import LearningState
+from jaxmicro.dictionary.learning_file import load_learning, save_learning
 from jaxmicro.errors import UsageError
 
 CONTROL_PATCHES = 20_000
@@ -64,7 +65,7 @@ class Trained:
     """A dictionary to apply: learned by this run, or read from a file (then `learned` is None)."""
 
     dictionary: Dictionary
-    learned: Learned | None = None
+    learned: LearningState | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -158,7 +159,7 @@ def _learn(
     first: Image,
     recipe: Recipe,
     plan: EnhancePlan,
-    start: Learned | None = None,
+    start: LearningState | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Trained:
     dictionary, learned, notes = build_dictionary(
@@ -215,7 +216,7 @@ def with_evidence(result: SliceResult, dictionary: Dictionary, plan: EnhancePlan
 
 
 def control_of(image: Image, plan: EnhancePlan) -> Control:
-    """A field of the slice, enhanced with what training images of scrambled phases teach."""
+    """A field of the slice, enhanced with a dictionary learned from scrambled training images."""
     assert plan.recipe is not None
     good = usable_pixels(image, plan.mask)
     field = central_field(np.where(good, image.values, 0.0), good, FIELD)
@@ -258,7 +259,7 @@ def enhance_all(
                 first = first or result
                 rows.append(dataclasses.replace(result.metrics, seconds=seconds))
                 notes += [note for note in result.notes if note not in notes]
-                write(result.after.values, result.after.spread)
+                write(result.after.values, result.after.uncertainty)
                 advance(1)
     assert first is not None  # a volume has a slice
     return EnhanceRun(trained, tuple(rows), first, tuple(notes))

@@ -173,7 +173,7 @@ def test_missing_sizes_constant_images_and_foreign_dictionaries(run, scene, done
         ('variant = "best"', "use 'coupled' or 'paper'"),
         ("atoms = 2", "16 to 4096"),
         ("levels = 9", "1 to 8"),
-        ('variant = "paper"\nlevels = 2', "the paper's recipe has no twins"),
+        ('variant = "paper"\nlevels = 2', "'paper' has no paired atoms"),
     ],
 )
 def test_model_files_are_checked_key_by_key(tmp_path, line, words):

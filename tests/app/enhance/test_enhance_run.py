@@ -18,7 +18,7 @@ from jaxmicro.data.movie import Image
 from jaxmicro.data.read import Volume
 from jaxmicro.dictionary.enhance import Dictionary, Enhanced
 from jaxmicro.dictionary.noise import white
-from jaxmicro.dictionary.stage import Stage, Tally
+from jaxmicro.dictionary.stage import CodeStatistics, Stage
 from jaxmicro.errors import DataError
 
 SHAPE = (6, 5)
@@ -41,7 +41,7 @@ def _volume(name, first, count):
 def _double(image, dictionary, plan, reference=None):
     """A stand-in for the coding: twice the slice, its value as the uncertainty."""
     values = image.values
-    after = Enhanced(2 * values, values, 0 * values, white(0.1), (Tally(),), ())
+    after = Enhanced(2 * values, values, 0 * values, white(0.1), (CodeStatistics(),), ())
     notes = ("one for all", f"of {image.name}")
     truth = None if reference is None else reference.values
     return job.SliceResult(image, after, truth, Metrics(**KNOWN | {"slice": image.name}), notes)
