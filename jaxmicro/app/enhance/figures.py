@@ -31,7 +31,7 @@ def all_figures(run: EnhanceRun, folder: pathlib.Path) -> dict[str, pathlib.Path
     )
     out[
         "Residual: slice minus forward model of the result, in noise standard deviations. It "
-        "should look like noise. Right: uncertainty, the standard deviation of overlapping estimates."
+        "should look like noise. Right: uncertainty, the sd of overlapping estimates."
     ] = residual(run, folder / "residual.png")
     out["Spectra: the slice, the noise estimated from it, the residual, the result."] = spectra(
         run, folder / "spectra.png"
