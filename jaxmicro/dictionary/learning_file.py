@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxmicro.data.read.arrays import failures
 from jaxmicro.dictionary.learn import LearningState
 from jaxmicro.errors import DataError
 
@@ -52,7 +53,7 @@ def read_arrays(path: str | pathlib.Path, kind: str) -> dict[str, np.ndarray]:
             raise ValueError("it is no .npz archive")
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, AttributeError, TypeError) as err:
+    except failures() as err:
         raise DataError(f"{path}: not a dictionary of this program ({err})") from err
     if "format" not in arrays or str(arrays["format"]) != kind:
         raise DataError(f"{path}: not a file of kind {kind}; give one that jaxmicro wrote")

@@ -165,3 +165,19 @@ def test_a_file_that_is_no_archive_is_refused_without_advice_to_unpickle(tmp_pat
     with pytest.raises(DataError, match=r"slice\.tif: .*it is no \.npz archive") as caught:
         lf.load_learning(path)
     assert "pickle" not in str(caught.value)
+
+
+def test_a_damaged_file_is_refused_or_read_but_never_a_traceback(tmp_path):
+    path, zeros = tmp_path / "state.npz", np.zeros((4, 4), np.float32)
+    state = dl.LearningState(zeros, np.zeros((1, 3)), zeros, zeros, 1, np.zeros(4), False)
+    lf.save_learning(path, state)
+    raw, refused = path.read_bytes(), 0
+    for at in range(0, len(raw), 5):
+        damaged = bytearray(raw)
+        damaged[at] ^= 0xFF
+        path.write_bytes(damaged)
+        try:
+            lf.load_learning(path)
+        except DataError:
+            refused += 1
+    assert refused > len(raw) / 20  # most bytes are headers, or are covered by a checksum
