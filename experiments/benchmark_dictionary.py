@@ -47,7 +47,7 @@ import numpy as np
 from jaxmicro.data.phantom_stem_txm import stem_txm
 from jaxmicro.dictionary import chunks
 from jaxmicro.dictionary.encode import Codes, encode
-from jaxmicro.dictionary.learn import Learning, learn, objectives
+from jaxmicro.dictionary.learn import LearningOptions, learn, objectives
 from jaxmicro.dictionary.patches import remove_mean, sample_patches
 
 PENALTY = 0.12  # on patches of unit mean square norm
@@ -61,7 +61,7 @@ def patches_of(n: int, size: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     found = []
     while sum(map(len, found)) < n:  # a million patches repeat places, with fresh noise
-        part = sample_patches(images, [None] * len(images), size, n - sum(map(len, found)), rng)
+        part = sample_patches(images, size, n - sum(map(len, found)), rng)
         found.append(part + 0.01 * rng.standard_normal(part.shape).astype(np.float32))
     out = remove_mean(np.concatenate(found)[rng.permutation(n)])[0]
     return (out / np.sqrt(np.mean(np.sum(out**2, axis=1)))).astype(np.float32)
@@ -97,7 +97,7 @@ def best_of(work, repeats: int = 3):
 def coding(n: int, size: int, k: int, rivals: bool, quick: bool) -> None:
     patches = patches_of(n, size)
     began = time.perf_counter()
-    atoms = learn(patches[: min(n, 50_000)], PENALTY, Learning(n_atoms=k), 0).atoms
+    atoms = learn(patches[: min(n, 50_000)], PENALTY, LearningOptions(n_atoms=k), 0).atoms
     encode(patches, atoms, PENALTY)  # compiles
     first = time.perf_counter() - began
     print(
@@ -191,11 +191,11 @@ def learning(n: int, rivals: bool) -> None:
     def line(name, seconds, atoms):
         print(f"{name:<34}{seconds:8.2f} s{score(atoms):10.5f}")
 
-    learn(train[: min(n, 8192)], PENALTY, Learning(), 0)  # compiles
+    learn(train[: min(n, 8192)], PENALTY, LearningOptions(), 0)  # compiles
     times = []
     for passes, rho in ((0.25, 3.0), (0.5, 3.0), (1, 3.0), (5, 8.0)):
         began = time.perf_counter()
-        found = learn(train, PENALTY, Learning(passes=passes, rho=rho), 0)
+        found = learn(train, PENALTY, LearningOptions(passes=passes, rho=rho), 0)
         times.append(time.perf_counter() - began)
         line(f"jaxmicro, {passes:g} pass(es)", times[-1], found.atoms)
     if not rivals:
@@ -229,7 +229,7 @@ def resident() -> float:
 
 def scaling(sizes) -> None:
     print("\nscaling, 8 x 8, 256 atoms, tolerance 1e-3: linear time, flat memory beside the codes")
-    atoms = learn(patches_of(20_000, 8), PENALTY, Learning(), 0).atoms
+    atoms = learn(patches_of(20_000, 8), PENALTY, LearningOptions(), 0).atoms
     for n in sizes:
         patches = patches_of(n, 8)
         encode(patches[:10_000], atoms, PENALTY)  # compiles

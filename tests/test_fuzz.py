@@ -17,8 +17,9 @@ import tifffile
 import zarr
 from PIL import Image as PillowImage
 
-pytestmark = pytest.mark.skipif(
-    not (hasattr(os, "fork") and hasattr(os, "pidfd_open")), reason="needs Linux's processes"
+needs_fork = pytest.mark.skipif(
+    not (hasattr(os, "fork") and hasattr(os, "pidfd_open")),
+    reason="needs os.fork and os.pidfd_open (Linux)",
 )
 # made files that the long version goes through, one of each format; the short one takes them all
 LONG = ("plain.tif", "ome.ome.tif", "a.gif", "a.mp4", "a.npy", "packed.npz", "three.zarr", "a.h5")
@@ -98,6 +99,7 @@ def _all_handled(rows, cases):
     assert not [row["file"] for row in rows if any(row[column] for column in fuzzing.BAD)]
 
 
+@needs_fork
 def test_a_handful_of_damaged_files_of_each_format(tmp_path):
     sources = _made(tmp_path / "sources")
     rows = _fuzz(tmp_path / "work", sources, cases=len(fuzzing.DAMAGES), every=0)
@@ -106,6 +108,7 @@ def test_a_handful_of_damaged_files_of_each_format(tmp_path):
     assert sum(row["read"] for row in rows) > 0 < sum(row["refused"] for row in rows)
 
 
+@needs_fork
 @pytest.mark.slow
 def test_a_thousand_damaged_files_of_each_format(tmp_path, data_dir, capsys):
     if not (data_dir / "formats").is_dir():

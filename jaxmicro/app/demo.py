@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from jaxmicro.app import page
-from jaxmicro.app.demo_enhance import demo_enhance
+from jaxmicro.app.enhance.demo import demo_enhance
 from jaxmicro.app.phantoms import write_operando
 from jaxmicro.app.progress import Stages
 from jaxmicro.app.quantify import figures
@@ -79,8 +79,8 @@ def demo(
     row = demo_enhance(target, seed, max(72, min(128, shape[1] // 4)), stages)
     text = (
         f"A slice sharpened with STEM of other sections, in enhance/: PSNR "
-        f"{row['psnr_before_db']:.1f} to {row['psnr_db']:.1f} dB, SSIM {row['ssim_before']:.2f} to "
-        f"{row['ssim']:.2f}."
+        f"{row.psnr_before_db:.1f} to {row.psnr_db:.1f} dB, SSIM {row.ssim_before:.2f} to "
+        f"{row.ssim:.2f}."
     )
     picture = target / "figures" / "before_after.png"
     sections.append(("Enhancement", page.figure(picture, text)))

@@ -3,11 +3,11 @@
 *paper*: training images resampled to the slice's pixel size, one dictionary, which codes and
 rebuilds. *coupled*: the training images are sent through a model of the slice's instrument (blur,
 decimation, noise of the slice's own spectrum). One set of atoms codes the degraded patches,
-whitened against the noise. Its twins rebuild: they are fitted to the sharp patches by least squares
-on the codes of the *noisy* ones, so shrinkage and noise are accounted for. Codes above and below
-zero have twins of their own, at each of a few grey levels of the patch: a dark line is a crack
-inside a grain and means nothing in a void. Further passes do the same from what the earlier ones
-made of training images.
+whitened against the noise. Atoms paired with them rebuild: they are fitted to the sharp patches by
+least squares on the codes of the *noisy* ones, so shrinkage and noise are accounted for. Codes
+above and below zero have paired atoms of their own, at each of a few grey levels of the patch: a
+dark line is a crack inside a grain and means nothing in a void. Further passes do the same from
+what the earlier ones made of training images.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxmicro.dictionary.forward import Forward
-from jaxmicro.dictionary.learn import Learned, Learning, learn
+from jaxmicro.dictionary.learn import LearningOptions, LearningState, learn
 from jaxmicro.dictionary.noise import Noise
 from jaxmicro.dictionary.patches import local_contrast, remove_mean, sample_patches
-from jaxmicro.dictionary.simulate import Looks, simulated_pairs
-from jaxmicro.dictionary.stage import ROWS, Stage, features, level_shares
+from jaxmicro.dictionary.simulate import SimulatedImages, simulated_images, simulated_pairs
+from jaxmicro.dictionary.stage import ROWS, Stage, features, level_weights
 from jaxmicro.errors import DataError, UsageError
 
 VARIANTS = ("coupled", "paper")
 PENALTIES = (1.2, 1.7, 2.3, 3.0)  # noise standard deviations; the best on simulated pairs is taken
 LEARNING_PENALTY = 1.5  # noise standard deviations, for coding clean patches while learning
 SCALE_FREE = 1.2  # over the root of the pixels, on unit-norm patches (Mairal et al. 2009)
-WHITE_FLOOR = 1e-2  # of the largest noise eigenvalue: directions without noise are not trusted more
-RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)  # of the twins' least squares, relative; best on simulated pairs
+WHITE_FLOOR = 1e-2  # of the largest eigenvalue: a floor for directions with hardly any noise
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)  # of the paired atoms' fit, relative; best on simulated pairs
 REFINE_PENALTIES = (1.0, 1.6)  # in units of the error that earlier stages leave
 REFINE_PATCHES = 60_000
-REFINE_TOLERANCE = 1e-2  # the codes are dense there, and the twins are fitted to the same codes
+REFINE_TOLERANCE = 1e-2  # the codes are dense there, and the paired atoms are fitted to them
 HELD_OUT = 2048
-MAX_TWINS = 12_800  # of either sign at all levels: their normal equations take 1.3 GB
+MAX_PAIRED = 12_800  # atoms, of either sign at all grey levels: normal equations of 1.3 GB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,10 +50,10 @@ class Recipe:
     upscale: int = 1
     refine: int = 0  # patch size of further passes on the result's grid; 0 for none
     refinements: int = 1  # how many
-    levels: int = 3  # grey levels at which atoms have twins of their own (coupled)
+    levels: int = 3  # grey levels with paired atoms of their own (coupled)
     contrast_scaling: bool = False  # learn from patches of equal contrast
     penalty: float | None = None  # None: from the noise
-    learning: Learning = dataclasses.field(default_factory=Learning)
+    learning: LearningOptions = dataclasses.field(default_factory=LearningOptions)
 
     def __post_init__(self) -> None:
         if self.variant not in VARIANTS:
@@ -70,11 +70,11 @@ class Recipe:
                 "the paper's recipe keeps the slice's pixels and has one pass; "
                 "use variant 'coupled' for --upscale or a second pass"
             )
-        twins = 2 * self.n_atoms * self.levels
-        if self.levels < 1 or (self.variant == "coupled" and twins > MAX_TWINS):
+        paired = 2 * self.n_atoms * self.levels
+        if self.levels < 1 or (self.variant == "coupled" and paired > MAX_PAIRED):
             raise UsageError(
                 f"levels {self.levels} with {self.n_atoms} atoms is not allowed; give 1 or more "
-                f"levels, and 2 x levels x atoms at most {MAX_TWINS}"
+                f"levels, and 2 x levels x atoms at most {MAX_PAIRED}"
             )
         if self.penalty is not None and not self.penalty > 0:
             raise UsageError(
@@ -83,69 +83,69 @@ class Recipe:
 
 
 @dataclasses.dataclass(frozen=True)
-class Taught:
-    """Stages ready to run, the learning behind them, and what the choice of penalty saw.
+class LearnedStages:
+    """Stages ready to run, the state of the learning, and how the penalty was chosen.
 
     `choices` rows are (penalty in noise standard deviations, rms error on simulated pairs).
     """
 
     stages: tuple[Stage, ...]
-    learned: Learned
+    state: LearningState
     choices: tuple[tuple[float, float], ...] = ()
 
 
-def teach(
+def learn_stages(
     images: list[Float[np.ndarray, "Y X"]],
-    masks: list[np.ndarray | None],
     recipe: Recipe,
     noise: Noise,
     blur_px: float,
     *,
     seed: int,
-    start: Learned | None = None,
+    start: LearningState | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Taught:
+) -> LearnedStages:
     """Learn from training images that are on the grid of the result and in its grey values.
 
     Args:
       images: on the result's pixel size; NaN where unusable.
-      masks: True where usable; None for everywhere.
       noise: of the slices, at the slices' pixel size.
       blur_px: sd of the blur between the instruments, in pixels of the result.
       seed: of patches, noise and learning.
       start: a learning state to go on from (the paper's recipe, and coupled's coding atoms).
+      progress: as in `learn`.
 
     Raises:
       DataError: training images too small, or fewer patches than atoms.
       UsageError: a recipe that cannot be.
     """
-    if recipe.variant == "paper":
-        return _teach_paper(images, masks, recipe, noise, seed, start, progress)
     rng = np.random.default_rng([seed, 1])
+    if recipe.variant == "paper":
+        return _learn_paper(images, recipe, noise, rng, seed, start, progress)
     forward = Forward(blur_px, recipe.upscale)
-    clean, noisy, sharp = simulated_pairs(
-        images, masks, recipe.patch_size, recipe.n_patches, forward, noise, rng
-    )
+    pairs = simulated_pairs(images, recipe.patch_size, recipe.n_patches, forward, noise, rng)
+    clean, noisy, sharp = pairs
     whitener = whitening(noise.covariance(recipe.patch_size))
-    size, scale = recipe.patch_size, recipe.upscale
-    m, out = size**2, (size * scale) ** 2
-    blank = Stage(
-        np.zeros((0, m), np.float32), whitener, np.zeros((0, out), np.float32),
-        np.zeros(0, np.float32), size, scale, 1.0, 0.0,
-        recipe.learning.nonnegative, recipe.learning.ridge,
-    )  # fmt: skip
-    stage, learned, choices = _fit_stage(
-        blank, clean, noisy, sharp, recipe, PENALTIES, seed, start, progress
-    )
+    blank = _blank(recipe, recipe.patch_size, recipe.upscale, whitener)
+    state = _learn_atoms(clean, blank, recipe, seed, start, progress)
+    blank = dataclasses.replace(blank, coding=state.atoms)
+    penalties = PENALTIES if recipe.penalty is None else (recipe.penalty,)
+    stage, choices = _fit_rebuilding(blank, noisy, sharp, recipe.levels, penalties)
     stages = [stage]
     if recipe.refine:
-        looks = Looks(images, masks, forward, noise, rng)
-        looks.advance(stage)
+        simulated = simulated_images(images, forward, noise, rng)
         for number in range(recipe.refinements):
-            stages.append(_refinement(looks, recipe, rng, seed + 1 + number))
-            if number + 1 < recipe.refinements:
-                looks.advance(stages[-1])
-    return Taught(tuple(stages), learned, choices)
+            simulated = simulated.through(stages[-1])
+            stages.append(_refinement(simulated, recipe, rng, seed + 1 + number))
+    return LearnedStages(tuple(stages), state, choices)
+
+
+def _blank(recipe: Recipe, size: int, upscale: int, whitener: Float[np.ndarray, "m m"]) -> Stage:
+    """A stage whose atoms are still to be learned."""
+    return Stage(
+        np.zeros((0, size**2), np.float32), whitener,
+        np.zeros((0, (size * upscale) ** 2), np.float32), np.zeros(0, np.float32),
+        size, upscale, 1.0, 0.0, recipe.learning.nonnegative, recipe.learning.ridge,
+    )  # fmt: skip
 
 
 def whitening(covariance: Float[np.ndarray, "m m"]) -> Float[np.ndarray, "m m"]:
@@ -155,43 +155,54 @@ def whitening(covariance: Float[np.ndarray, "m m"]) -> Float[np.ndarray, "m m"]:
     return ((vectors / np.sqrt(values)) @ vectors.T).astype(np.float32)
 
 
-def _fit_stage(blank, clean, noisy, sharp, recipe, penalties, seed, start, progress):
-    """Coding atoms from clean patches; the penalty and the twins from noisy and sharp ones."""
-    options = dataclasses.replace(recipe.learning, n_atoms=recipe.n_atoms)
+def _learn_atoms(clean, blank: Stage, recipe: Recipe, seed, start, progress) -> LearningState:
+    """Coding atoms from clean patches."""
     white = remove_mean(clean)[0] @ blank.whitener
     penalty = LEARNING_PENALTY
     if recipe.contrast_scaling:
         white, penalty = white / local_contrast(white, 1.0), SCALE_FREE
-    spare = min(HELD_OUT, len(white) // 10)
-    learned = learn(
-        white[spare:],
+    return _learn(white, penalty, recipe, seed, start, progress)
+
+
+def _learn(patches, penalty, recipe: Recipe, seed, start, progress) -> LearningState:
+    """`learn` with a tenth of the patches held out, at most HELD_OUT."""
+    options = dataclasses.replace(recipe.learning, n_atoms=recipe.n_atoms)
+    spare = min(HELD_OUT, len(patches) // 10)
+    return learn(
+        patches[spare:],
         penalty,
         options,
         seed,
-        held_out=white[:spare] if spare else None,
+        held_out=patches[:spare] if spare else None,
         start=start,
         progress=progress,
     )
-    levels = grey_levels(noisy.mean(axis=1), recipe.levels)
-    blank = dataclasses.replace(blank, coding=learned.atoms, levels=levels)
+
+
+def _fit_rebuilding(blank: Stage, noisy, sharp, n_levels: int, penalties):
+    """(stage, choices): penalty and ridge by the error on a part of the pairs, then paired atoms.
+
+    `choices` has the least error at each penalty.
+    """
+    blank = dataclasses.replace(blank, levels=grey_levels(noisy.mean(axis=1), n_levels))
     few = min(len(noisy), 20_000)
     test = max(1, few // 4)
-    choices = []
-    for penalty in penalties if recipe.penalty is None else (recipe.penalty,):
+    tried = []
+    for penalty in penalties:
         stage = dataclasses.replace(blank, penalty=float(penalty))
-        sums = twin_sums(stage, noisy[test:few], sharp[test:few])
+        sums = normal_equations(stage, noisy[test:few], sharp[test:few])
         centred, mean = remove_mean(noisy[:test])
         codes = stage.encode(centred)
         for ridge in RIDGES:
-            fitted = solve_twins(stage, *sums, ridge)
+            fitted = fit_paired_atoms(stage, *sums, ridge)
             rebuilt = fitted.rebuild(codes, centred, mean)
             error = float(np.sqrt(np.mean((rebuilt - sharp[:test]) ** 2)))
-            choices.append((error, float(penalty), ridge))
-    _, best, ridge = min(choices)
+            tried.append((error, float(penalty), ridge))
+    _, best, ridge = min(tried)
     stage = dataclasses.replace(blank, penalty=best)
-    stage = solve_twins(stage, *twin_sums(stage, noisy, sharp), ridge * (few - test) / len(noisy))
-    lowest = {p: min(e for e, q, _ in choices if q == p) for _, p, _ in choices}
-    return stage, learned, tuple(lowest.items())
+    sums = normal_equations(stage, noisy, sharp)
+    lowest = {p: min(e for e, q, _ in tried if q == p) for _, p, _ in tried}
+    return fit_paired_atoms(stage, *sums, ridge * (few - test) / len(noisy)), tuple(lowest.items())
 
 
 def grey_levels(means: Float[np.ndarray, " n"], count: int) -> Float[np.ndarray, " q"]:
@@ -200,10 +211,10 @@ def grey_levels(means: Float[np.ndarray, " n"], count: int) -> Float[np.ndarray,
     return np.unique(np.quantile(means, shares).astype(np.float32))
 
 
-def twin_sums(
+def normal_equations(
     stage: Stage, noisy: Float[np.ndarray, "n m"], sharp: Float[np.ndarray, "n M"]
 ) -> tuple[Float[np.ndarray, "f f"], Float[np.ndarray, "f M"]]:
-    """Normal equations of the sharp patches on the features of the noisy ones, per level.
+    """Of the least-squares fit of sharp patches by the features of noisy ones, per grey level.
 
     Raises:
       DataError: every code is zero.
@@ -220,18 +231,18 @@ def twin_sums(
     for at in range(0, len(noisy), ROWS):
         rows = slice(at, at + ROWS)
         known = features(codes, white, rows)
-        share = level_shares(mean[rows, 0], stage.levels)
-        known = (share[:, :, None] * known[:, None, :]).reshape(len(known), -1)
+        weight = level_weights(mean[rows, 0], stage.levels)
+        known = (weight[:, :, None] * known[:, None, :]).reshape(len(known), -1)
         gram = gram + (known.T @ known).astype(np.float64)
         product = product + (known.T @ (sharp[rows] - mean[rows])).astype(np.float64)
     return np.asarray(gram), np.asarray(product)
 
 
-def solve_twins(
+def fit_paired_atoms(
     stage: Stage, gram: Float[np.ndarray, "f f"], product: Float[np.ndarray, "f M"], ridge: float
 ) -> Stage:
-    """The stage with the twins that rebuild best, in the mean square, under a relative ridge."""
-    # features that hardly occur must not be scaled up to count like the others
+    """The stage with the paired atoms of least mean square error, under a relative ridge."""
+    # features that hardly occur must not be scaled up to the variance of the others
     scale = np.sqrt(np.diag(gram) + 1e-6 * gram.trace() / len(gram))
     normal = gram / scale[:, None] / scale[None, :]
     normal[np.diag_indices(len(gram))] += ridge
@@ -243,54 +254,34 @@ def solve_twins(
     return dataclasses.replace(stage, rebuilding=found.astype(np.float32))
 
 
-def _refinement(looks: Looks, recipe: Recipe, rng, seed: int) -> Stage:
+def _refinement(simulated: SimulatedImages, recipe: Recipe, rng, seed: int) -> Stage:
     """A further stage on the result's grid, from what the earlier ones make of training images."""
     p = recipe.refine
-    first, sharp = looks.patches(p, min(recipe.n_patches, REFINE_PATCHES), rng)
+    first, sharp = simulated.patches(p, min(recipe.n_patches, REFINE_PATCHES), rng)
     error = float(np.sqrt(np.mean((first - sharp) ** 2)))
-    blank = Stage(
-        np.zeros((0, p * p), np.float32),
-        np.eye(p * p, dtype=np.float32) / max(error, 1e-6),
-        np.zeros((0, p * p), np.float32), np.zeros(0, np.float32), p, 1, 1.0, 0.0,
-        recipe.learning.nonnegative, recipe.learning.ridge, REFINE_TOLERANCE,
-    )  # fmt: skip
-    free = dataclasses.replace(recipe, penalty=None)
-    return _fit_stage(blank, first, first, sharp, free, REFINE_PENALTIES, seed, None, None)[0]
+    whitener = np.eye(p * p, dtype=np.float32) / max(error, 1e-6)
+    blank = dataclasses.replace(_blank(recipe, p, 1, whitener), tolerance=REFINE_TOLERANCE)
+    atoms = _learn_atoms(first, blank, recipe, seed, None, None).atoms
+    blank = dataclasses.replace(blank, coding=atoms)
+    return _fit_rebuilding(blank, first, sharp, recipe.levels, REFINE_PENALTIES)[0]
 
 
-def _teach_paper(images, masks, recipe, noise, seed, start, progress):
+def _learn_paper(images, recipe: Recipe, noise: Noise, rng, seed, start, progress) -> LearnedStages:
     """One dictionary at the slice's pixel size, coding to the noise level or at a fixed penalty."""
-    rng = np.random.default_rng([seed, 1])
-    raw = sample_patches(images, masks, recipe.patch_size, recipe.n_patches, rng)
+    raw = sample_patches(images, recipe.patch_size, recipe.n_patches, rng)
     patches = remove_mean(raw.astype(np.float32))[0]
     m = patches.shape[1]
-    options = dataclasses.replace(recipe.learning, n_atoms=recipe.n_atoms)
-    spare = min(HELD_OUT, len(patches) // 10)
     if recipe.contrast_scaling:
-        patches = patches / local_contrast(patches, max(noise.sd, np.finfo(np.float32).tiny))
+        patches = patches / local_contrast(patches, max(noise.sd, float(np.finfo(np.float32).tiny)))
     scale = float(np.sqrt(np.mean(np.sum(patches**2, axis=1))))
     if not scale > 0:
         raise DataError("the training patches have no contrast; give an image with structure")
-    learned = learn(
-        patches[spare:] / scale,
-        SCALE_FREE / np.sqrt(m),
-        options,
-        seed,
-        held_out=patches[:spare] / scale if spare else None,
-        start=start,
-        progress=progress,
+    state = _learn(patches / scale, SCALE_FREE / np.sqrt(m), recipe, seed, start, progress)
+    stage = dataclasses.replace(
+        _blank(recipe, recipe.patch_size, 1, np.eye(m, dtype=np.float32)),
+        coding=state.atoms,
+        rebuilding=state.atoms,
+        penalty=recipe.penalty or 0.0,
+        bound=float(m * noise.sd**2),
     )
-    bound = float(m * noise.sd**2)
-    stage = Stage(
-        learned.atoms,
-        np.eye(m, dtype=np.float32),
-        learned.atoms,
-        np.zeros(0, np.float32),
-        recipe.patch_size,
-        1,
-        recipe.penalty or 0.0,
-        bound,
-        options.nonnegative,
-        options.ridge,
-    )
-    return Taught((stage,), learned)
+    return LearnedStages((stage,), state)

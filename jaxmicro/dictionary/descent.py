@@ -12,8 +12,8 @@ import jax.numpy as jnp
 
 SMALL = 64  # sets up to this size end with a Newton step, which costs their size cubed
 SWEEPS, TAIL, LONG = 10, 2, 25  # of descent: before the Newton step, after it, on larger sets
-LANES = {8: 256, 16: 128, 24: 64, 32: 64}  # patches a block: their Gram matrices fill the cache
-WIDE = 16  # and on larger sets
+BLOCK = {8: 256, 16: 128, 24: 64, 32: 64}  # patches a block: their Gram matrices fill the cache
+BLOCK_WIDE = 16  # and on larger sets
 STAGE = 8  # unknowns eliminated before the linear system is cut smaller; even, as the sizes are
 JITTER = 1e-5  # of squared atom norms, which are 1 at most
 
@@ -33,19 +33,21 @@ def _moved(gram, slope, step):
     )
 
 
-def _descend(gram, pull, codes, penalty, sweeps, nonnegative):
+def _descend(gram, correlation, codes, penalty, sweeps, nonnegative):
     """Coordinate descent on (s, n) arrays; gram is (s, s, n) of each patch's own atoms."""
-    size = pull.shape[0]
+    size = correlation.shape[0]
     own = jnp.stack([gram[j, j] for j in range(size)])
     inverse = jnp.where(own > 0, 1.0 / jnp.where(own > 0, own, 1.0), 0.0)
 
     def update(step, codes):
         j = step % size
         row, inv = _row(gram, j), _row(inverse, j)
-        free = _row(codes, j) + (_row(pull, j) - jnp.sum(row * codes, axis=0)) * inv
-        level = penalty * inv
+        free = _row(codes, j) + (_row(correlation, j) - jnp.sum(row * codes, axis=0)) * inv
+        threshold = penalty * inv
         new = (
-            jnp.maximum(free - level, 0.0) if nonnegative else free - jnp.clip(free, -level, level)
+            jnp.maximum(free - threshold, 0.0)
+            if nonnegative
+            else free - jnp.clip(free, -threshold, threshold)
         )
         return jax.lax.dynamic_update_index_in_dim(codes, new, j, axis=0)
 
@@ -83,53 +85,53 @@ def _solve(system, right):
     return jnp.concatenate([head, rest])
 
 
-def _polish(gram, pull, codes, penalty):
+def _newton_step(gram, correlation, codes, penalty):
     """A Newton step on the atoms in use, cut where the first code changes sign.
 
     Coordinate descent finds the support quickly and the values slowly where atoms are alike; on
     the support the objective is a quadratic, and this solves it (feature-sign search, Lee et al.
     2007). The step only goes downhill, so descent afterwards keeps its guarantees.
     """
-    size = pull.shape[0]
+    size = correlation.shape[0]
     used = codes != 0
-    slope = _moved(gram, pull, codes)
+    slope = _moved(gram, correlation, codes)
     sign = jnp.sign(codes)
     both = used[:, None, :] & used[None, :, :]
-    # unused atoms get a unit row; the jitter keeps twin atoms solvable in float32
+    # unused atoms get a unit row; the jitter keeps equal atoms solvable in float32
     unit = jnp.eye(size, dtype=gram.dtype)[:, :, None]
     system = jnp.where(both, gram, 0.0) + unit * jnp.where(used, JITTER, 1.0)[None]
     step = _solve(system, jnp.where(used, slope - penalty[None] * sign, 0.0))
     step = jnp.where(used & jnp.isfinite(step), step, 0.0)
     crosses = used & ((codes + step) * sign < 0)
-    reach = jnp.where(crosses, -codes / jnp.where(crosses, step, 1.0), 1.0)
-    length = jnp.min(reach, axis=0)[None]
-    return jnp.where(used & ~(crosses & (reach <= length)), codes + length * step, 0.0)
+    limit = jnp.where(crosses, -codes / jnp.where(crosses, step, 1.0), 1.0)
+    length = jnp.min(limit, axis=0)[None]
+    return jnp.where(used & ~(crosses & (limit <= length)), codes + length * step, 0.0)
 
 
 def descend(indices, slope, values, gram, penalty, nonnegative, repeats=1):
     """Descent in blocks of patches whose Gram matrices stay in the cache of one core."""
     n, size = indices.shape
-    lanes = min(n, LANES.get(size, WIDE))
-    # gathered patch by patch, then transposed: a third of the time of gathering lane by lane
+    count = min(n, BLOCK.get(size, BLOCK_WIDE))
+    # gathered patch by patch, then transposed: a third of the time of gathering transposed
     place = indices[:, :, None] * len(gram) + indices[:, None, :]
     own = gram.ravel().at[place].get(mode="promise_in_bounds")
-    own = own.reshape(n // lanes, lanes, size, size).transpose(0, 2, 3, 1)
+    own = own.reshape(n // count, count, size, size).transpose(0, 2, 3, 1)
 
     def block(part):
-        own, slope, codes, level = part
+        own, slope, codes, penalties = part
         slope, codes = slope.T, codes.T
-        pull = _moved(own, slope, -codes)
+        correlation = _moved(own, slope, -codes)
         if size > SMALL:
-            return _descend(own, pull, codes, level, LONG, nonnegative).T
+            return _descend(own, correlation, codes, penalties, LONG, nonnegative).T
 
         def improve(_, codes):
-            codes = _descend(own, pull, codes, level, SWEEPS, nonnegative)
-            return _polish(own, pull, codes, level)
+            codes = _descend(own, correlation, codes, penalties, SWEEPS, nonnegative)
+            return _newton_step(own, correlation, codes, penalties)
 
         codes = jax.lax.fori_loop(0, repeats, improve, codes)
-        return _descend(own, pull, codes, level, TAIL, nonnegative).T
+        return _descend(own, correlation, codes, penalties, TAIL, nonnegative).T
 
     parts = jax.tree.map(
-        lambda a: a.reshape(n // lanes, lanes, *a.shape[1:]), (slope, values, penalty)
+        lambda a: a.reshape(n // count, count, *a.shape[1:]), (slope, values, penalty)
     )
     return jax.lax.map(block, (own, *parts)).reshape(n, size)

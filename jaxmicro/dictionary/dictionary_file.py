@@ -1,4 +1,4 @@
-"""dictionary.npz: a taught dictionary with its calibration, as plain arrays."""
+"""dictionary.npz: a learned dictionary with its calibration, as plain arrays."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxmicro.dictionary.enhance import Dictionary
-from jaxmicro.dictionary.learn import read_arrays
+from jaxmicro.dictionary.learning_file import read_arrays
 from jaxmicro.dictionary.noise import Noise
 from jaxmicro.dictionary.stage import Stage
 from jaxmicro.errors import DataError

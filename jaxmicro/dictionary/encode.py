@@ -15,7 +15,7 @@ from jaxmicro.errors import UsageError
 SOLVERS = ("auto", "fista", "working_set")
 STEPS_A_ROUND = 100  # of FISTA, for a round of the working set
 MANY = 64  # atoms from which working sets beat dense steps
-BLOCK = 128 * chunks.CHUNK  # patches whose working sets are alive at once
+BLOCK = 128 * chunks.CHUNK  # patches whose working sets are in memory at once
 DENSE = 16 * chunks.CHUNK  # and patches whose dense codes are
 
 
@@ -89,8 +89,8 @@ def encode(
     dtype = np.dtype(jax.dtypes.canonicalize_dtype(np.asarray(patches).dtype))
     patches = np.ascontiguousarray(patches, dtype)
     atoms = np.ascontiguousarray(atoms, dtype)
-    level = np.broadcast_to(np.asarray(penalty, dtype), (len(patches),))
-    _check(patches, atoms, level, tolerance, ridge, solver, weights)
+    penalties = np.broadcast_to(np.asarray(penalty, dtype), (len(patches),))
+    _check(patches, atoms, penalties, tolerance, ridge, solver, weights)
     if solver == "auto":
         cpu = jax.default_backend() == "cpu"
         solver = "working_set" if cpu and weights is None and len(atoms) >= MANY else "fista"
@@ -109,9 +109,9 @@ def encode(
             weight = None if weight is None else np.where(usable[:, None], weight, 0.0)
         if solver == "working_set":
             rounds = max(1, max_steps // STEPS_A_ROUND)
-            found = working_set.solve(part, atoms, level[rows], *options[:3], rounds)
+            found = working_set.solve(part, atoms, penalties[rows], *options[:3], rounds)
         else:
-            found = _fista(part, atoms, level[rows], weight, *options)
+            found = _fista(part, atoms, penalties[rows], weight, *options)
         result = np.where(found[2] <= tolerance, lasso.CONVERGED, lasso.MAX_STEPS)
         result[~usable] = lasso.EMPTY
         result[~finite] = lasso.NOT_FINITE
@@ -142,7 +142,7 @@ def _stacked(parts: list[list[np.ndarray]]) -> list[np.ndarray]:
     return columns
 
 
-def _fista(patches, atoms, level, weights, tolerance, ridge, nonnegative, max_steps):
+def _fista(patches, atoms, penalties, weights, tolerance, ridge, nonnegative, max_steps):
     n, dtype = len(patches), patches.dtype
     device_atoms = jnp.asarray(atoms)
     scalars = (jnp.asarray(ridge, dtype), jnp.asarray(tolerance, dtype))
@@ -156,7 +156,7 @@ def _fista(patches, atoms, level, weights, tolerance, ridge, nonnegative, max_st
             np.pad(part, extra),
             device_atoms,
             np.pad(weight, extra),
-            np.pad(level[rows], extra[0], constant_values=1.0),
+            np.pad(penalties[rows], extra[0], constant_values=1.0),
             *scalars,
             nonnegative=nonnegative,
             max_steps=max_steps,
@@ -169,14 +169,14 @@ def _fista(patches, atoms, level, weights, tolerance, ridge, nonnegative, max_st
     return _stacked([work(rows) for rows in chunks.split(np.arange(n)) or [np.arange(0)]])
 
 
-def _check(patches, atoms, level, tolerance, ridge, solver, weights) -> None:
+def _check(patches, atoms, penalties, tolerance, ridge, solver, weights) -> None:
     if patches.ndim != 2 or atoms.ndim != 2 or patches.shape[1] != atoms.shape[1]:
         raise UsageError(
             f"patches of shape {patches.shape} do not fit atoms of shape {atoms.shape}; "
             "both need the same number of pixels in their second axis"
         )
-    if not np.all(level > 0):
-        raise UsageError(f"penalty {float(np.min(level)):g} is not allowed; give one above 0")
+    if not np.all(penalties > 0):
+        raise UsageError(f"penalty {float(np.min(penalties)):g} is not allowed; give one above 0")
     if not tolerance > 0:
         raise UsageError(f"tolerance {tolerance:g} is not allowed; give one above 0, e.g. 1e-3")
     if not ridge >= 0:

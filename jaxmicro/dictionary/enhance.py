@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from jaxmicro.data.movie import Image
-from jaxmicro.dictionary.coupled import Recipe, teach
+from jaxmicro.dictionary.coupled import Recipe, learn_stages
 from jaxmicro.dictionary.forward import FWHM_PER_SD, Forward, blur_between
-from jaxmicro.dictionary.learn import Learned
+from jaxmicro.dictionary.learn import LearningState
 from jaxmicro.dictionary.matching import estimate_blur, grey_range, resample
 from jaxmicro.dictionary.noise import CUTOFF, Noise, cutoff_of, estimate_noise
-from jaxmicro.dictionary.stage import Stage, Tally, run_stage
+from jaxmicro.dictionary.stage import CodeStatistics, Stage, run_stage
 from jaxmicro.errors import DataError, UsageError
 
 SAME_PIXEL = 0.02  # relative difference of pixel sizes that still counts as the same
@@ -23,14 +23,14 @@ SAME_PIXEL = 0.02  # relative difference of pixel sizes that still counts as the
 
 @dataclasses.dataclass(frozen=True)
 class Dictionary:
-    """A taught dictionary with the calibration that it holds for.
+    """A learned dictionary with the calibration that it holds for.
 
     Attributes:
       stages: what is run, in order.
       variant: "coupled" or "paper".
       pixel_size_nm: of the slices it is for.
       blur_fwhm_nm: blur between the instruments (0 for the paper's recipe).
-      noise: that of the slice it was taught for, in units of the slice's grey range.
+      noise: that of the slice it was learned for, in units of the slice's grey range.
       noise_cutoff: frequency (cycles per pixel) above which a slice's spectrum is read as noise.
       choices: (penalty, rms error on simulated pairs) that led to the penalty.
       trace: held-out objective while learning; rows (minibatch, seconds, objective).
@@ -70,18 +70,18 @@ class Enhanced:
 
     Attributes:
       values: on the finer grid where `upscale` is above 1.
-      spread: standard deviation of the overlapping estimates of each pixel.
+      uncertainty: standard deviation of the overlapping estimates of each pixel.
       residual: slice minus forward model of the result, on the slice's grid.
       noise: estimated from this slice, in its grey values.
-      tallies: what the codes of each stage were like.
+      code_statistics: what the codes of each stage were like.
       notes: sentences for the user.
     """
 
     values: Float[np.ndarray, "Y X"]
-    spread: Float[np.ndarray, "Y X"]
+    uncertainty: Float[np.ndarray, "Y X"]
     residual: Float[np.ndarray, "y x"]
     noise: Noise
-    tallies: tuple[Tally, ...]
+    code_statistics: tuple[CodeStatistics, ...]
     notes: tuple[str, ...]
 
 
@@ -144,83 +144,103 @@ def build_dictionary(
     psf_fwhm_nm: float | None = None,
     train_fwhm_nm: float | None = None,
     invert: bool = False,
-    train_masks: list[np.ndarray | None] | None = None,
-    slice_mask: np.ndarray | None = None,
+    slice_mask: Bool[np.ndarray, "y x"] | None = None,
     seed: int,
-    start: Learned | None = None,
+    start: LearningState | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[Dictionary, Learned, tuple[str, ...]]:
-    """Teach a dictionary from `train` for slices like `slice_`; no registration between them.
+) -> tuple[Dictionary, LearningState, tuple[str, ...]]:
+    """Learn a dictionary from `train` for slices like `slice_`; no registration between them.
 
     Args:
-      train, slice_: calibrated images in any grey units.
+      train, slice_: calibrated images in any grey units, NaN where unusable.
       psf_fwhm_nm, train_fwhm_nm: resolution of the slices and of the training images; without
         the first, the blur between them is read from their spectra (coupled only).
       invert: the training images' contrast is the reverse of the slices'.
+      slice_mask: usable pixels of the slice.
       seed: of everything that is drawn.
       start: a learning state to resume from.
+      progress: called with (minibatches done, minibatches in all).
+
+    Returns:
+      The dictionary, the state of its learning, and sentences for the user.
 
     Raises:
       UsageError: missing or contradictory sizes. DataError: images that cannot be used.
     """
-    notes = []
     coarse = pixel_size(slice_, "--apply-pixel-size")
     fine = coarse / recipe.upscale
-    good = usable_pixels(slice_, slice_mask)
-    low, high = grey_range(slice_.values, good)
-    scaled = ((np.where(good, slice_.values, low) - low) / (high - low)).astype(np.float32)
+    scaled, good, _ = _scaled(slice_, slice_mask)
     cutoff = CUTOFF if psf_fwhm_nm is None else cutoff_of(psf_fwhm_nm / FWHM_PER_SD / coarse)
     noise = estimate_noise(scaled, good, cutoff=cutoff, seed=seed)
-
-    images, masks = [], []
-    for number, image in enumerate(train):
-        mask = usable_pixels(image, None if train_masks is None else train_masks[number])
-        own = pixel_size(image, "--train-pixel-size")
-        if own > coarse * 1.001:
-            notes.append(
-                f"{image.name}: its pixels of {own:g} nm are coarser than the slice's of "
-                f"{coarse:g} nm; it can teach less than the slice shows"
-            )
-        t_low, t_high = grey_range(image.values, mask)
-        values = (np.where(mask, image.values, t_low) - t_low) / (t_high - t_low)
-        values = (1.0 - values if invert else values).astype(np.float32)
-        values = resample(values, (own, own), (fine, fine))
-        kept = resample(mask.astype(np.float32), (own, own), (fine, fine)) > 0.999
-        images.append(np.where(kept, values, np.nan).astype(np.float32))
-        masks.append(None if kept.all() else kept)
-
+    images = [_training_image(image, fine, invert) for image in train]
+    notes = [_too_coarse(image, coarse) for image in train]
     blur_nm = 0.0
     if recipe.variant == "coupled":
+        if psf_fwhm_nm is None and train_fwhm_nm is not None:
+            raise UsageError(
+                f"--train-fwhm {train_fwhm_nm:g} nm needs --psf-fwhm beside it; give both "
+                "or neither (the blur is then read from the spectra)"
+            )
         if psf_fwhm_nm is not None:
             blur_nm = blur_between(psf_fwhm_nm, fine if train_fwhm_nm is None else train_fwhm_nm)
         else:
-            if train_fwhm_nm is not None:
-                raise UsageError(
-                    f"--train-fwhm {train_fwhm_nm:g} nm needs --psf-fwhm beside it; give both "
-                    "or neither (the blur is then read from the spectra)"
-                )
-            first = np.where(np.isfinite(images[0]), images[0], np.nanmean(images[0]))
-            blur_nm = estimate_blur(scaled, coarse, first, fine, noise)
+            blur_nm = estimate_blur(scaled, coarse, _filled(images[0]), fine, noise)
             notes.append(
                 f"blur between the instruments read from the spectra: {blur_nm:.3g} nm (FWHM); "
                 "give --psf-fwhm and --train-fwhm if you know them"
             )
-    taught = teach(
-        images, masks, recipe, noise, blur_nm / FWHM_PER_SD / fine,
+    found = learn_stages(
+        images, recipe, noise, blur_nm / FWHM_PER_SD / fine,
         seed=seed, start=start, progress=progress,
     )  # fmt: skip
     dictionary = Dictionary(
-        taught.stages,
+        found.stages,
         recipe.variant,
         coarse,
         blur_nm,
         noise,
         cutoff,
-        taught.choices,
-        taught.learned.trace,
-        taught.learned.usage,
+        found.choices,
+        found.state.trace,
+        found.state.usage,
     )
-    return dictionary, taught.learned, tuple(notes)
+    return dictionary, found.state, tuple(note for note in notes if note)
+
+
+def _scaled(
+    image: Image, mask: Bool[np.ndarray, "y x"] | None
+) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
+    """(grey values, 0 to 1 over their range; usable pixels; the ends of the range)."""
+    good = usable_pixels(image, mask)
+    low, high = grey_range(image.values, good)
+    values = (np.where(good, image.values, low) - low) / (high - low)
+    return values.astype(np.float32), good, (low, high)
+
+
+def _training_image(image: Image, pixel_nm: float, invert: bool) -> Float[np.ndarray, "Y X"]:
+    """The image at another pixel size, its grey values scaled; NaN where unusable."""
+    values, good, _ = _scaled(image, None)
+    own = pixel_size(image, "--train-pixel-size")
+    if invert:
+        values = 1 - values
+    values = resample(values, (own, own), (pixel_nm, pixel_nm))
+    kept = resample(good.astype(np.float32), (own, own), (pixel_nm, pixel_nm)) > 0.999
+    return np.where(kept, values, np.nan).astype(np.float32)
+
+
+def _too_coarse(image: Image, slice_pixel_nm: float) -> str:
+    """A note on a training image with larger pixels than the slice; empty for others."""
+    own = pixel_size(image, "--train-pixel-size")
+    if own <= slice_pixel_nm * 1.001:
+        return ""
+    return (
+        f"{image.name}: its pixels of {own:g} nm are coarser than the slice's of "
+        f"{slice_pixel_nm:g} nm; it holds less detail than the slice shows"
+    )
+
+
+def _filled(image: Float[np.ndarray, "y x"]) -> Float[np.ndarray, "y x"]:
+    return np.where(np.isfinite(image), image, np.nanmean(image))
 
 
 def enhance(
@@ -237,7 +257,7 @@ def enhance(
     Raises:
       UsageError: the slice's pixel size is not the dictionary's.
       DataError: a slice that is constant, smaller than a patch or without usable pixels; or one
-        of which every code is zero (the penalty is too large): a grey image would say nothing.
+        of which every code is zero (the penalty is too large).
     """
     own = pixel_size(slice_, "--apply-pixel-size")
     if abs(own - dictionary.pixel_size_nm) > SAME_PIXEL * own:
@@ -245,63 +265,66 @@ def enhance(
             f"{slice_.name}: pixels of {own:g} nm, but the dictionary is for "
             f"{dictionary.pixel_size_nm:g} nm; learn one for this pixel size"
         )
-    good = usable_pixels(slice_, mask)
-    low, high = grey_range(slice_.values, good)
+    scaled, good, (low, high) = _scaled(slice_, mask)
     scale = high - low
-    scaled = ((np.where(good, slice_.values, low) - low) / scale).astype(np.float32)
-    notes: list[str] = []
-    noise = _noise_of(scaled, good, dictionary, seed, notes)
-    passes = len(dictionary.stages)
+    noise, notes = _noise_of(scaled, good, dictionary, seed)
     values, allowed = scaled, good
-    spread = np.zeros(scaled.shape, np.float32)
-    tallies = []
-    for number, stage in enumerate(dictionary.stages):
-        values, spread, tally = run_stage(
+    uncertainty = np.zeros(scaled.shape, np.float32)
+    found: list[CodeStatistics] = []
+    for stage in dictionary.stages:
+        values, uncertainty, statistics = run_stage(
             stage, values, allowed, stride=min(stride, stage.size),
             plain_average=dictionary.variant == "paper", progress=progress,
         )  # fmt: skip
-        tallies.append(tally)
+        found.append(statistics)
         allowed = np.isfinite(values)
-        if tally.nonzeros == 0:
+        if statistics.nonzeros == 0:
             raise DataError(
-                f"{slice_.name}: every code is zero in pass {number + 1} of {passes}, the penalty "
-                f"of {stage.penalty:g} is too large for this slice; lower --penalty or use auto"
+                f"{slice_.name}: every code is zero in pass {len(found)} of "
+                f"{len(dictionary.stages)}, the penalty of {stage.penalty:g} is too large for this "
+                "slice; lower --penalty or use auto"
             )
-    forward = dictionary.forward()
-    filled = np.where(allowed, values, np.mean(values[allowed])).astype(np.float32)
-    seen = forward.mirrored(filled)
-    reach = math.ceil(2.5 * forward.sd / forward.decimation)
-    trusted = good & _eroded(good, reach)
-    residual = np.where(trusted, scaled - seen, np.nan) * scale
-    share = tallies[0].unfinished / max(1, tallies[0].patches)
+    share = found[0].unfinished / max(1, found[0].patches)
     if share > 0:
         notes.append(f"{100 * share:.2g} % of the patches missed the coding tolerance")
-    own_noise = dataclasses.replace(noise, sd=noise.sd * scale)
     return Enhanced(
-        values * scale + low, spread * scale, residual, own_noise, tuple(tallies), tuple(notes)
+        values * scale + low,
+        uncertainty * scale,
+        _residual(scaled, good, values, dictionary.forward()) * scale,
+        dataclasses.replace(noise, sd=noise.sd * scale),
+        tuple(found),
+        tuple(notes),
     )
 
 
-def _noise_of(scaled, good, dictionary, seed, notes) -> Noise:
-    """The slice's own noise, with a note where the dictionary was taught for another one."""
+def _residual(scaled, good, values, forward: Forward) -> Float[np.ndarray, "y x"]:
+    """Slice minus forward model of the result; NaN where unusable pixels are within its reach."""
+    allowed = np.isfinite(values)
+    filled = np.where(allowed, values, np.mean(values[allowed])).astype(np.float32)
+    distance = math.ceil(2.5 * forward.sd / forward.decimation)
+    return np.where(_eroded(good, distance), scaled - forward.mirrored(filled), np.nan)
+
+
+def _noise_of(scaled, good, dictionary: Dictionary, seed: int) -> tuple[Noise, list[str]]:
+    """The slice's own noise, with a note where the dictionary was learned for another one."""
     try:
         noise = estimate_noise(scaled, good, cutoff=dictionary.noise_cutoff, seed=seed)
     except DataError as err:
-        notes.append(f"noise taken from the dictionary: {err}")
-        return dictionary.noise
-    if not 0.75 < noise.sd / dictionary.noise.sd < 1.33:
-        notes.append(
-            f"this slice's noise is {noise.sd / dictionary.noise.sd:.2g} times that which the "
-            "dictionary was taught for; learn one for it"
-        )
-    return noise
+        return dictionary.noise, [f"noise taken from the dictionary: {err}"]
+    ratio = noise.sd / dictionary.noise.sd
+    if 0.75 < ratio < 1.33:
+        return noise, []
+    return noise, [
+        f"this slice's noise is {ratio:.2g} times that which the dictionary was learned for; "
+        "learn one for it"
+    ]
 
 
-def _eroded(mask: np.ndarray, reach: int) -> np.ndarray:
-    """Pixels with nothing unusable within `reach` along y or x."""
+def _eroded(mask: np.ndarray, distance: int) -> np.ndarray:
+    """Pixels with nothing unusable within `distance` along y or x."""
     out = mask.copy()
     for axis in (0, 1):
-        for shift in range(1, reach + 1):
+        for shift in range(1, distance + 1):
             for sign in (1, -1):
                 moved = np.roll(mask, sign * shift, axis)
                 edge = [slice(None)] * 2

@@ -38,12 +38,14 @@ class Dense(eqx.Module):
 
 
 def soft_threshold(
-    value: Float[Array, "*shape"], level: Float[Array, "*level"] | float, nonnegative: bool = False
+    value: Float[Array, "*shape"],
+    threshold: Float[Array, "*threshold"] | float,
+    nonnegative: bool = False,
 ) -> Float[Array, "*shape"]:
-    """The proximal operator of level * |.|_1, or of the same on a >= 0."""
+    """The proximal operator of threshold * |.|_1, or of the same on a >= 0."""
     if nonnegative:
-        return jnp.maximum(value - level, 0.0)
-    return jnp.sign(value) * jnp.maximum(jnp.abs(value) - level, 0.0)
+        return jnp.maximum(value - threshold, 0.0)
+    return jnp.sign(value) * jnp.maximum(jnp.abs(value) - threshold, 0.0)
 
 
 def objective(
@@ -62,9 +64,9 @@ def objective(
 
 def gap_terms(
     energy: Float[Array, "*shape"],
-    reach: Float[Array, "*shape"],
+    largest: Float[Array, "*shape"],
     penalty: Float[Array, "*shape"],
-    mass: Float[Array, "*shape"],
+    l1_norm: Float[Array, "*shape"],
     inner: Float[Array, "*shape"],
 ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
     """Duality gap and objective from the sums that every solver has at hand.
@@ -78,15 +80,15 @@ def gap_terms(
 
     Args:
       energy: |rho|^2.
-      reach: max_j |g_j|, or max_j g_j for non-negative codes.
+      largest: max_j |g_j|, or max_j g_j for non-negative codes.
       penalty: as in P.
-      mass: |a|_1.
+      l1_norm: |a|_1.
       inner: sum_j a_j g_j.
     """
-    scale = jnp.minimum(1.0, penalty / jnp.maximum(reach, jnp.finfo(energy.dtype).tiny))
+    scale = jnp.minimum(1.0, penalty / jnp.maximum(largest, jnp.finfo(energy.dtype).tiny))
     # rounding alone can make the last bracket negative by an ulp
-    gap = 0.5 * (1.0 - scale) ** 2 * energy + jnp.maximum(penalty * mass - scale * inner, 0.0)
-    return gap, 0.5 * energy + penalty * mass
+    gap = 0.5 * (1.0 - scale) ** 2 * energy + jnp.maximum(penalty * l1_norm - scale * inner, 0.0)
+    return gap, 0.5 * energy + penalty * l1_norm
 
 
 def relative(gap: Float[Array, "*shape"], value: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -105,10 +107,12 @@ def duality_gap(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """(gap, objective) of one patch; the gap is an upper bound of P(a) - min P, never negative."""
     residual = patch - codes @ atoms
-    pull = atoms @ (weights * residual) - ridge * codes
+    correlation = atoms @ (weights * residual) - ridge * codes
     energy = jnp.sum(weights * residual**2) + ridge * jnp.sum(codes**2)
-    reach = jnp.max(pull) if nonnegative else jnp.max(jnp.abs(pull))
-    return gap_terms(energy, reach, penalty, jnp.sum(jnp.abs(codes)), jnp.sum(codes * pull))
+    largest = jnp.max(correlation) if nonnegative else jnp.max(jnp.abs(correlation))
+    return gap_terms(
+        energy, largest, penalty, jnp.sum(jnp.abs(codes)), jnp.sum(codes * correlation)
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("nonnegative", "max_steps"))
@@ -131,13 +135,13 @@ def fista(
     # |D|^2 bounds the curvature; weights only scale it
     curvature = jnp.linalg.eigvalsh(atoms.T @ atoms)[-1]
 
-    def one(patch, weight, level):
+    def one(patch, weight, penalty):
         step = 1.0 / jnp.maximum(curvature * jnp.max(weight) + ridge, jnp.finfo(dtype).tiny)
 
         def move(_, state):
             codes, ahead, momentum = state
-            pull = atoms @ (weight * (patch - ahead @ atoms)) - ridge * ahead
-            new = soft_threshold(ahead + step * pull, step * level, nonnegative)
+            correlation = atoms @ (weight * (patch - ahead @ atoms)) - ridge * ahead
+            new = soft_threshold(ahead + step * correlation, step * penalty, nonnegative)
             # restart where momentum points uphill
             uphill = jnp.sum((ahead - new) * (new - codes)) > 0
             momentum = jnp.where(uphill, 1.0, momentum)
@@ -152,11 +156,11 @@ def fista(
         def advance(carry):
             state, _, steps = carry
             state = jax.lax.fori_loop(0, CHECK_EVERY, move, state)
-            gap, value = duality_gap(patch, state[0], atoms, weight, level, ridge, nonnegative)
+            gap, value = duality_gap(patch, state[0], atoms, weight, penalty, ridge, nonnegative)
             return state, relative(gap, value), steps + CHECK_EVERY
 
         zero = jnp.zeros(atoms.shape[0], dtype)
-        gap, value = duality_gap(patch, zero, atoms, weight, level, ridge, nonnegative)
+        gap, value = duality_gap(patch, zero, atoms, weight, penalty, ridge, nonnegative)
         start = ((zero, zero, jnp.ones((), dtype)), relative(gap, value), jnp.zeros((), jnp.int32))
         (codes, _, _), gap, steps = jax.lax.while_loop(keep_on, advance, start)
         return Dense(codes, gap, steps)

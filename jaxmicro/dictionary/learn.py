@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import io
-import pathlib
 import time
-import zipfile
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,27 +22,27 @@ from jaxtyping import Array, Float
 from jaxmicro.dictionary.encode import Codes, encode
 from jaxmicro.errors import DataError, UsageError
 
-STATE_FORMAT = "jaxmicro-learning-1"
-REPLACE_EVERY = 10  # minibatches between looks for dead atoms
-DEAD_SHARE = 1e-4  # of minibatch patches that use an atom, below which it counts as dead
-CODING_STEPS = 300  # three rounds of the working set: inexact coding costs nothing in the end
-PATIENCE = 3  # held-out checks without gain before an early stop
+REPLACE_EVERY = 10  # minibatches between replacements of unused atoms
+UNUSED_SHARE = 1e-4  # of minibatch patches that use an atom, below which it counts as unused
+CODING_STEPS = 300  # three rounds of the working set: inexact coding ends at the same objective
+PATIENCE = 3  # held-out checks without a decrease before an early stop
+CHECKS = 8  # of the held-out objective in a run
 
 
 @dataclasses.dataclass(frozen=True)
-class Learning:
+class LearningOptions:
     """Options of the learning; a model file's [learning] table."""
 
     n_atoms: int = 256
     passes: float = 1.0
     batch: int = 1024
     rho: float = 3.0
-    tolerance: float = 1e-2  # inexact coding costs nothing in the end
+    tolerance: float = 1e-2  # of the codes while learning; finer ones end at the same objective
     updates: str = "surrogate"
     learning_rate: float = 3e-3  # of Adam
     nonnegative: bool = False
     ridge: float = 0.0
-    early_stop: float = 1e-4  # relative gain of the held-out objective that still counts
+    early_stop: float = 1e-4  # relative; smaller decreases of the held-out objective do not count
 
     def __post_init__(self) -> None:
         if self.updates not in ("surrogate", "adam"):
@@ -58,8 +55,8 @@ class Learning:
 
 
 @dataclasses.dataclass(frozen=True)
-class Learned:
-    """A learned dictionary with its history and what is needed to go on learning.
+class LearningState:
+    """Atoms, the history of their learning and what is needed to resume it.
 
     `trace` rows are (minibatch, seconds, held-out objective per patch).
     """
@@ -73,12 +70,11 @@ class Learned:
     stopped_early: bool
 
 
-@functools.partial(jax.jit, static_argnames=("nonnegative",))
+@jax.jit
 def update_atoms(
     atoms: Float[Array, "k m"],
     moments: Float[Array, "k k"],
     products: Float[Array, "k m"],
-    nonnegative: bool = False,
 ) -> Float[Array, "k m"]:
     """One pass of block coordinate descent on the surrogate, every atom in the unit ball.
 
@@ -88,8 +84,6 @@ def update_atoms(
     def one(j, atoms):
         own = moments[j, j]
         atom = atoms[j] + (products[j] - moments[j] @ atoms) / jnp.where(own > 0, own, 1.0)
-        if nonnegative:
-            atom = jnp.maximum(atom, 0.0)
         atom = atom / jnp.maximum(jnp.linalg.norm(atom), 1.0)
         return atoms.at[j].set(jnp.where(own > 0, atom, atoms[j]))
 
@@ -140,13 +134,13 @@ def objectives(
 def learn(
     patches: Float[np.ndarray, "n m"],
     penalty: float,
-    options: Learning,
+    options: LearningOptions,
     seed: int,
     *,
     held_out: Float[np.ndarray, "h m"] | None = None,
-    start: Learned | None = None,
+    start: LearningState | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Learned:
+) -> LearningState:
     """Learn a dictionary from mean-free patches; the same seed gives the same dictionary.
 
     Args:
@@ -168,150 +162,144 @@ def learn(
     rng = np.random.default_rng(seed if start is None else [seed, start.minibatches])
     dtype = np.dtype(jax.dtypes.canonicalize_dtype(patches.dtype))
     if start is None:
-        atoms = jnp.asarray(_first_atoms(patches, k, options.nonnegative, rng), dtype)
-        moments, products = jnp.zeros((k, k), dtype), jnp.zeros((k, patches.shape[1]), dtype)
-        done, trace = 0, []
+        state, done, trace = _first(patches, options, dtype, rng), 0, []
     else:
-        if start.atoms.shape != (k, patches.shape[1]):
-            raise UsageError(
-                f"the dictionary to resume from has shape {start.atoms.shape}, here it must be "
-                f"{(k, patches.shape[1])}; use the same --atoms and --patch-size"
-            )
-        atoms, moments, products = (
-            jnp.asarray(a, dtype) for a in (start.atoms, start.moments, start.products)
-        )
+        state = _resumed(start, (k, patches.shape[1]), options, dtype)
         done, trace = start.minibatches, [tuple(row) for row in start.trace]
-    adam_state = optax.adam(options.learning_rate).init(atoms)
-    usage = np.zeros(k)
-    recent = np.zeros(k)
+    validation = None if held_out is None else _Validation(held_out, penalty, options)
     batch = min(options.batch, len(patches))
     total = max(1, round(options.passes * len(patches) / batch))
-    check_every = max(1, total // 8)
-    best, waited, stopped = np.inf, 0, False
-    order = np.empty(0, int)
-    began = time.perf_counter()
-    coding: dict[str, Any] = {"ridge": options.ridge, "nonnegative": options.nonnegative}
-
-    for step in range(1, total + 1):
-        if len(order) < batch:
-            order = np.concatenate([order, rng.permutation(len(patches))])
-        rows, order = order[:batch], order[batch:]
-        part = np.ascontiguousarray(patches[rows], dtype)
+    usage, recent = np.zeros(k), np.zeros(k)
+    began, stopped = time.perf_counter(), False
+    for step, part in enumerate(_minibatches(patches, batch, total, rng), 1):
+        part = np.ascontiguousarray(part, dtype)
         codes = encode(
-            part, np.asarray(atoms), penalty, options.tolerance, max_steps=CODING_STEPS, **coding
-        )
+            part, np.asarray(state.atoms), penalty, options.tolerance, max_steps=CODING_STEPS,
+            ridge=options.ridge, nonnegative=options.nonnegative,
+        )  # fmt: skip
         dense = codes.dense()
         counts = np.count_nonzero(dense, axis=0) / batch
         usage, recent = usage + counts, recent + counts
-        number = done + step
-        if options.updates == "adam":
-            atoms, adam_state = _adam_step(
-                atoms, adam_state, jnp.asarray(dense), jnp.asarray(part), options.learning_rate
-            )
-        else:
-            keep = jnp.asarray((1.0 - 1.0 / number) ** options.rho, dtype)
-            moments, products = accumulate(
-                moments, products, jnp.asarray(dense), jnp.asarray(part), keep
-            )
-            atoms = update_atoms(atoms, moments, products)
+        state = _updated(state, jnp.asarray(dense), jnp.asarray(part), done + step, options)
         if step % REPLACE_EVERY == 0:
-            dead = recent / REPLACE_EVERY < DEAD_SHARE
-            if dead.any() and step < total:
-                atoms, moments, products = _replace(
-                    atoms, moments, products, dead, part, codes, options.nonnegative
-                )
+            unused = recent / REPLACE_EVERY < UNUSED_SHARE
+            if unused.any() and step < total:
+                state = _with_replaced(state, unused, part, codes)
             recent[:] = 0
-        if held_out is not None and (step % check_every == 0 or step == total):
+        if validation is not None and (step % max(1, total // CHECKS) == 0 or step == total):
             seconds = time.perf_counter() - began
-            host = np.asarray(atoms)
-            held = encode(held_out.astype(dtype), host, penalty, 1e-3, **coding)
-            value = objectives(held_out, held, host, penalty, options.ridge).mean()
-            trace.append((number, seconds, value))
-            waited = 0 if value < best * (1 - options.early_stop) else waited + 1
-            best = min(best, value)
+            trace.append((done + step, seconds, validation.check(np.asarray(state.atoms))))
             began += time.perf_counter() - began - seconds  # checks do not count as learning
-            if waited >= PATIENCE:
-                stopped = True
+            stopped = validation.failures >= PATIENCE
         if progress is not None:
             progress(step, total)
         if stopped:
             break
-    return Learned(
-        np.asarray(atoms),
+    return LearningState(
+        np.asarray(state.atoms),
         np.asarray(trace, np.float64).reshape(-1, 3),
-        np.asarray(moments),
-        np.asarray(products),
+        np.asarray(state.moments),
+        np.asarray(state.products),
         done + step,
         usage / step,
         stopped,
     )
 
 
-def _first_atoms(patches, k, nonnegative, rng) -> np.ndarray:
+class _State(NamedTuple):
+    """The atoms, the sums A = sum a a' and B = sum a x' of the surrogate, and Adam's moments."""
+
+    atoms: Float[Array, "k m"]
+    moments: Float[Array, "k k"]
+    products: Float[Array, "k m"]
+    adam: optax.OptState
+
+
+def _first(patches, options: LearningOptions, dtype, rng) -> _State:
+    k, m = options.n_atoms, patches.shape[1]
+    atoms = jnp.asarray(_first_atoms(patches, k, rng), dtype)
+    adam = optax.adam(options.learning_rate).init(atoms)
+    return _State(atoms, jnp.zeros((k, k), dtype), jnp.zeros((k, m), dtype), adam)
+
+
+def _resumed(start: LearningState, shape, options: LearningOptions, dtype) -> _State:
+    if start.atoms.shape != shape:
+        raise UsageError(
+            f"the dictionary to resume from has shape {start.atoms.shape}, here it must be "
+            f"{shape}; use the same --atoms and --patch-size"
+        )
+    atoms, moments, products = (
+        jnp.asarray(a, dtype) for a in (start.atoms, start.moments, start.products)
+    )
+    return _State(atoms, moments, products, optax.adam(options.learning_rate).init(atoms))
+
+
+def _minibatches(patches, batch: int, count: int, rng) -> Iterator[np.ndarray]:
+    """`count` minibatches, every patch once before any comes again."""
+    order = np.empty(0, int)
+    for _ in range(count):
+        if len(order) < batch:
+            order = np.concatenate([order, rng.permutation(len(patches))])
+        rows, order = order[:batch], order[batch:]
+        yield patches[rows]
+
+
+def _updated(state: _State, codes, patches, number: int, options: LearningOptions) -> _State:
+    """The state after minibatch `number`, by the update that the options name."""
+    if options.updates == "adam":
+        atoms, adam = _adam_step(state.atoms, state.adam, codes, patches, options.learning_rate)
+        return state._replace(atoms=atoms, adam=adam)
+    keep = jnp.asarray((1.0 - 1.0 / number) ** options.rho, state.atoms.dtype)
+    moments, products = accumulate(state.moments, state.products, codes, patches, keep)
+    atoms = update_atoms(state.atoms, moments, products)
+    return state._replace(atoms=atoms, moments=moments, products=products)
+
+
+class _Validation:
+    """The objective on patches that are not learned from, and how often it did not decrease."""
+
+    def __init__(self, patches: np.ndarray, penalty: float, options: LearningOptions):
+        self._patches, self._penalty, self._options = patches, penalty, options
+        self._best = np.inf
+        self.failures = 0
+
+    def check(self, atoms: np.ndarray) -> float:
+        """The objective per patch; `failures` counts checks in a row without a decrease."""
+        options = self._options
+        codes = encode(
+            self._patches, atoms, self._penalty, 1e-3,
+            ridge=options.ridge, nonnegative=options.nonnegative,
+        )  # fmt: skip
+        value = objectives(self._patches, codes, atoms, self._penalty, options.ridge).mean()
+        falls = value < self._best * (1 - options.early_stop)
+        self.failures = 0 if falls else self.failures + 1
+        self._best = min(self._best, value)
+        return float(value)
+
+
+def _first_atoms(patches, k, rng) -> np.ndarray:
     """Random patches of more than median contrast, scaled to unit norm."""
     norm = np.linalg.norm(patches, axis=1)
     if not norm.max() > 0:
         raise DataError("the training patches have no contrast; give an image with structure")
-    lively = np.flatnonzero(norm >= np.median(norm[norm > 0]))
-    chosen = rng.choice(lively, k, replace=len(lively) < k)
+    eligible = np.flatnonzero(norm >= np.median(norm[norm > 0]))
+    chosen = rng.choice(eligible, k, replace=len(eligible) < k)
     atoms = patches[chosen] + 1e-3 * norm[chosen, None] * rng.standard_normal(
         (k, patches.shape[1])
     ) / np.sqrt(patches.shape[1])
     return atoms / np.linalg.norm(atoms, axis=1, keepdims=True)
 
 
-def _replace(atoms, moments, products, dead, patches, codes, nonnegative):
-    """Dead atoms become the patches that the dictionary codes worst; their past is wiped."""
-    residual = patches - codes.rebuild(np.asarray(atoms))
-    worst = np.argsort(-np.sum(residual**2, axis=1))[: int(dead.sum())]
+def _with_replaced(state: _State, unused, patches, codes: Codes) -> _State:
+    """Unused atoms become the patches with the largest coding error; their sums start at 0."""
+    atoms, moments, products = (np.array(a) for a in state[:3])
+    residual = patches - codes.rebuild(atoms)
+    worst = np.argsort(-np.sum(residual**2, axis=1))[: int(unused.sum())]
     worst = worst[np.linalg.norm(patches[worst], axis=1) > 0]
-    index = np.flatnonzero(dead)[: len(worst)]
+    index = np.flatnonzero(unused)[: len(worst)]
     new = patches[worst]
-    atoms = np.array(atoms)
     atoms[index] = new / np.linalg.norm(new, axis=1, keepdims=True)
-    moments, products = np.array(moments), np.array(products)
     moments[index], moments[:, index], products[index] = 0, 0, 0
-    return jnp.asarray(atoms), jnp.asarray(moments), jnp.asarray(products)
-
-
-def save_learning(path: str | pathlib.Path, learned: Learned) -> None:
-    """Write a learning state, from which `learn(start=...)` goes on."""
-    fields = {f.name: getattr(learned, f.name) for f in dataclasses.fields(learned)}
-    with open(path, "wb") as file:
-        np.savez(file, format=np.array(STATE_FORMAT), **fields)
-
-
-def load_learning(path: str | pathlib.Path) -> Learned:
-    """Read a learning state; nothing in the file is executed.
-
-    Raises:
-      DataError: the file is not one of ours.
-    """
-    arrays = read_arrays(path, STATE_FORMAT)
-    try:
-        fields: dict[str, Any] = {f.name: arrays[f.name] for f in dataclasses.fields(Learned)}
-    except KeyError as err:
-        raise DataError(f"{path}: the learning state lacks {err}; learn it anew") from err
-    fields["minibatches"] = int(fields["minibatches"])
-    fields["stopped_early"] = bool(fields["stopped_early"])
-    return Learned(**fields)
-
-
-def read_arrays(path: str | pathlib.Path, kind: str) -> dict[str, np.ndarray]:
-    """Arrays of an .npz file of a given kind, read without unpickling.
-
-    Raises:
-      DataError: the file is missing, not an .npz, holds objects or is of another kind.
-    """
-    try:
-        content = pathlib.Path(path).read_bytes()
-        if not zipfile.is_zipfile(io.BytesIO(content)):
-            # numpy would take it for a pickle and say how to load it unsafely
-            raise ValueError("it is no .npz archive")
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, AttributeError, TypeError) as err:
-        raise DataError(f"{path}: not a dictionary of this program ({err})") from err
-    if "format" not in arrays or str(arrays["format"]) != kind:
-        raise DataError(f"{path}: not a file of kind {kind}; give one that jaxmicro wrote")
-    return arrays
+    return state._replace(
+        atoms=jnp.asarray(atoms), moments=jnp.asarray(moments), products=jnp.asarray(products)
+    )

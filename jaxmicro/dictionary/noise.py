@@ -87,7 +87,7 @@ def estimate_noise(
     """Noise from the quietest windows of a slice.
 
     Even quiet windows hold structure, at the frequencies that the instrument transmits. So below
-    `cutoff` (cycles per pixel) the noise spectrum is not allowed above its level at `cutoff`:
+    `cutoff` (cycles per pixel) the noise spectrum is kept at or below its value at `cutoff`:
     true of white noise and of a reconstruction filter, which suppresses low frequencies. Noise
     that varies over the slice is read where the slice is flat.
 
@@ -105,7 +105,7 @@ def estimate_noise(
     if not sd > 0:
         raise DataError("the slice has no noise in its flat parts; give --penalty a value")
     first = Noise(sd, correlation, count)
-    # the same search in pure noise of this spectrum tells how much quiet windows understate
+    # the same search in pure noise of this spectrum tells how much quiet windows understate it
     shape = tuple(max(4 * WINDOW, min(n, 384)) for n in image.shape)
     rng = np.random.default_rng(seed)
     probe = first.sample(rng, shape)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float, Shaped
 
 from jaxmicro.errors import DataError, UsageError
 
@@ -107,7 +107,7 @@ class Band:
 
 
 class Overlap:
-    """Weighted average of overlapping patches, and how much they disagree at each pixel."""
+    """Weighted mean and standard deviation of overlapping patches at each pixel."""
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype | type = np.float32):
         self.total = np.zeros(shape, dtype)
@@ -126,11 +126,11 @@ class Overlap:
         band.add(weight, self.weight)
 
     def mean(self, otherwise: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-        """The weighted mean, and `otherwise` where no patch has a say."""
+        """The weighted mean, and `otherwise` where no patch contributes."""
         covered = self.weight > 0
         return np.where(covered, self.total / np.where(covered, self.weight, 1), otherwise)
 
-    def spread(self) -> Float[np.ndarray, "*shape"]:
+    def sd(self) -> Float[np.ndarray, "*shape"]:
         """Weighted standard deviation of the estimates of each pixel; NaN where there is none."""
         covered = self.weight > 0
         weight = np.where(covered, self.weight, 1)
@@ -159,12 +159,11 @@ def local_contrast(patches: Float[np.ndarray, "n m"], floor: float) -> Float[np.
 
 def sample_patches(
     images: list[np.ndarray],
-    masks: list[Bool[np.ndarray, "*shape"] | None],
     size: int,
     n_patches: int,
     rng: np.random.Generator,
 ) -> Float[np.ndarray, "n m"]:
-    """Patches at random places of several images, only where the mask and the values allow.
+    """Patches at random places of several images, only where every value is finite.
 
     Returns fewer than `n_patches` where the images hold fewer.
 
@@ -172,10 +171,9 @@ def sample_patches(
       DataError: no image holds a single usable patch.
     """
     found, owner = [], []
-    for number, (image, mask) in enumerate(zip(images, masks, strict=True)):
+    for number, image in enumerate(images):
         Grid(image.shape, size)
-        good = np.isfinite(image) if mask is None else np.isfinite(image) & mask
-        places = np.flatnonzero(~_any_bad(~good, size))
+        places = np.flatnonzero(~_any_bad(~np.isfinite(image), size))
         found.append(places)
         owner.append(np.full(len(places), number))
     places, owners = np.concatenate(found), np.concatenate(owner)

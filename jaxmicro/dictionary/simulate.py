@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -11,16 +12,15 @@ from jaxmicro.dictionary.noise import Noise
 from jaxmicro.dictionary.stage import Stage, run_stage
 from jaxmicro.errors import DataError
 
-LOOK = 320  # fine pixels a side of the parts of training images that further passes learn from
-LOOKS = 6  # such parts at least: with two from a single image further passes learnt them by heart
-TURNS = (0, 3, 5, 6, 1, 2, 4, 7)
+FIELD = 320  # fine pixels a side of the fields of training images that further passes learn from
+FIELDS = 6  # at least; with two fields from a single image further passes overfitted
+ORIENTATIONS = (0, 3, 5, 6, 1, 2, 4, 7)  # quarter turns, those from 4 on mirrored
 
 Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def simulated_pairs(
     images: list[np.ndarray],
-    masks: list[np.ndarray | None],
     p: int,
     n_patches: int,
     forward: Forward,
@@ -29,30 +29,26 @@ def simulated_pairs(
 ) -> Pairs:
     """(clean, noisy, sharp) patches: what the slice's instrument would make of training images.
 
-    The images are turned, mirrored and shifted by fractions of a coarse pixel: eight looks each.
+    Each image, NaN where unusable, is used in eight orientations, shifted by fractions of a coarse
+    pixel.
     """
     n = forward.decimation
     columns: list[list[np.ndarray]] = [[], [], []]
-    looks = [(i, turn) for i in range(len(images)) for turn in range(8)]
-    for number, (i, turn) in enumerate(looks):
-        fine, mask = _turned(images[i], turn), masks[i]
-        bad = ~np.isfinite(fine)
-        if mask is not None:
-            bad |= ~_turned(mask, turn)
-        shift = rng.integers(0, n, 2)
-        fine, bad = fine[shift[0] :, shift[1] :], bad[shift[0] :, shift[1] :]
+    views = [(i, turn) for i in range(len(images)) for turn in range(8)]
+    for number, (i, turn) in enumerate(views):
+        fine = _shifted(_turned(images[i], turn), n, rng)
         height, width = (length // n for length in fine.shape)
         if min(height, width) < p + 2:
             raise DataError(
-                f"training image {i}: {fine.shape} pixels on the result's grid are too few for "
-                f"patches of {p * n}; give a larger image or a smaller --patch-size"
+                f"training image {i}: {images[i].shape} pixels on the result's grid are too few "
+                f"for patches of {p * n}; give a larger image or a smaller --patch-size"
             )
-        fine, bad = fine[: height * n, : width * n], bad[: height * n, : width * n]
-        filled = np.where(bad, np.nanmean(np.where(bad, np.nan, fine)), fine).astype(np.float32)
+        bad = ~np.isfinite(fine)
+        filled = np.where(bad, np.nanmean(fine), fine).astype(np.float32)
         coarse = forward.mirrored(filled)
         noisy = coarse + noise.sample(rng, coarse.shape)
         places = _places(bad, n, p)
-        share = n_patches * (number + 1) // len(looks) - n_patches * number // len(looks)
+        share = n_patches * (number + 1) // len(views) - n_patches * number // len(views)
         chosen = rng.choice(len(places), min(share, len(places)), replace=False)
         rows, cols = np.divmod(places[chosen], width - p + 1)
         view = np.lib.stride_tricks.sliding_window_view
@@ -63,6 +59,13 @@ def simulated_pairs(
     clean, noisy, sharp = (np.concatenate(c).astype(np.float32) for c in columns)
     order = rng.permutation(len(clean))
     return clean[order], noisy[order], sharp[order]
+
+
+def _shifted(image: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """The image from a random one of its first n rows and columns, cut to multiples of n."""
+    shift = rng.integers(0, n, 2)
+    height, width = ((length - s) // n * n for length, s in zip(image.shape, shift, strict=True))
+    return image[shift[0] : shift[0] + height, shift[1] : shift[1] + width]
 
 
 def _turned(image: np.ndarray, turn: int) -> np.ndarray:
@@ -82,40 +85,22 @@ def _places(bad: np.ndarray, n: int, p: int) -> np.ndarray:
     return places
 
 
-class Looks:
-    """Training images as the slice's instrument would have seen them, stage after stage."""
+@dataclasses.dataclass(frozen=True)
+class SimulatedImages:
+    """Fields of training images as the slice's instrument would have seen them.
 
-    def __init__(self, images, masks, forward, noise, rng):
-        self.pairs = []
-        n = forward.decimation
-        side = max(1, LOOK // n) * n
-        turns = TURNS[: max(2, math.ceil(LOOKS / len(images)))]
-        for image, mask in zip(images, masks, strict=True):
-            for turn in turns:
-                fine = _turned(image, turn)
-                good = np.isfinite(fine)
-                if mask is not None:
-                    good &= _turned(mask, turn)
-                height, width = (length // n * n for length in fine.shape)
-                height, width = min(height, side), min(width, side)
-                top = int(rng.integers(0, (fine.shape[0] - height) // n + 1)) * n
-                left = int(rng.integers(0, (fine.shape[1] - width) // n + 1)) * n
-                box = (slice(top, top + height), slice(left, left + width))
-                fine, good = fine[box], good[box]
-                if not good.any():
-                    continue
-                filled = np.where(good, fine, np.mean(fine[good])).astype(np.float32)
-                coarse = forward.mirrored(filled)
-                noisy = coarse + noise.sample(rng, coarse.shape)
-                self.pairs.append([noisy, np.where(good, filled, np.nan).astype(np.float32)])
+    `pairs` holds (what the passes so far have made of it, the sharp field), NaN where unusable.
+    """
 
-    def advance(self, stage: Stage) -> None:
-        """Send every look through one more stage."""
-        for pair in self.pairs:
-            pair[0], _, _ = run_stage(stage, pair[0], np.ones(pair[0].shape, bool))
+    pairs: tuple[tuple[np.ndarray, np.ndarray], ...]
+
+    def through(self, stage: Stage) -> SimulatedImages:
+        """The fields after one more pass."""
+        done = ((run_stage(stage, a, np.ones(a.shape, bool))[0], b) for a, b in self.pairs)
+        return SimulatedImages(tuple(done))
 
     def patches(self, p: int, n_patches: int, rng) -> tuple[np.ndarray, np.ndarray]:
-        """(what the stages made, what is true) at random places."""
+        """(what the passes have made, what is sharp) at random places, one patch a row."""
         each = -(-n_patches // len(self.pairs))
         columns: list[list[np.ndarray]] = [[], []]
         for pair in self.pairs:
@@ -130,3 +115,36 @@ class Looks:
         order = rng.permutation(sum(len(c) for c in columns[0]))
         first, sharp = (np.concatenate(c)[order] for c in columns)
         return first, sharp
+
+
+def simulated_images(
+    images: list[np.ndarray],
+    forward: Forward,
+    noise: Noise,
+    rng: np.random.Generator,
+) -> SimulatedImages:
+    """Fields of training images in several orientations, blurred, decimated and with noise."""
+    pairs = []
+    orientations = ORIENTATIONS[: max(2, math.ceil(FIELDS / len(images)))]
+    for image in images:
+        for turn in orientations:
+            fine = _turned(image, turn)
+            fine = fine[_random_field(fine.shape, forward.decimation, rng)]
+            good = np.isfinite(fine)
+            if not good.any():
+                continue
+            filled = np.where(good, fine, np.mean(fine[good])).astype(np.float32)
+            coarse = forward.mirrored(filled)
+            noisy = coarse + noise.sample(rng, coarse.shape)
+            pairs.append((noisy, np.where(good, filled, np.nan).astype(np.float32)))
+    return SimulatedImages(tuple(pairs))
+
+
+def _random_field(shape: tuple[int, ...], n: int, rng) -> tuple[slice, ...]:
+    """A box of at most FIELD pixels a side; its sides and corner are multiples of n."""
+    sides = [min(length // n * n, max(1, FIELD // n) * n) for length in shape]
+    corner = [
+        int(rng.integers(0, (length - side) // n + 1)) * n
+        for length, side in zip(shape, sides, strict=True)
+    ]
+    return tuple(slice(at, at + side) for at, side in zip(corner, sides, strict=True))

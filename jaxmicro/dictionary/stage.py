@@ -10,11 +10,11 @@ from jaxtyping import Bool, Float
 
 from jaxmicro.dictionary.encode import Codes, encode
 from jaxmicro.dictionary.error_bound import encode_to_error
-from jaxmicro.dictionary.lasso import EMPTY, MAX_STEPS
+from jaxmicro.dictionary.lasso import MAX_STEPS
 from jaxmicro.dictionary.patches import Band, Grid, Overlap, remove_mean
 
-LEAST_USABLE = 0.25  # share of a patch's pixels below which it has no say
-ROWS = 8192  # patches whose features are alive at once
+LEAST_USABLE = 0.25  # share of a patch's pixels, below which it gets zero weight
+ROWS = 8192  # patches whose features are in memory at once
 
 
 def features(
@@ -22,8 +22,8 @@ def features(
 ) -> Float[np.ndarray, "r f"]:
     """What a patch is rebuilt from, f = 2 k + m + 1: codes above zero, below, the patch, and 1.
 
-    The signs are kept apart because a dark crack in a grain and a bright grain in a crack are not
-    each other's negative.
+    Codes above and below zero are separate features: a dark crack in a grain is not the negative of
+    a bright grain in a void.
     """
     per_patch = ("indices", "values", "gap", "steps", "result")
     dense = dataclasses.replace(codes, **{n: getattr(codes, n)[rows] for n in per_patch}).dense()
@@ -32,29 +32,30 @@ def features(
     return np.concatenate(known, axis=1, dtype=np.float32)
 
 
-def level_shares(
+def level_weights(
     mean: Float[np.ndarray, " n"], levels: Float[np.ndarray, " q"]
 ) -> Float[np.ndarray, "n q"]:
-    """Weights of linear interpolation between the levels; constant beyond the outermost."""
+    """Weights of linear interpolation between grey levels; constant beyond the outermost."""
     unit = np.eye(len(levels))
     return np.stack([np.interp(mean, levels, row) for row in unit], axis=1).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """Coding atoms and their twins.
+    """Atoms that code, and the paired atoms that rebuild.
 
     Attributes:
       coding: (k, m) atoms that code, in the whitened space.
       whitener: (m, m) symmetric; patches are multiplied by it before coding.
       rebuilding: what the codes stand for in grey values of the finer grid, M = (size * upscale)^2:
-        (k, M) atoms where there are no levels, else (q, 2 k + m + 1, M), at each level the twins of
-        codes above zero, of codes below, of the mean-free patch itself, and a constant.
-      levels: (q,) increasing patch means, between which the twins are interpolated; or (0,).
+        (k, M) atoms where `levels` is empty, else (q, 2 k + m + 1, M), at each grey level what
+        codes above zero, codes below and the mean-free patch are multiplied by, and a constant.
+      levels: (q,) increasing grey levels (patch means), between which the paired atoms are
+        interpolated; or (0,).
       size: patch size in pixels of the input.
       upscale: pixels of the output per pixel of the input.
       penalty: lambda in the whitened space; 0 for coding to the error bound `bound`.
-      bound: squared error of a whole patch at the noise level; used where penalty is 0.
+      bound: squared error of a whole patch that is all noise; used where penalty is 0.
       nonnegative, ridge, tolerance: as in `encode`.
     """
 
@@ -99,15 +100,15 @@ class Stage:
         for at in range(0, len(centred), ROWS):
             rows = slice(at, at + ROWS)
             known = features(codes, centred, rows)
-            share = level_shares(mean[rows, 0], self.levels)
+            weight = level_weights(mean[rows, 0], self.levels)
             out[rows] = sum(
-                share[:, q, None] * (known @ twins) for q, twins in enumerate(self.rebuilding)
+                weight[:, q, None] * (known @ paired) for q, paired in enumerate(self.rebuilding)
             )
         return out + mean
 
     @property
-    def twins(self) -> Float[np.ndarray, "k M"]:
-        """One twin of each atom: of codes above zero, at the middle level."""
+    def paired_atoms(self) -> Float[np.ndarray, "k M"]:
+        """What each atom is rebuilt by where its code is above zero, at the middle grey level."""
         if not len(self.levels):
             return self.rebuilding
         return self.rebuilding[len(self.levels) // 2, : len(self.coding)]
@@ -141,30 +142,45 @@ class Stage:
         )[0]
 
 
-@dataclasses.dataclass
-class Tally:
-    """What the codes of a slice were like, summed as they pass."""
+@dataclasses.dataclass(frozen=True)
+class CodeStatistics:
+    """Counts over the patches of a slice, and their largest relative duality gap.
+
+    Attributes:
+      patches, nonzeros: patches, and codes that are not 0.
+      zero_patches: patches of which every code is 0.
+      unfinished: patches that missed the tolerance.
+    """
 
     patches: int = 0
     nonzeros: int = 0
     zero_patches: int = 0
     unfinished: int = 0
-    without_pixels: int = 0
     worst_gap: float = 0.0
 
-    def add(self, codes: Codes) -> None:
+    @staticmethod
+    def of(codes: Codes) -> CodeStatistics:
         counts = codes.nonzeros
-        self.patches += len(counts)
-        self.nonzeros += int(counts.sum())
-        self.zero_patches += int(np.sum(counts == 0))
-        self.unfinished += int(np.sum(codes.result == MAX_STEPS))
-        self.without_pixels += int(np.sum(codes.result == EMPTY))
-        if len(codes.gap):
-            self.worst_gap = max(self.worst_gap, float(codes.gap.max()))
+        return CodeStatistics(
+            len(counts),
+            int(counts.sum()),
+            int(np.sum(counts == 0)),
+            int(np.sum(codes.result == MAX_STEPS)),
+            float(codes.gap.max(initial=0.0)),
+        )
+
+    def __add__(self, other: CodeStatistics) -> CodeStatistics:
+        return CodeStatistics(
+            self.patches + other.patches,
+            self.nonzeros + other.nonzeros,
+            self.zero_patches + other.zero_patches,
+            self.unfinished + other.unfinished,
+            max(self.worst_gap, other.worst_gap),
+        )
 
 
-def window(size: int) -> Float[np.ndarray, " m"]:
-    """Weight of each pixel of a patch in the overlap: its middle knows more than its rim."""
+def hann_window(size: int) -> Float[np.ndarray, " m"]:
+    """Weight of each pixel of a patch in the overlap: a Hann window, without its zeros."""
     taper = np.hanning(size + 2)[1:-1]
     return (taper[:, None] * taper[None, :]).ravel().astype(np.float32)
 
@@ -177,19 +193,19 @@ def run_stage(
     stride: int = 1,
     plain_average: bool = False,
     progress: Callable[[int], None] | None = None,
-) -> tuple[Float[np.ndarray, "Y X"], Float[np.ndarray, "Y X"], Tally]:
+) -> tuple[Float[np.ndarray, "Y X"], Float[np.ndarray, "Y X"], CodeStatistics]:
     """Code and rebuild one slice, band by band.
 
     Pixels outside `mask` are not read: patches that hold some are coded by the rest.
 
     Returns:
-      The result and the spread of the overlapping estimates on the finer grid, NaN where no patch
-      has a say; and what the codes were like.
+      The result and the standard deviation of the overlapping estimates on the finer grid, NaN
+      where no patch contributes; and what the codes were like.
     """
     n, grid = stage.upscale, Grid(image.shape, stage.size, stride)
     shape = tuple(length * n for length in image.shape)
-    overlap, tally = Overlap(shape), Tally()
-    taper = window(stage.size * n)
+    overlap, statistics = Overlap(shape), CodeStatistics()
+    taper = hann_window(stage.size * n)
     if plain_average:
         taper = np.ones_like(taper)
     clean = np.where(mask, image, 0).astype(np.float32)
@@ -197,28 +213,38 @@ def run_stage(
     for band in grid.bands():
         patches = band.extract(clean)
         usable = None if everything else band.extract(mask)
-        full = np.ones(len(patches), bool) if usable is None else usable.all(axis=1)
-        out = np.zeros((len(patches), stage.rebuilding.shape[-1]), np.float32)
-        weight = np.zeros((len(patches), 1), np.float32)
-        if full.any():
-            centred, mean = remove_mean(patches[full])
-            codes = stage.encode(centred)
-            tally.add(codes)
-            out[full] = stage.rebuild(codes, centred, mean)
-            weight[full] = 1
-        if usable is not None:
-            part = ~full & (usable.mean(axis=1) >= LEAST_USABLE)
-            if part.any():
-                centred, mean = remove_mean(patches[part], usable[part].astype(np.float32))
-                codes = stage.encode_masked(centred, usable[part])
-                tally.add(codes)
-                out[part] = stage.rebuild(codes, centred, mean)
-                weight[part] = usable[part].mean(axis=1, keepdims=True)
+        rebuilt, weight, found = _code_and_rebuild(stage, patches, usable)
+        statistics += found
         fine = Band(tuple(s * n for s in band.starts), stage.size * n)
-        overlap.add(fine, out, weight * taper[None, :])
+        overlap.add(fine, rebuilt, weight * taper[None, :])
         if progress is not None:
             progress(len(patches))
     allowed = np.kron(mask, np.ones((n, n), bool))
     nothing = np.full(shape, np.nan, np.float32)
     result = np.where(allowed, overlap.mean(nothing), np.nan)
-    return result, np.where(allowed, overlap.spread(), np.nan), tally
+    return result, np.where(allowed, overlap.sd(), np.nan), statistics
+
+
+def _code_and_rebuild(
+    stage: Stage, patches: Float[np.ndarray, "n m"], usable: Bool[np.ndarray, "n m"] | None
+) -> tuple[np.ndarray, np.ndarray, CodeStatistics]:
+    """(rebuilt patches, weight of each, statistics); the weight is the share of usable pixels."""
+    share = np.ones(len(patches)) if usable is None else usable.mean(axis=1)
+    rebuilt = np.zeros((len(patches), stage.rebuilding.shape[-1]), np.float32)
+    weight = np.zeros((len(patches), 1), np.float32)
+    statistics = CodeStatistics()
+    full = share == 1
+    if full.any():
+        centred, mean = remove_mean(patches[full])
+        codes = stage.encode(centred)
+        statistics += CodeStatistics.of(codes)
+        rebuilt[full] = stage.rebuild(codes, centred, mean)
+        weight[full] = 1
+    part = ~full & (share >= LEAST_USABLE)
+    if usable is not None and part.any():
+        centred, mean = remove_mean(patches[part], usable[part].astype(np.float32))
+        codes = stage.encode_masked(centred, usable[part])
+        statistics += CodeStatistics.of(codes)
+        rebuilt[part] = stage.rebuild(codes, centred, mean)
+        weight[part] = share[part, None]
+    return rebuilt, weight, statistics

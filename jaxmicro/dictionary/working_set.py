@@ -22,9 +22,9 @@ from jaxmicro.dictionary import chunks, descent
 from jaxmicro.dictionary.lasso import gap_terms, relative
 
 SIZES = (8, 16, 24, 32, 48, 64, 96, 128)  # of the sets; every patch grows through them at need
-ROOM = 8  # violators a set has room for at least
-OFFERED = 16  # violators found in each round; sets with more room take more than ROOM
-PATIENT, INSIST = 6, 5  # rounds with one descent and one Newton step; hard patches then get more
+FREE = 8  # places for violators in a set, at least
+CANDIDATES = 16  # violators found in each round; large sets take more than FREE
+EARLY, REPEATS = 6, 5  # rounds with one descent and one Newton step; later ones repeat both
 
 
 class Round(eqx.Module):
@@ -45,7 +45,7 @@ class Round(eqx.Module):
     used: Int[Array, " n"]
 
 
-def _winners(score: Float[Array, "n k"], count: int, ordered: bool = True) -> Int[Array, "n count"]:
+def _largest(score: Float[Array, "n k"], count: int, ordered: bool = True) -> Int[Array, "n count"]:
     """The best atom of each of `count` interleaved groups, best first; k where no score is > 0.
 
     Nearly the `count` best (a later round takes what shared a group) at a twentieth of the cost of
@@ -64,8 +64,8 @@ def _winners(score: Float[Array, "n k"], count: int, ordered: bool = True) -> In
     return jnp.where(best > low, best & low, k)
 
 
-def _pushed(pull, nonnegative):
-    return jnp.maximum(pull, 0.0) if nonnegative else jnp.abs(pull)
+def _magnitude(correlation, nonnegative):
+    return jnp.maximum(correlation, 0.0) if nonnegative else jnp.abs(correlation)
 
 
 def _taken(array, indices):
@@ -75,12 +75,12 @@ def _taken(array, indices):
     return jnp.where(absent, 0.0, taken)
 
 
-def _certificate(values, slope, energy, pushed, penalty, ridge):
+def _certificate(values, slope, energy, magnitude, penalty, ridge):
     """Relative gap of each patch, from |residual|^2 and what is at hand."""
     energy = energy + ridge * jnp.sum(values**2, axis=1)
-    mass = jnp.sum(jnp.abs(values), axis=1)
+    l1_norm = jnp.sum(jnp.abs(values), axis=1)
     inner = jnp.sum(values * slope, axis=1)
-    gap, value = gap_terms(energy, jnp.max(pushed, axis=1), penalty, mass, inner)
+    gap, value = gap_terms(energy, jnp.max(magnitude, axis=1), penalty, l1_norm, inner)
     return relative(gap, value)
 
 
@@ -105,22 +105,22 @@ def start(
     """
     k = len(atoms)
     against = patches @ atoms.T
-    indices = _winners(_pushed(against, nonnegative), SIZES[0], ordered=False)
+    indices = _largest(_magnitude(against, nonnegative), SIZES[0], ordered=False)
     slope = _taken(against, indices)
     values = descent.descend(indices, slope, jnp.zeros_like(slope), gram, penalty, nonnegative)
 
     # few atoms: their rows of the Gram matrix cost half of two products with the dictionary
-    pull = against - jnp.sum(values[:, :, None] * gram[indices, :k], axis=1)
-    pushed = _pushed(pull, nonnegative)
-    past, slope = slope, _taken(pull, indices)
+    correlation = against - jnp.sum(values[:, :, None] * gram[indices, :k], axis=1)
+    magnitude = _magnitude(correlation, nonnegative)
+    past, slope = slope, _taken(correlation, indices)
     energy = jnp.sum(patches**2, axis=1) - jnp.sum(values * (past + slope + ridge * values), axis=1)
     energy = jnp.maximum(energy, 0.0)
-    gap = _certificate(values, slope, energy, pushed, penalty, ridge)
+    gap = _certificate(values, slope, energy, magnitude, penalty, ridge)
     rows = jnp.arange(len(patches), dtype=jnp.int32)[:, None]
-    fresh = _winners(pushed.at[rows, indices].set(0.0, mode="drop"), ROOM, ordered=False)
+    fresh = _largest(magnitude.at[rows, indices].set(0.0, mode="drop"), FREE, ordered=False)
     return Round(
         jnp.concatenate([indices, fresh], axis=1),
-        jnp.concatenate([slope, _taken(pull, fresh)], axis=1),
+        jnp.concatenate([slope, _taken(correlation, fresh)], axis=1),
         jnp.concatenate([values, jnp.zeros(fresh.shape, values.dtype)], axis=1),
         gap,
         jnp.sum(values != 0, axis=1, dtype=jnp.int32),
@@ -130,9 +130,7 @@ def start(
 @functools.partial(jax.jit, static_argnames=("nonnegative",))
 def advance(
     patches: Float[Array, "n m"],
-    indices: Int[Array, "n s"],
-    slope: Float[Array, "n s"],
-    values: Float[Array, "n s"],
+    sets: tuple[Int[Array, "n s"], Float[Array, "n s"], Float[Array, "n s"]],
     atoms: Float[Array, "k m"],
     gram: Float[Array, "k1 k1"],
     penalty: Float[Array, " n"],
@@ -140,27 +138,29 @@ def advance(
     repeats: Int[Array, ""],
     nonnegative: bool,
 ) -> Round:
-    """A later round, on the set that the round before has left, cut to s atoms.
+    """A later round, on the sets that the round before has left, cut to s atoms.
 
-    `repeats` is how often descent and Newton step follow each other.
+    `sets` holds indices, slope and values as `Round` does; `repeats` is how often descent and
+    Newton step follow each other.
     """
     n = len(patches)
     k = atoms.shape[0]
+    indices, slope, values = sets
     values = descent.descend(indices, slope, values, gram, penalty, nonnegative, repeats)
 
     rows = jnp.arange(n, dtype=jnp.int32)[:, None]
     dense = jnp.zeros((n, k), patches.dtype).at[rows, indices].add(values, mode="drop")
     residual = patches - dense @ atoms
-    pull = residual @ atoms.T - ridge * dense
-    pushed = _pushed(pull, nonnegative)
-    slope = _taken(pull, indices)
-    gap = _certificate(values, slope, jnp.sum(residual**2, axis=1), pushed, penalty, ridge)
+    correlation = residual @ atoms.T - ridge * dense
+    magnitude = _magnitude(correlation, nonnegative)
+    slope = _taken(correlation, indices)
+    gap = _certificate(values, slope, jnp.sum(residual**2, axis=1), magnitude, penalty, ridge)
 
     used = jnp.sum(values != 0, axis=1, dtype=jnp.int32)
-    fresh = _winners(pushed.at[rows, indices].set(0.0, mode="drop"), min(OFFERED, k))
+    fresh = _largest(magnitude.at[rows, indices].set(0.0, mode="drop"), min(CANDIDATES, k))
     size, width = indices.shape[1], indices.shape[1] + fresh.shape[1]
     indices = jnp.concatenate([indices, fresh], axis=1)
-    slope = jnp.concatenate([slope, _taken(pull, fresh)], axis=1)
+    slope = jnp.concatenate([slope, _taken(correlation, fresh)], axis=1)
     values = jnp.concatenate([values, jnp.zeros(fresh.shape, values.dtype)], axis=1)
     # atoms in use move to the front, violators behind them, the rest is dropped
     wanted = (values != 0) | (jnp.arange(width) >= size)[None, :]
@@ -191,7 +191,7 @@ def _tasks(todo, size):
 def solve(
     patches: Float[np.ndarray, "n m"],
     atoms: Float[np.ndarray, "k m"],
-    level: Float[np.ndarray, " n"],
+    penalty: Float[np.ndarray, " n"],
     tolerance: float,
     ridge: float,
     nonnegative: bool,
@@ -211,7 +211,7 @@ def solve(
     ridge_ = jnp.asarray(ridge, dtype)
     shared = (device_atoms, gram_of(device_atoms, ridge_))
     # as wide as the widest set yet: most patches need few atoms
-    width = SIZES[2] + OFFERED
+    width = SIZES[2] + CANDIDATES
     sets = [
         np.full((n, width), k, np.int32),
         np.zeros((n, width), dtype),
@@ -219,18 +219,18 @@ def solve(
     ]
     gap, used = np.zeros(n, dtype), np.zeros(n, np.int32)
     steps, size = np.zeros(n, np.int32), np.full(n, SIZES[0], np.int32)
-    table = np.asarray([min([s for s in SIZES if s >= u + ROOM] or SIZES[-1:]) for u in range(k)])
+    table = np.asarray([min([s for s in SIZES if s >= u + FREE] or SIZES[-1:]) for u in range(k)])
 
     def dispatch(which):
         extra = chunks.rows_up_to(len(which)) - len(which)
         padded = np.concatenate([which, np.repeat(which[-1:], extra)]) if extra else which
-        scalars = (*shared, level[padded], ridge_)
+        scalars = (*shared, penalty[padded], ridge_)
         done = int(steps[which[0]])
         if done == 0:
             return start(patches[padded], *scalars, nonnegative)
-        state = (part[padded, : size[which[0]]] for part in sets)
-        repeats = jnp.asarray(1 if done < PATIENT else INSIST, jnp.int32)
-        return advance(patches[padded], *state, *scalars, repeats, nonnegative)
+        state = tuple(part[padded, : size[which[0]]] for part in sets)
+        repeats = jnp.asarray(1 if done < EARLY else REPEATS, jnp.int32)
+        return advance(patches[padded], state, *scalars, repeats, nonnegative)
 
     def collect(which, out):
         # neighbours, as all are in the first round, are copied as one piece
@@ -240,14 +240,14 @@ def solve(
         for part, new, nothing in zip(sets, news, (k, 0, 0), strict=True):
             got = min(new.shape[1], part.shape[1])
             part[rows, :got] = np.asarray(new)[: len(which), :got]
-            # a set may grow by more than it was offered: no atoms of an older round there
+            # a set may grow by more than its candidates: no atoms of an older round there
             part[rows, got:] = nothing
         gap[rows] = np.asarray(out.gap)[: len(which)]
         used[rows] = np.asarray(out.used)[: len(which)]
 
     todo = np.arange(n)
     for _ in range(rounds):
-        wider = min(int(size[todo].max(initial=0)) + OFFERED, SIZES[-1]) - sets[0].shape[1]
+        wider = min(int(size[todo].max(initial=0)) + CANDIDATES, SIZES[-1]) - sets[0].shape[1]
         if wider > 0:
             sets = [
                 np.pad(part, ((0, 0), (0, wider)), constant_values=fill)

@@ -170,7 +170,10 @@ def test_an_interrupt_from_another_process_is_passed_on():
     assert process.returncode == 7
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of this")
+@pytest.mark.skipif(
+    sys.platform != "linux",
+    reason="needs PR_SET_PDEATHSIG (Linux), which ends a child with its parent",
+)
 def test_a_killed_parent_takes_its_child_with_it():
     process = _started("print('ready', flush=True)\ntime.sleep(60)")
     process.kill()

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from jaxmicro.app.enhance_spec import DictionaryTable, EnhanceVariant, LearningTable
+from jaxmicro.app.enhance.spec import DictionaryTable, EnhanceVariant, LearningTable
 from jaxmicro.app.model_file import Table, load_as
 from jaxmicro.app.posterior import run as job
 from jaxmicro.app.quantify.spec import Correction, LocalOptions, Posterior, Prior, Variant
 from jaxmicro.dictionary.coupled import Recipe
-from jaxmicro.dictionary.learn import Learning
+from jaxmicro.dictionary.learn import LearningOptions
 from jaxmicro.errors import UsageError
 from jaxmicro.spacetime.local import Local
 from jaxmicro.spacetime.neighbourhood import Neighbourhood
@@ -129,7 +129,7 @@ def test_an_enhance_variant_comes_back_with_the_same_recipe(folder, tables):
 @pytest.mark.parametrize(
     ("record", "table", "said_otherwise"),
     [
-        (Learning, LearningTable, {"n_atoms"}),  # [dictionary] atoms
+        (LearningOptions, LearningTable, {"n_atoms"}),  # [dictionary] atoms
         (
             Recipe,
             DictionaryTable,

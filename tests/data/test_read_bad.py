@@ -56,6 +56,17 @@ def test_empty_and_text_files(tmp_path, suffix):
     refused(text)
 
 
+@pytest.mark.parametrize(("field", "value"), [("flags", 1), ("method", 99)], ids=str)
+def test_an_npz_that_is_marked_as_encrypted_or_of_an_unknown_compression(tmp_path, field, value):
+    path = tmp_path / "a.npz"
+    np.savez(path, movie=np.zeros((4, 8, 8), np.uint8))
+    raw = bytearray(path.read_bytes())
+    at = {"flags": 6, "method": 8}[field]  # in the header of the file; 2 more in the directory's
+    raw[raw.index(b"PK\x03\x04") + at] = raw[raw.index(b"PK\x01\x02") + at + 2] = value
+    path.write_bytes(raw)
+    refused(path, "a.npz")
+
+
 @pytest.mark.parametrize("name", REAL)
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_truncated_real_files(data_dir, tmp_path, name, share):

@@ -127,9 +127,9 @@ def test_no_working_set_holds_an_atom_twice_or_a_stale_slope(rng, monkeypatch):
     """Few patches of very different difficulty, so that small groups join larger sets."""
     seen = []
 
-    def watched(patches, indices, slope, values, atoms, *rest):
-        seen.append((patches, indices, slope, values, atoms))
-        return advance(patches, indices, slope, values, atoms, *rest)
+    def watched(patches, sets, atoms, *rest):
+        seen.append((patches, *sets, atoms))
+        return advance(patches, sets, atoms, *rest)
 
     advance = working_set.advance
     monkeypatch.setattr(working_set, "advance", watched)
@@ -291,6 +291,6 @@ def test_programs_lower_for_cpu_cuda_and_tpu():
         gram = working_set.gram_of(d, r)
         first = working_set.start(x, d, gram, p, r, False)
         state = first.indices[:, :16], first.slope[:, :16], first.values[:, :16]
-        return working_set.advance(x, *state, d, gram, p, r, jnp.int32(2), False).values
+        return working_set.advance(x, state, d, gram, p, r, jnp.int32(2), False).values
 
     jax.export.export(jax.jit(rounds), platforms=platforms)(patches, atoms, level, scalar)

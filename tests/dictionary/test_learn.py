@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxmicro.dictionary import learn as dl
+from jaxmicro.dictionary import learning_file as lf
 from jaxmicro.dictionary.encode import encode
 from jaxmicro.errors import DataError, UsageError
 
@@ -25,7 +26,7 @@ def planted():
 
 
 def options(**changes):
-    return dl.Learning(**({"n_atoms": K, "batch": 256, "passes": 5.0, "rho": 8.0} | changes))
+    return dl.LearningOptions(**({"n_atoms": K, "batch": 256, "passes": 5.0, "rho": 8.0} | changes))
 
 
 def match(found, atoms):
@@ -48,8 +49,8 @@ def test_same_seed_same_dictionary_and_resuming_goes_on(planted, tmp_path):
     short = options(passes=2.0)
     one, other = (dl.learn(patches, 0.1, short, 5) for _ in range(2))
     np.testing.assert_array_equal(one.atoms, other.atoms)
-    dl.save_learning(tmp_path / "state.npz", one)
-    back = dl.load_learning(tmp_path / "state.npz")
+    lf.save_learning(tmp_path / "state.npz", one)
+    back = lf.load_learning(tmp_path / "state.npz")
     np.testing.assert_array_equal(back.moments, one.moments)
     on = dl.learn(patches, 0.1, short, 5, start=back, held_out=patches[:300])
     again = dl.learn(patches, 0.1, short, 5, start=one, held_out=patches[:300])
@@ -81,22 +82,21 @@ def test_early_stop_ends_a_run_that_gains_nothing(planted):
     assert len(stopped.trace) == dl.PATIENCE + 1
 
 
-def test_nonnegative_codes_and_dead_atoms(planted):
+def test_nonnegative_codes_and_unused_atoms(planted):
     patches, _ = planted
     parts = np.abs(patches)
     learned = dl.learn(parts, 0.1, options(passes=3.0, nonnegative=True), 2)
     codes = encode(parts[:200], learned.atoms, 0.1, nonnegative=True)
     assert codes.values.min() >= 0
-    # a dead atom is replaced by a patch that is coded badly
+    # an unused atom is replaced by a patch that is coded badly
     atoms = jnp.zeros((K, M)).at[0].set(1.0 / np.sqrt(M))
-    dead = np.arange(K) > 0
+    unused = np.arange(K) > 0
     coded = encode(patches[:64], np.asarray(atoms) + 1e-9, 0.1)
-    new, moments, _ = dl._replace(
-        atoms, jnp.ones((K, K)), jnp.ones((K, M)), dead, patches[:64], coded, False
-    )
-    np.testing.assert_allclose(np.linalg.norm(new, axis=1), 1.0)
-    assert moments[0, 0] == 1
-    assert not np.any(moments[1:])
+    state = dl._State(atoms, jnp.ones((K, K)), jnp.ones((K, M)), None)
+    new = dl._with_replaced(state, unused, patches[:64], coded)
+    np.testing.assert_allclose(np.linalg.norm(new.atoms, axis=1), 1.0)
+    assert new.moments[0, 0] == 1
+    assert not np.any(new.moments[1:])
 
 
 def test_atom_update_never_raises_the_surrogate_and_stays_in_the_ball(rng):
@@ -150,18 +150,34 @@ def test_bad_input_is_refused(tmp_path, planted):
         options(updates="sgd")
     (tmp_path / "x.npz").write_bytes(b"not a zip")
     with pytest.raises(DataError, match=r"x\.npz"):
-        dl.load_learning(tmp_path / "x.npz")
+        lf.load_learning(tmp_path / "x.npz")
     np.savez(tmp_path / "object.npz", format=np.array([{}], dtype=object))
     with pytest.raises(DataError, match=r"object\.npz"):
-        dl.load_learning(tmp_path / "object.npz")
+        lf.load_learning(tmp_path / "object.npz")
     np.savez(tmp_path / "other.npz", format=np.array("something"))
     with pytest.raises(DataError, match="kind"):
-        dl.load_learning(tmp_path / "other.npz")
+        lf.load_learning(tmp_path / "other.npz")
 
 
 def test_a_file_that_is_no_archive_is_refused_without_advice_to_unpickle(tmp_path):
     path = tmp_path / "slice.tif"
     path.write_bytes(b"II*\x00" + bytes(64))
     with pytest.raises(DataError, match=r"slice\.tif: .*it is no \.npz archive") as caught:
-        dl.load_learning(path)
+        lf.load_learning(path)
     assert "pickle" not in str(caught.value)
+
+
+def test_a_damaged_file_is_refused_or_read_but_never_a_traceback(tmp_path):
+    path, zeros = tmp_path / "state.npz", np.zeros((4, 4), np.float32)
+    state = dl.LearningState(zeros, np.zeros((1, 3)), zeros, zeros, 1, np.zeros(4), False)
+    lf.save_learning(path, state)
+    raw, refused = path.read_bytes(), 0
+    for at in range(0, len(raw), 5):
+        damaged = bytearray(raw)
+        damaged[at] ^= 0xFF
+        path.write_bytes(damaged)
+        try:
+            lf.load_learning(path)
+        except DataError:
+            refused += 1
+    assert refused > len(raw) / 20  # most bytes are headers, or are covered by a checksum

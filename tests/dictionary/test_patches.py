@@ -34,8 +34,8 @@ def test_untouched_patches_rebuild_the_image_exactly(rng, shape, size, stride, m
         overlap.add(band, part, rng.uniform(0.1, 1, (1, part.shape[1])) * np.ones_like(part))
     assert seen == grid.n_patches
     np.testing.assert_allclose(overlap.mean(np.zeros(shape)), image, atol=1e-12)
-    # estimates that all agree have no spread (the difference of squares rounds to 1e-8)
-    assert np.nanmax(overlap.spread()) < 1e-6
+    # estimates that all agree have sd 0 (the difference of squares rounds to 1e-8)
+    assert np.nanmax(overlap.sd()) < 1e-6
 
 
 def test_bands_hold_a_bounded_number_of_values():
@@ -51,7 +51,7 @@ def test_spread_is_the_standard_deviation_of_the_estimates():
     overlap.add(band, np.array([[1.0], [2.0]]), np.ones((2, 1)))
     overlap.add(grid, np.array([[4.0], [5.0]]), np.ones((2, 1)))
     np.testing.assert_allclose(overlap.mean(np.zeros((1, 3))), [[1, 3, 5]])
-    np.testing.assert_allclose(overlap.spread(), [[0, 1, 0]], atol=1e-12)
+    np.testing.assert_allclose(overlap.sd(), [[0, 1, 0]], atol=1e-12)
 
 
 def test_mean_is_removed_over_usable_pixels_only(rng):
@@ -66,13 +66,12 @@ def test_mean_is_removed_over_usable_pixels_only(rng):
     assert np.all(centred[weights == 0] == 0)
 
 
-def test_sampled_patches_avoid_masked_and_nan_pixels(rng):
+def test_sampled_patches_avoid_unusable_pixels(rng):
     image = np.arange(400.0).reshape(20, 20)
     image[5, 5] = np.nan
-    mask = np.ones((20, 20), bool)
-    mask[:, 14:] = False
-    found = pt.sample_patches([image], [mask], 4, 10_000, rng)
-    view = np.lib.stride_tricks.sliding_window_view(np.where(mask, image, np.nan), (4, 4))
+    image[:, 14:] = np.nan
+    found = pt.sample_patches([image], 4, 10_000, rng)
+    view = np.lib.stride_tricks.sliding_window_view(image, (4, 4))
     possible = np.isfinite(view).all(axis=(2, 3)).sum()
     assert len(found) == possible  # every usable patch, once
     assert np.isfinite(found).all()
@@ -80,11 +79,10 @@ def test_sampled_patches_avoid_masked_and_nan_pixels(rng):
 
 
 def test_an_image_that_gives_no_patch_leaves_the_others_be(rng):
-    images = [np.full((9, 9), float(i)) for i in range(3)]
-    masks = [None, np.zeros((9, 9), bool), None]
-    found = pt.sample_patches(images, masks, 4, 72, rng)  # all there are: 36 of two images
+    images = [np.full((9, 9), value) for value in (0.0, np.nan, 2.0)]
+    found = pt.sample_patches(images, 4, 72, rng)  # all there are: 36 of two images
     np.testing.assert_array_equal(np.sort(found[:, 0]), np.repeat([0.0, 2.0], 36))
-    assert len(pt.sample_patches(images, masks, 4, 1, rng)) == 1  # fewer patches than images
+    assert len(pt.sample_patches(images, 4, 1, rng)) == 1  # fewer patches than images
 
 
 def test_bad_sizes_are_refused():
@@ -93,7 +91,7 @@ def test_bad_sizes_are_refused():
     with pytest.raises(UsageError, match="stride 9"):
         pt.Grid((20, 20), 8, 9)
     with pytest.raises(DataError, match="no patch of 4 pixels"):
-        pt.sample_patches([np.full((9, 9), np.nan)], [None], 4, 5, np.random.default_rng(0))
+        pt.sample_patches([np.full((9, 9), np.nan)], 4, 5, np.random.default_rng(0))
 
 
 def test_local_contrast_has_a_floor(rng):

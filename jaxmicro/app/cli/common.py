@@ -205,8 +205,7 @@ class Job:
         from jaxmicro.data.read import sha256
 
         with output.new_folder(self.out, self.force) as folder:
-            with self.stages.stage("write"):
-                figures = write(folder)
+            figures = write(folder)
             self.stages.seconds["total"] = self.seconds
             record = output.run_record(
                 command_line(),

@@ -3,19 +3,53 @@
 from __future__ import annotations
 
 import pathlib
-import time
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from jaxmicro.app.cli.common import Force, Out, Seed, command_line, console, reported
+from jaxmicro.app.cli.common import Force, Job, Out, Seed, console, reported
 from jaxmicro.errors import UsageError
+
+if TYPE_CHECKING:
+    from jaxmicro.app.enhance.spec import EnhanceVariant
 
 Train = Annotated[
     list[str] | None, typer.Option(help="Image to learn from (STEM); may be repeated.")
 ]
 Apply = Annotated[
     list[str], typer.Option(help="Slice or volume to enhance (TXM); may be repeated.")
+]
+DictionaryFile = Annotated[
+    pathlib.Path | None, typer.Option(help="dictionary.npz learned earlier, instead of --train.")
+]
+TrainPixelSize = Annotated[
+    str | None, typer.Option(help='Pixel pitch of the training images, e.g. "15 nm".')
+]
+ApplyPixelSize = Annotated[
+    str | None, typer.Option(help='Pixel pitch of the slices, e.g. "26.9 nm".')
+]
+PsfFwhm = Annotated[
+    str | None, typer.Option(help='Resolution of the slices, e.g. "60 nm"; else estimated.')
+]
+TrainFwhm = Annotated[
+    str | None, typer.Option(help='Resolution of the training images, e.g. "15 nm".')
+]
+PatchSize = Annotated[int | None, typer.Option(help="Pixels of a slice a patch side.")]
+Atoms = Annotated[int | None, typer.Option(help="Atoms in the dictionary.")]
+Penalty = Annotated[str | None, typer.Option(help="auto (from the noise) or a number above 0.")]
+Upscale = Annotated[int | None, typer.Option(min=1, max=8, help="Result pixels per slice pixel.")]
+Stride = Annotated[int, typer.Option(min=1, help="Step between patches, in pixels.")]
+ModelFile = Annotated[pathlib.Path | None, typer.Option(help="Model file (TOML).")]
+Reference = Annotated[
+    list[str] | None, typer.Option(help="Truth of a slice, for PSNR and SSIM; one per slice.")
+]
+UsableMask = Annotated[str | None, typer.Option(help="Image, nonzero where the slices are usable.")]
+Invert = Annotated[bool, typer.Option("--invert", help="The training contrast is reversed.")]
+Evidence = Annotated[
+    bool, typer.Option(help="Half-data resolution and a control dictionary, first slice.")
+]
+Resume = Annotated[
+    pathlib.Path | None, typer.Option(help="learning.npz of an earlier run to go on from.")
 ]
 
 
@@ -24,137 +58,82 @@ def enhance(
     apply: Apply,
     out: Out,
     train: Train = None,
-    dictionary: Annotated[
-        pathlib.Path | None,
-        typer.Option(help="dictionary.npz learned earlier, instead of --train."),
-    ] = None,
-    train_pixel_size: Annotated[
-        str | None, typer.Option(help='Pixel pitch of the training images, e.g. "15 nm".')
-    ] = None,
-    apply_pixel_size: Annotated[
-        str | None, typer.Option(help='Pixel pitch of the slices, e.g. "26.9 nm".')
-    ] = None,
-    psf_fwhm: Annotated[
-        str | None, typer.Option(help='Resolution of the slices, e.g. "60 nm"; else estimated.')
-    ] = None,
-    train_fwhm: Annotated[
-        str | None, typer.Option(help='Resolution of the training images, e.g. "15 nm".')
-    ] = None,
-    patch_size: Annotated[int | None, typer.Option(help="Pixels of a slice a patch side.")] = None,
-    atoms: Annotated[int | None, typer.Option(help="Atoms in the dictionary.")] = None,
-    penalty: Annotated[
-        str | None, typer.Option(help="auto (from the noise) or a number above 0.")
-    ] = None,
-    upscale: Annotated[
-        int | None, typer.Option(min=1, max=8, help="Result pixels per slice pixel.")
-    ] = None,
-    stride: Annotated[int, typer.Option(min=1, help="Step between patches, in pixels.")] = 1,
-    model: Annotated[pathlib.Path | None, typer.Option(help="Model file (TOML).")] = None,
-    reference: Annotated[
-        list[str] | None, typer.Option(help="Truth of a slice, for PSNR and SSIM; one per slice.")
-    ] = None,
-    mask: Annotated[
-        str | None, typer.Option(help="Image, nonzero where the slices are usable.")
-    ] = None,
-    invert: Annotated[
-        bool, typer.Option("--invert", help="The training contrast is reversed.")
-    ] = False,
-    evidence: Annotated[
-        bool, typer.Option(help="Half-data resolution and a control dictionary, first slice.")
-    ] = True,
-    resume: Annotated[
-        pathlib.Path | None, typer.Option(help="learning.npz of an earlier run to go on from.")
-    ] = None,
+    dictionary: DictionaryFile = None,
+    train_pixel_size: TrainPixelSize = None,
+    apply_pixel_size: ApplyPixelSize = None,
+    psf_fwhm: PsfFwhm = None,
+    train_fwhm: TrainFwhm = None,
+    patch_size: PatchSize = None,
+    atoms: Atoms = None,
+    penalty: Penalty = None,
+    upscale: Upscale = None,
+    stride: Stride = 1,
+    model: ModelFile = None,
+    reference: Reference = None,
+    mask: UsableMask = None,
+    invert: Invert = False,
+    evidence: Evidence = True,
+    resume: Resume = None,
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
     """Sharpen TXM slices with a dictionary learned from STEM images; no registration needed."""
-    from jaxmicro.app import enhance as job
-    from jaxmicro.app import enhance_report, model_file, options, output
-    from jaxmicro.app.enhance_spec import EnhanceVariant
-    from jaxmicro.app.progress import Stages
-    from jaxmicro.data.read import read_image, sha256
-    from jaxmicro.dictionary.dictionary_file import load_dictionary, save_dictionary
-    from jaxmicro.dictionary.learn import load_learning, save_learning
+    from jaxmicro.app import options
+    from jaxmicro.app.enhance import images, report, run
+    from jaxmicro.data.read import read_image, read_volume
 
-    began = time.perf_counter()
-    output.check_target(out, force)
-    if (dictionary is None) == (not train):
-        raise UsageError("give either --train IMAGE or --dictionary FILE, one of the two")
-    if dictionary is not None:
-        _only_with_train(locals())
-    variant = model_file.load_as(model, EnhanceVariant) if model is not None else EnhanceVariant()
-    variant = variant.with_options(
-        patch_size=patch_size, atoms=atoms, upscale=upscale, penalty=_penalty(penalty)
-    )
-    lengths = {
-        name: options.length_nm(text, option)
-        for name, text, option in (
-            ("train", train_pixel_size, "--train-pixel-size"),
-            ("apply", apply_pixel_size, "--apply-pixel-size"),
-            ("psf", psf_fwhm, "--psf-fwhm"),
-            ("train_fwhm", train_fwhm, "--train-fwhm"),
-        )
+    job = Job.begin(out, force)
+    _one_source_of_atoms(locals())
+    variant = _variant(model, patch_size=patch_size, atoms=atoms, upscale=upscale, penalty=penalty)
+    recipe = None if dictionary is not None else variant.recipe()
+    pitches = [
+        options.length_nm(train_pixel_size, "--train-pixel-size"),
+        options.length_nm(apply_pixel_size, "--apply-pixel-size"),
+    ]
+    resolutions = {
+        "psf_fwhm_nm": options.length_nm(psf_fwhm, "--psf-fwhm"),
+        "train_fwhm_nm": options.length_nm(train_fwhm, "--train-fwhm"),
     }
-    terminal = console()
-    stages = Stages(terminal)
-    with stages.stage("open"):
-        sets = [job.open_slices(source, lengths["apply"]) for source in apply]
-        training = job.open_training(train or (), lengths["train"])
-        good = None if mask is None else read_image(mask).values > 0
-        references = [read_image(r) for r in reference or ()]
-        job.check_references(reference or (), sum(len(s) for s in sets))
-    build: dict[str, Any] = {
-        "psf_fwhm_nm": lengths["psf"],
-        "train_fwhm_nm": lengths["train_fwhm"],
-        "invert": invert,
-    }
-    if dictionary is not None:
-        taught, learned, recipe = load_dictionary(dictionary), None, None
-        notes: list[str] = []
-        if patch_size is not None and patch_size != taught.patch_size:
-            raise UsageError(
-                f"--patch-size {patch_size} contradicts {dictionary}, whose patches are "
-                f"{taught.patch_size} pixels; leave the option out"
-            )
-    else:
-        recipe = variant.recipe()
-        taught, learned, notes = job.learn_from(
-            training, sets[0], recipe, **build, mask=good, seed=seed, stages=stages,
-            start=None if resume is None else load_learning(resume),
+    with job.stages.stage("open"):
+        volumes = [read_volume(source, pixel_size_nm=pitches[1]) for source in apply]
+        plan = run.EnhancePlan(
+            train=images.open_training(train or (), pitches[0]),
+            recipe=recipe, **resolutions, invert=invert,
+            mask=None if mask is None else read_image(mask).values > 0,
+            stride=stride, evidence=evidence, seed=seed,
         )  # fmt: skip
-    run = job.EnhanceRun(taught, learned, recipe, [], None, None, None, notes)
-    with output.new_folder(out, force) as folder:
-        done = 0
-        for slices in sets:
-            pairs = job.apply_to(
-                slices, run, mask=good, stride=stride, references=references[done:],
-                evidence=evidence and done == 0, train=training, build_options=build, seed=seed,
-                stages=stages,
-            )  # fmt: skip
-            enhance_report.write_slices(folder, pairs, slices, taught, single=len(sets) == 1)
-            done += len(slices)
-        save_dictionary(folder / "dictionary.npz", taught)
-        if learned is not None and recipe is not None:
-            save_learning(folder / "learning.npz", learned)
+        references = images.open_references(reference or (), sum(len(v) for v in volumes))
+    if dictionary is not None:
+        trained = run.read_trained(dictionary, patch_size)
+    else:
+        trained = run.train_for(volumes[0], plan, job.stages, resume)
+    found: list[run.EnhanceRun] = []
+
+    def write(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+        found.append(run.enhance_all(volumes, references, trained, plan, folder, job.stages))
+        run.save_trained(folder, trained)
+        if recipe is not None:
             (folder / "model.toml").write_text(variant.to_toml(), encoding="utf-8")
-        sources = [*apply, *(train or ()), *(reference or ()), *([mask] if mask else [])]
-        inputs = {source: sha256(source) for source in sources}
-        if dictionary is not None:
-            inputs[str(dictionary)] = sha256(str(dictionary))
-        stages.seconds["total"] = time.perf_counter() - began
-        record = output.run_record(command_line(), seed=seed, inputs=inputs, seconds=stages.seconds)
-        output.write_json(folder / "run.json", record)
-        enhance_report.write_all(folder, run, record)
-    for note in run.notes:
-        terminal.print(f"note: {note}")
-    for line in enhance_report.summary(run):
-        terminal.print(line)
-    terminal.print(f"wrote {out} in {time.perf_counter() - began:.1f} s; open {out}/report.html")
+        return report.write(folder, found[0])
+
+    job.finish(
+        [*apply, *(train or ()), *(reference or ()), *(str(f) for f in (mask, dictionary) if f)],
+        seed,
+        write,
+        lambda path, figures, record: report.write_report(path, found[0], figures, record),
+    )
+    job.say_notes(found[0].notes)
+    for line in report.summary(found[0]):
+        job.terminal.print(line)
+    job.say_written()
 
 
-def _only_with_train(given: dict[str, Any]) -> None:
-    """With --dictionary the options of the learning would be ignored: refuse them."""
+def _one_source_of_atoms(given: dict[str, Any]) -> None:
+    """Refuse what is neither learning nor a dictionary, or a dictionary with learning's options."""
+    if (given["dictionary"] is None) == (not given["train"]):
+        raise UsageError("give either --train IMAGE or --dictionary FILE, one of the two")
+    if given["dictionary"] is None:
+        return
     plain = {
         "train_pixel_size": "--train-pixel-size",
         "psf_fwhm": "--psf-fwhm",
@@ -172,6 +151,15 @@ def _only_with_train(given: dict[str, Any]) -> None:
             f"{', '.join(named)}: settled when the dictionary was learned; "
             "leave out with --dictionary"
         )
+
+
+def _variant(model: pathlib.Path | None, *, penalty: str | None, **given: Any) -> EnhanceVariant:
+    """The model file, or the default, with options of the command line in its place."""
+    from jaxmicro.app.enhance.spec import EnhanceVariant
+    from jaxmicro.app.model_file import load_as
+
+    variant = EnhanceVariant() if model is None else load_as(model, EnhanceVariant)
+    return variant.with_options(**given, penalty=_penalty(penalty))
 
 
 def _penalty(text: str | None) -> float | Literal["auto"] | None:
@@ -197,7 +185,7 @@ def stem_txm(
 ) -> None:
     """Cathode particles: stem_*.tif (15 nm, clean), txm.tif (60 nm, noisy), truth.tif."""
     from jaxmicro.app import output
-    from jaxmicro.app.enhance_report import write_sections
+    from jaxmicro.app.enhance.files import write_sections
     from jaxmicro.data import phantom_stem_txm
 
     output.check_target(out, force)

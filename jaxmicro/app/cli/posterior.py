@@ -45,10 +45,15 @@ def posterior(
         opened = options.open(movie)
     found = run.run(opened, variant, options.sampling, thickness_um=thickness_um, stages=job.stages)
     checked = found.diagnostics
+
+    def write(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+        with job.stages.stage("write"):
+            return report.write(folder, found)
+
     job.finish(
         options.inputs(movie),
         options.seed,
-        lambda folder: report.write(folder, found),
+        write,
         lambda path, figures, record: report.write_report(path, found, figures, record),
         trusted=checked.trusted,
         problems=list(checked.problems),

@@ -68,10 +68,15 @@ def quantify(
         baseline=baseline == "first",
         stages=job.stages,
     )
+
+    def write(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+        with job.stages.stage("write"):
+            return files.write(folder, found, dense)
+
     job.finish(
         options.inputs(movie),
         options.seed,
-        lambda folder: files.write(folder, found, dense),
+        write,
         lambda path, figures, record: report.write_report(path, found, figures, record),
     )
     job.say_notes(found.notes)

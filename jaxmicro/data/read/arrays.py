@@ -19,7 +19,11 @@ ENCRYPTED = 0x1  # bit of an entry's flags in a ZIP archive
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """What NumPy raises on damaged files; it parses their headers as Python literals."""
+    """What NumPy raises on damaged files; it parses their headers as Python literals.
+
+    Its zipfile raises RuntimeError for members that are marked as encrypted, and
+    NotImplementedError, a kind of it, for versions and compressions that it does not know.
+    """
     return (
         OSError,
         ValueError,
@@ -29,7 +33,7 @@ def failures() -> tuple[type[Exception], ...]:
         SyntaxError,
         MemoryError,
         OverflowError,
-        NotImplementedError,
+        RuntimeError,
         tokenize.TokenError,
         zipfile.BadZipFile,
         zlib.error,

@@ -1,4 +1,4 @@
-"""Twins that differ with the code's sign and with the grey level of the patch."""
+"""Paired atoms, which differ with the code's sign and with the grey level of the patch."""
 
 import dataclasses
 
@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from jaxmicro.dictionary.coupled import (
-    MAX_TWINS,
+    MAX_PAIRED,
     Recipe,
+    fit_paired_atoms,
     grey_levels,
-    solve_twins,
-    teach,
-    twin_sums,
+    learn_stages,
+    normal_equations,
 )
 from jaxmicro.dictionary.forward import Forward
 from jaxmicro.dictionary.noise import white
 from jaxmicro.dictionary.patches import remove_mean
-from jaxmicro.dictionary.simulate import LOOKS, Looks
-from jaxmicro.dictionary.stage import Stage, features, level_shares
+from jaxmicro.dictionary.simulate import FIELDS, simulated_images
+from jaxmicro.dictionary.stage import Stage, features, level_weights
 from jaxmicro.errors import DataError, UsageError
 
 K, M, OUT = 12, 9, 16
@@ -25,24 +25,24 @@ K, M, OUT = 12, 9, 16
 
 @pytest.fixture
 def planted(rng):
-    """A stage of size 3 with three levels and twins drawn at random, and patches to code."""
+    """A stage of size 3 with three grey levels and random paired atoms, and patches to code."""
     coding = rng.standard_normal((K, M)).astype(np.float32)
     coding /= np.linalg.norm(coding, axis=1, keepdims=True)
     root = rng.standard_normal((M, M)).astype(np.float32)
     whitener = (np.eye(M) + 0.05 * (root + root.T)).astype(np.float32)
-    twins = rng.standard_normal((3, 2 * K + M + 1, OUT)).astype(np.float32)
+    paired = rng.standard_normal((3, 2 * K + M + 1, OUT)).astype(np.float32)
     levels = np.array([0.1, 0.5, 0.9], np.float32)
-    stage = Stage(coding, whitener, twins, levels, 3, 1, 0.3, 0.0)
+    stage = Stage(coding, whitener, paired, levels, 3, 1, 0.3, 0.0)
     patches = rng.standard_normal((3000, M)) + rng.uniform(-0.2, 1.2, (3000, 1))
     return stage, patches.astype(np.float32)
 
 
-def test_level_shares_interpolate_and_stay_constant_outside():
+def test_level_weights_interpolate_and_stay_constant_outside():
     levels = np.array([0.0, 1.0, 3.0], np.float32)
-    shares = level_shares(np.array([-5.0, 0.0, 0.25, 1.0, 2.0, 3.0, 9.0], np.float32), levels)
+    weights = level_weights(np.array([-5.0, 0.0, 0.25, 1.0, 2.0, 3.0, 9.0], np.float32), levels)
     expected = [[1, 0, 0], [1, 0, 0], [0.75, 0.25, 0], [0, 1, 0], [0, 0.5, 0.5], [0, 0, 1],
                 [0, 0, 1]]  # fmt: skip
-    np.testing.assert_array_equal(shares, expected)
+    np.testing.assert_array_equal(weights, expected)
 
 
 def test_features_keep_the_signs_apart_and_add_up_to_the_codes(planted):
@@ -63,9 +63,9 @@ def test_rebuild_is_the_formula_also_past_one_chunk_of_rows(planted, monkeypatch
     centred, mean = remove_mean(patches[:300])
     codes = stage.encode(centred)
     got = stage.rebuild(codes, centred, mean)
-    share = level_shares(mean[:, 0], stage.levels)
+    weight = level_weights(mean[:, 0], stage.levels)
     known = features(codes, centred, slice(0, 300))
-    expected = np.einsum("nq,nf,qfm->nm", *(a.astype(float) for a in (share, known)),
+    expected = np.einsum("nq,nf,qfm->nm", *(a.astype(float) for a in (weight, known)),
                          stage.rebuilding.astype(float)) + mean  # fmt: skip
     # float32 sums of 34 products of size up to about 10
     np.testing.assert_allclose(got, expected, atol=1e-4)
@@ -73,12 +73,12 @@ def test_rebuild_is_the_formula_also_past_one_chunk_of_rows(planted, monkeypatch
     np.testing.assert_allclose(stage.rebuild(codes, centred, mean), got, atol=1e-4)
 
 
-def test_planted_twins_are_found_again(planted):
+def test_planted_paired_atoms_are_found_again(planted):
     stage, patches = planted
     centred, mean = remove_mean(patches)
     sharp = stage.rebuild(stage.encode(centred), centred, mean)
     blank = dataclasses.replace(stage, rebuilding=np.zeros((0, OUT), np.float32))
-    found = solve_twins(blank, *twin_sums(blank, patches, sharp), 1e-9)
+    found = fit_paired_atoms(blank, *normal_equations(blank, patches, sharp), 1e-9)
     # the patch's mean is removed, so of its linear part only what acts on mean-free patches shows
     free = np.eye(M) - 1 / M
     for name, rows, left in (
@@ -97,7 +97,7 @@ def test_planted_twins_are_found_again(planted):
     )
 
 
-def test_levels_tell_apart_what_one_level_cannot(planted):
+def test_grey_levels_tell_apart_what_one_grey_level_cannot(planted):
     stage, patches = planted
     centred, mean = remove_mean(patches)
     # a line of the same contrast is sharp in bright patches and absent in dark ones
@@ -105,7 +105,8 @@ def test_levels_tell_apart_what_one_level_cannot(planted):
     errors = []
     for levels in (np.array([0.5]), np.array([0.1, 0.5, 0.9])):
         blank = dataclasses.replace(stage, levels=levels.astype(np.float32))
-        found = solve_twins(blank, *twin_sums(blank, patches[:2000], sharp[:2000]), 1e-6)
+        sums = normal_equations(blank, patches[:2000], sharp[:2000])
+        found = fit_paired_atoms(blank, *sums, 1e-6)
         rebuilt = found.rebuild(stage.encode(centred[2000:]), centred[2000:], mean[2000:])
         errors.append(float(np.sqrt(np.mean((rebuilt - sharp[2000:]) ** 2))))
     assert errors[1] < 0.5 * errors[0]
@@ -119,12 +120,12 @@ def test_grey_levels_are_quantiles_and_coincide_where_all_is_one_grey(rng):
     assert len(grey_levels(np.full(10, 0.3), 3)) == 1
 
 
-def test_twins_without_codes_or_with_too_many_columns_are_refused(planted):
+def test_paired_atoms_without_codes_or_with_too_many_columns_are_refused(planted):
     stage, patches = planted
-    deaf = dataclasses.replace(stage, penalty=1e6)
+    empty = dataclasses.replace(stage, penalty=1e6)
     with pytest.raises(DataError, match="zero codes"):
-        twin_sums(deaf, patches, np.zeros((len(patches), OUT), np.float32))
-    with pytest.raises(UsageError, match=f"at most {MAX_TWINS}"):
+        normal_equations(empty, patches, np.zeros((len(patches), OUT), np.float32))
+    with pytest.raises(UsageError, match=f"at most {MAX_PAIRED}"):
         Recipe(n_atoms=4096, levels=3)
     with pytest.raises(UsageError, match="levels 0"):
         Recipe(levels=0)
@@ -134,9 +135,9 @@ def test_twins_without_codes_or_with_too_many_columns_are_refused(planted):
 @pytest.mark.parametrize("count", [1, 2, 3, 9])
 def test_further_passes_see_enough_parts_of_few_images(rng, count):
     images = [rng.random((40, 52)).astype(np.float32) for _ in range(count)]
-    looks = Looks(images, [None] * count, Forward(1.0, 2), white(0.05), rng)
-    assert len(looks.pairs) == max(LOOKS, 2 * count)
-    shapes = {(noisy.shape, sharp.shape) for noisy, sharp in looks.pairs}
+    simulated = simulated_images(images, Forward(1.0, 2), white(0.05), rng)
+    assert len(simulated.pairs) == max(FIELDS, 2 * count)
+    shapes = {(noisy.shape, sharp.shape) for noisy, sharp in simulated.pairs}
     assert shapes == {((20, 26), (40, 52)), ((26, 20), (52, 40))}
 
 
@@ -155,7 +156,7 @@ def test_contrast_scaling_learns_faint_structure(rng, variant):
         recipe = Recipe(
             variant, patch_size=6, n_atoms=16, n_patches=4000, levels=1, contrast_scaling=scaling
         )
-        atoms = teach([image], [None], recipe, white(0.005), 0.3, seed=0).stages[0].coding
+        atoms = learn_stages([image], recipe, white(0.005), 0.3, seed=0).stages[0].coding
         atoms = atoms / np.linalg.norm(atoms, axis=1, keepdims=True)
         match.append(np.abs(patches @ atoms.T).max(axis=1).mean())
     # over three seeds: .16 to .36 without, .90 to 1.00 with

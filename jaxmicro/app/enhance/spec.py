@@ -10,7 +10,7 @@ from pydantic import Field
 from jaxmicro.app import toml
 from jaxmicro.app.model_file import Table
 from jaxmicro.dictionary.coupled import Recipe
-from jaxmicro.dictionary.learn import Learning
+from jaxmicro.dictionary.learn import LearningOptions
 from jaxmicro.errors import UsageError
 
 
@@ -31,7 +31,7 @@ class DictionaryTable(Table):
     ] = 0
     refinements: Annotated[int, Field(ge=1, le=4, description="further passes, 1 to 4")] = 1
     levels: Annotated[
-        int, Field(ge=1, le=8, description="grey levels with twins of their own, 1 to 8")
+        int, Field(ge=1, le=8, description="grey levels with paired atoms of their own, 1 to 8")
     ] = 3
     contrast_scaling: Annotated[
         bool, Field(description="true (learn from patches of equal contrast) or false")
@@ -44,9 +44,9 @@ class DictionaryTable(Table):
     ] = 1
 
     @pydantic.model_validator(mode="after")
-    def _levels_go_with_twins(self) -> DictionaryTable:
+    def _levels_go_with_coupled(self) -> DictionaryTable:
         if self.variant == "paper" and "levels" in self.model_fields_set:
-            raise ValueError("levels go with variant = 'coupled': the paper's recipe has no twins")
+            raise ValueError("levels go with variant = 'coupled': 'paper' has no paired atoms")
         return self
 
 
@@ -68,7 +68,8 @@ class LearningTable(Table):
         float, Field(gt=0, lt=1, description="relative gap of the codes, between 0 and 1")
     ] = 1e-2
     early_stop: Annotated[
-        float, Field(ge=0, lt=1, description="relative gain that still counts, 0 up to but not 1")
+        float,
+        Field(ge=0, lt=1, description="relative decrease that counts, 0 up to but not 1"),
     ] = 1e-4
 
 
@@ -102,7 +103,7 @@ class EnhanceVariant(Table):
         """What `jaxmicro.dictionary` learns from."""
         table = self.dictionary.model_dump(exclude={"atoms", "patches"})
         n_atoms = self.dictionary.atoms
-        learning = Learning(n_atoms=n_atoms, **self.learning.model_dump())
+        learning = LearningOptions(n_atoms=n_atoms, **self.learning.model_dump())
         return Recipe(
             n_atoms=n_atoms, n_patches=self.dictionary.patches, learning=learning, **table
         )

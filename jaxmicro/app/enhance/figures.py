@@ -1,14 +1,15 @@
-"""Figures of an enhance run: atoms, before and after, residual, spread, noise, resolution."""
+"""Figures of an enhance run: atoms, before and after, residual, uncertainty, spectra, control."""
 
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from jaxmicro.app.canvas import COLOURS, FONT, new_figure, save, scale_bar
-from jaxmicro.app.enhance import EnhanceRun
+from jaxmicro.app.enhance.run import Control, EnhanceRun
 from jaxmicro.dictionary.enhance import Dictionary
 from jaxmicro.dictionary.matching import spectrum
 
@@ -19,25 +20,25 @@ ZOOM = 96  # pixels of the slice in the magnified field
 def all_figures(run: EnhanceRun, folder: pathlib.Path) -> dict[str, pathlib.Path]:
     """Every figure that the run has data for, as caption -> file."""
     folder.mkdir(exist_ok=True)
-    caption = "Atoms, most used first: those that code the slice, and the twins that rebuild it."
+    caption = (
+        "Atoms, most used first: those that code the slice, and the paired atoms that rebuild it."
+    )
     out = {caption: atoms(run.dictionary, folder / "atoms.png")}
     if run.dictionary.trace.size:
         out["Held-out objective while learning."] = trace(run.dictionary, folder / "learning.png")
-    if run.sample is None:
-        return out
     out["Before and after, the marked field magnified, and grey values along the line."] = (
         before_after(run, folder / "before_after.png")
     )
     out[
         "Residual: slice minus forward model of the result, in noise standard deviations. It "
-        "should look like noise. Right: spread of the overlapping estimates."
+        "should look like noise. Right: uncertainty, the sd of overlapping estimates."
     ] = residual(run, folder / "residual.png")
     out["Spectra: the slice, the noise estimated from it, the residual, the result."] = spectra(
         run, folder / "spectra.png"
     )
-    if run.control is not None:
-        out["The same field with a dictionary of scrambled images, which know no structure."] = (
-            control(run, folder / "control.png")
+    if run.first.control is not None:
+        out["The same field with a dictionary of scrambled images, which hold no structure."] = (
+            control(run.first.control, run, folder / "control.png")
         )
     return out
 
@@ -53,7 +54,7 @@ def atoms(dictionary: Dictionary, path: pathlib.Path) -> pathlib.Path:
     seen = stage.coding @ np.linalg.inv(stage.whitener)
     pairs = [("codes the slice", seen, stage.size)]
     if dictionary.variant == "coupled":
-        pairs.append(("rebuilds", stage.twins, stage.size * stage.upscale))
+        pairs.append(("rebuilds", stage.paired_atoms, stage.size * stage.upscale))
     figure = new_figure(5.4 * len(pairs), 5.8)
     for ax, (title, values, size) in zip(
         figure.subplots(1, len(pairs), squeeze=False)[0], pairs, strict=True
@@ -98,16 +99,16 @@ def _zoom_field(values: np.ndarray, size: int) -> tuple[int, int]:
 
 
 def before_after(run: EnhanceRun, path: pathlib.Path) -> pathlib.Path:
-    assert run.sample is not None
-    before, after = run.sample.before.values, run.sample.after.values
+    """Slice, result and reference: whole, a field of them magnified, and a line through it."""
+    before, after = run.first.before.values, run.first.after.values
     n, pixel = run.dictionary.upscale, run.dictionary.pixel_size_nm
     coarse = np.where(np.isfinite(after[::n, ::n]), before, np.nan)
     low, high = np.nanpercentile(coarse, [0.5, 99.5])
     size = min(ZOOM, *before.shape)
     y, x = _zoom_field(coarse, size)
     columns = [("slice", before, 1), ("enhanced", after, n)]
-    if run.sample.reference is not None:
-        columns.append(("reference", run.sample.reference, n))
+    if run.first.reference is not None:
+        columns.append(("reference", run.first.reference, n))
     each = 4.4
     figure = new_figure(each * len(columns), each * 2 + 3.4)
     axes = figure.subplots(3, len(columns), squeeze=False, height_ratios=[1, 1, 0.75])
@@ -128,24 +129,30 @@ def before_after(run: EnhanceRun, path: pathlib.Path) -> pathlib.Path:
                 scale_bar(ax, shown.shape, pixel / scale)
     for ax in axes[2]:
         ax.remove()
-    ax = figure.add_subplot(axes[2, 0].get_gridspec()[2, :])
-    for (title, values, scale), colour in zip(
-        columns, (COLOURS[7], COLOURS[5], COLOURS[0]), strict=False
+    lines = [
+        (title, values[int((row + 0.5) * scale), x * scale : (x + size) * scale], scale)
+        for title, values, scale in columns
+    ]
+    _profiles(figure.add_subplot(axes[2, 0].get_gridspec()[2, :]), lines, pixel)
+    return save(figure, path)
+
+
+def _profiles(ax: Axes, lines: Sequence[tuple[str, np.ndarray, int]], pixel_nm: float) -> None:
+    """Grey values along one line of each image; the number is pixels per pixel of the slice."""
+    for (title, line, scale), colour in zip(
+        lines, (COLOURS[7], COLOURS[5], COLOURS[0]), strict=False
     ):
-        line = values[int((row + 0.5) * scale), x * scale : (x + size) * scale]
-        place = (np.arange(len(line)) + 0.5) * pixel / scale / 1000
+        place = (np.arange(len(line)) + 0.5) * pixel_nm / scale / 1000
         style = ":" if title == "slice" else "-"
         ax.plot(place, line, style, color=colour, linewidth=2, label=title)
     ax.set_xlabel("along the line (µm)", **FONT)
     ax.set_ylabel("grey value", **FONT)
-    ax.legend(fontsize=11, ncols=len(columns))
+    ax.legend(fontsize=11, ncols=len(lines))
     ax.grid(alpha=0.3)
-    return save(figure, path)
 
 
 def residual(run: EnhanceRun, path: pathlib.Path) -> pathlib.Path:
-    assert run.sample is not None
-    result, n = run.sample.after, run.dictionary.upscale
+    result, n = run.first.after, run.dictionary.upscale
     figure = new_figure(11.0, 5.2)
     left, right = figure.subplots(1, 2)
     shown = left.imshow(
@@ -153,11 +160,11 @@ def residual(run: EnhanceRun, path: pathlib.Path) -> pathlib.Path:
     )
     left.set_title("residual", fontsize=14)
     figure.colorbar(shown, ax=left, label="noise standard deviations", shrink=0.85)
-    top = float(np.nanpercentile(result.spread, 99.5))
-    other = right.imshow(result.spread, cmap="cividis", vmin=0, vmax=top)
-    right.set_title("spread of the estimates", fontsize=14)
+    top = float(np.nanpercentile(result.uncertainty, 99.5))
+    other = right.imshow(result.uncertainty, cmap="cividis", vmin=0, vmax=top)
+    right.set_title("uncertainty", fontsize=14)
     figure.colorbar(other, ax=right, label="grey value", shrink=0.85)
-    for ax, scale, values in ((left, 1, result.residual), (right, n, result.spread)):
+    for ax, scale, values in ((left, 1, result.residual), (right, n, result.uncertainty)):
         _bare(ax)
         ax.set_facecolor("#BBBBBB")
         scale_bar(ax, values.shape, run.dictionary.pixel_size_nm / scale)
@@ -165,8 +172,7 @@ def residual(run: EnhanceRun, path: pathlib.Path) -> pathlib.Path:
 
 
 def spectra(run: EnhanceRun, path: pathlib.Path) -> pathlib.Path:
-    assert run.sample is not None
-    before, result = run.sample.before.values.astype(float), run.sample.after
+    before, result = run.first.before.values.astype(float), run.first.after
     pixel, fine = run.dictionary.pixel_size_nm, run.dictionary.result_pixel_nm
     figure = new_figure(7.2, 4.6)
     ax = figure.subplots()
@@ -195,16 +201,13 @@ def _filled(values: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(values), values, np.nanmean(values))
 
 
-def control(run: EnhanceRun, path: pathlib.Path) -> pathlib.Path:
-    assert run.sample is not None
-    assert run.control is not None
-    assert run.control_field is not None
+def control(control: Control, run: EnhanceRun, path: pathlib.Path) -> pathlib.Path:
     n, pixel = run.dictionary.upscale, run.dictionary.pixel_size_nm
-    box = tuple(slice(s.start * n, s.stop * n) for s in run.control_field)
+    box = tuple(slice(s.start * n, s.stop * n) for s in control.field)
     panels = [
-        ("slice", run.sample.before.values[run.control_field], 1),
-        ("its dictionary", run.sample.after.values[box], n),
-        ("scrambled control", run.control.values, n),
+        ("slice", run.first.before.values[control.field], 1),
+        ("its dictionary", run.first.after.values[box], n),
+        ("scrambled control", control.enhanced.values, n),
     ]
     low, high = np.nanpercentile(panels[0][1], [0.5, 99.5])
     figure = new_figure(12.6, 4.7)

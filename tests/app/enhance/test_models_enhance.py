@@ -6,12 +6,12 @@ import pathlib
 import numpy as np
 import pytest
 
-from jaxmicro.app.enhance_spec import EnhanceVariant
+from jaxmicro.app.enhance.spec import EnhanceVariant
 from jaxmicro.app.model_file import load_as
 from jaxmicro.data.phantom_stem_txm import stem_txm
 from jaxmicro.dictionary.enhance import build_dictionary, enhance
 
-FOLDER = pathlib.Path(__file__).resolve().parents[2] / "models"
+FOLDER = pathlib.Path(__file__).resolve().parents[3] / "models"
 FILES = [p for p in sorted(FOLDER.glob("*.toml")) if "[dictionary]" in p.read_text("utf-8")]
 
 
@@ -31,7 +31,7 @@ def test_variant_learns_and_runs_and_writes_itself_back(path, tmp_path):
     )
     got = enhance(scene.slices[0], dictionary, stride=2, seed=0)
     assert np.isfinite(got.values).all()
-    assert got.tallies[0].nonzeros > 0
+    assert got.code_statistics[0].nonzeros > 0
     assert np.all(np.linalg.norm(learned.atoms, axis=1) <= 1 + 1e-5)
     if recipe.learning.nonnegative:
         codes = dictionary.stages[0].encode(np.random.default_rng(0).random((9, 36), np.float32))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from jaxmicro.app.enhance import doubts
-from jaxmicro.app.enhance_spec import EnhanceVariant
+from jaxmicro.app.enhance.metrics import doubts
+from jaxmicro.app.enhance.spec import EnhanceVariant
 from jaxmicro.app.model_file import load_as
 from jaxmicro.dictionary.dictionary_file import load_dictionary
 from jaxmicro.errors import UsageError
@@ -173,7 +173,7 @@ def test_missing_sizes_constant_images_and_foreign_dictionaries(run, scene, done
         ('variant = "best"', "use 'coupled' or 'paper'"),
         ("atoms = 2", "16 to 4096"),
         ("levels = 9", "1 to 8"),
-        ('variant = "paper"\nlevels = 2', "the paper's recipe has no twins"),
+        ('variant = "paper"\nlevels = 2', "'paper' has no paired atoms"),
     ],
 )
 def test_model_files_are_checked_key_by_key(tmp_path, line, words):
@@ -184,10 +184,9 @@ def test_model_files_are_checked_key_by_key(tmp_path, line, words):
 
 
 def test_a_residual_unlike_the_noise_is_called_so():
-    row = {"slice": "slice 3", "residual_sd_over_noise": 1.1}
-    assert doubts(row) == []
-    (left_out,) = doubts(row | {"residual_sd_over_noise": 2.59})
+    assert doubts("slice 3", 1.1) == ()
+    (left_out,) = doubts("slice 3", 2.59)
     assert left_out.startswith("slice 3: the residual is 2.6 times the noise")
-    (kept,) = doubts(row | {"residual_sd_over_noise": 0.3})
+    (kept,) = doubts("slice 3", 0.3)
     assert "0.3 of the noise" in kept
-    assert doubts(row | {"residual_sd_over_noise": float("nan")}) == []
+    assert doubts("slice 3", None) == ()  # nothing is known of the residual

@@ -1,0 +1,1 @@
+"""Enhancement of slices: model file, run, files, figures, report and demonstration."""

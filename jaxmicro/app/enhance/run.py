@@ -1,0 +1,280 @@
+"""An enhance run: a dictionary, then every slice through it, each written as it comes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from jaxmicro.app.enhance.files import safe_name, stack_writer
+from jaxmicro.app.enhance.images import on_grid, slices_of
+from jaxmicro.app.enhance.metrics import Metrics, doubts, known, measure
+from jaxmicro.app.progress import Stages
+from jaxmicro.data.movie import Image
+from jaxmicro.data.read import Volume
+from jaxmicro.dictionary.coupled import Recipe
+from jaxmicro.dictionary.dictionary_file import load_dictionary, save_dictionary
+from jaxmicro.dictionary.enhance import (
+    Dictionary,
+    Enhanced,
+    build_dictionary,
+    enhance,
+    usable_pixels,
+)
+from jaxmicro.dictionary.evidence import FIELD, agreement, central_field, half_data, scrambled
+from jaxmicro.dictionary.learn import LearningState
+from jaxmicro.dictionary.learning_file import load_learning, save_learning
+from jaxmicro.errors import UsageError
+
+CONTROL_PATCHES = 20_000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EnhancePlan:
+    """Everything that decides the result of a slice, the dictionary apart.
+
+    Attributes:
+      train: what to learn from; empty where the dictionary is read from a file.
+      recipe: how to learn; None where the dictionary is read from a file.
+      psf_fwhm_nm, train_fwhm_nm: resolution of the slices and of the training images, if known.
+      invert: the training images' contrast is the reverse of the slices'.
+      mask: usable pixels of every slice (y, x); None for all.
+      stride: step between patches, in pixels.
+      evidence: half-data resolution and a control dictionary for the first slice.
+      seed: of everything that is drawn.
+    """
+
+    train: tuple[Image, ...] = ()
+    recipe: Recipe | None = None
+    psf_fwhm_nm: float | None = None
+    train_fwhm_nm: float | None = None
+    invert: bool = False
+    mask: np.ndarray | None = None
+    stride: int = 1
+    evidence: bool = True
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A dictionary to apply: learned by this run, or read from a file (then `learned` is None)."""
+
+    dictionary: Dictionary
+    learned: LearningState | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Control:
+    """Part of a slice, enhanced with a dictionary of scrambled training images.
+
+    `field` holds its rows and columns, in pixels of the slice.
+    """
+
+    field: tuple[slice, slice]
+    enhanced: Enhanced
+
+
+@dataclasses.dataclass(frozen=True)
+class SliceResult:
+    """One slice, before and after.
+
+    Attributes:
+      before: the slice.
+      after: result, uncertainty and residual.
+      reference: the truth on the grid of the result (Y, X), if known.
+      metrics: its row of metrics.csv.
+      notes: sentences for the user.
+      control: what a dictionary of no structure makes of it, if that was asked for.
+    """
+
+    before: Image
+    after: Enhanced
+    reference: np.ndarray | None
+    metrics: Metrics
+    notes: tuple[str, ...]
+    control: Control | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class EnhanceRun:
+    """What a run found: a row of metrics per slice, the first slice in full, notes."""
+
+    trained: Trained
+    metrics: tuple[Metrics, ...]
+    first: SliceResult
+    notes: tuple[str, ...]
+
+    @property
+    def dictionary(self) -> Dictionary:
+        return self.trained.dictionary
+
+
+def read_trained(path: pathlib.Path, patch_size: int | None) -> Trained:
+    """The dictionary of a file, whose patches have `patch_size` pixels if that is given.
+
+    Raises:
+      UsageError: they have not. DataError: the file is not one of ours.
+    """
+    dictionary = load_dictionary(path)
+    if patch_size not in (None, dictionary.patch_size):
+        raise UsageError(
+            f"--patch-size {patch_size} contradicts {path}, whose patches are "
+            f"{dictionary.patch_size} pixels; leave the option out"
+        )
+    return Trained(dictionary)
+
+
+def save_trained(folder: pathlib.Path, trained: Trained) -> None:
+    """dictionary.npz, and learning.npz if this run learned it."""
+    save_dictionary(folder / "dictionary.npz", trained.dictionary)
+    if trained.learned is not None:
+        save_learning(folder / "learning.npz", trained.learned)
+
+
+def train_for(
+    volume: Volume, plan: EnhancePlan, stages: Stages, resume: pathlib.Path | None = None
+) -> Trained:
+    """Learn a dictionary for the first slice (slices of one stack share their noise).
+
+    `resume` is the learning.npz of an earlier run to go on from.
+    """
+    if not plan.train or plan.recipe is None:
+        raise UsageError("--train is missing; give one or more training images, or --dictionary")
+    first = next(slices_of(volume))
+    start = None if resume is None else load_learning(resume)
+    with stages.stage("learn", unit="batches") as advance:
+        return _learn(
+            plan.train, first, plan.recipe, plan, start, progress=lambda done, total: advance(1)
+        )
+
+
+def _learn(
+    train: Sequence[Image],
+    first: Image,
+    recipe: Recipe,
+    plan: EnhancePlan,
+    start: LearningState | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Trained:
+    dictionary, learned, notes = build_dictionary(
+        list(train),
+        first,
+        recipe,
+        psf_fwhm_nm=plan.psf_fwhm_nm,
+        train_fwhm_nm=plan.train_fwhm_nm,
+        invert=plan.invert,
+        slice_mask=plan.mask,
+        seed=plan.seed,
+        start=start,
+        progress=progress,
+    )
+    return Trained(dictionary, learned, notes)
+
+
+def enhance_slice(
+    image: Image, dictionary: Dictionary, plan: EnhancePlan, reference: Image | None = None
+) -> SliceResult:
+    """One slice (float32) through the dictionary, with its metrics.
+
+    Raises:
+      DataError, UsageError: as `jaxmicro.enhance`; a reference of another field.
+    """
+    result = enhance(image, dictionary, mask=plan.mask, stride=plan.stride, seed=plan.seed)
+    truth = None if reference is None else on_grid(reference, result.values.shape)
+    row = measure(image, result, dictionary, truth, plan.mask)
+    notes = result.notes + doubts(row.slice, row.residual_sd_over_noise)
+    return SliceResult(image, result, truth, row, notes)
+
+
+def with_evidence(result: SliceResult, dictionary: Dictionary, plan: EnhancePlan) -> SliceResult:
+    """The result with half-data resolution and, where training images are given, a control."""
+    image, after = result.before, result.after
+    good = usable_pixels(image, plan.mask)
+    halves = half_data(image, good, dictionary, after.noise, seed=plan.seed)
+    row = dataclasses.replace(
+        result.metrics,
+        half_data_before_nm=known(halves[0]),
+        half_data_after_nm=known(halves[1]),
+    )
+    if not plan.train or plan.recipe is None:
+        return dataclasses.replace(result, metrics=row)
+    control = control_of(image, plan)
+    n = dictionary.upscale
+    box = tuple(slice(s.start * n, s.stop * n) for s in control.field)
+    part = dataclasses.replace(after, values=after.values[box])
+    correlation, difference = agreement(part, control.enhanced)
+    row = dataclasses.replace(
+        row, control_correlation=correlation, control_rms_over_noise=difference
+    )
+    return dataclasses.replace(result, metrics=row, control=control)
+
+
+def control_of(image: Image, plan: EnhancePlan) -> Control:
+    """A field of the slice, enhanced with a dictionary learned from scrambled training images."""
+    assert plan.recipe is not None
+    good = usable_pixels(image, plan.mask)
+    field = central_field(np.where(good, image.values, 0.0), good, FIELD)
+    few = dataclasses.replace(plan.recipe, n_patches=min(plan.recipe.n_patches, CONTROL_PATCHES))
+    images = [scrambled(i, seed=plan.seed) for i in plan.train]
+    dictionary = _learn(images, image, few, plan).dictionary
+    part = dataclasses.replace(image, values=image.values[field])
+    return Control(field, enhance(part, dictionary, mask=good[field], seed=plan.seed))
+
+
+def enhance_all(
+    volumes: Sequence[Volume],
+    references: Sequence[Image],
+    trained: Trained,
+    plan: EnhancePlan,
+    folder: pathlib.Path,
+    stages: Stages,
+) -> EnhanceRun:
+    """Every slice of every volume through the dictionary, written to `folder` as it comes.
+
+    Of the slices only the first and the present one are in memory. `references` belong to the
+    slices of all volumes in their order; there may be none.
+    """
+    first: SliceResult | None = None
+    rows: list[Metrics] = []
+    notes = list(trained.notes)
+    truths = itertools.chain(references, itertools.repeat(None))
+    for volume in volumes:
+        name = None if len(volumes) == 1 else volume.name
+        with (
+            stages.stage("enhance", len(volume), unit="slices") as advance,
+            _writer(folder, volume, trained.dictionary, name) as write,
+        ):
+            for image, truth in zip(slices_of(volume), truths, strict=False):
+                began = time.perf_counter()
+                result = enhance_slice(image, trained.dictionary, plan, truth)
+                seconds = time.perf_counter() - began
+                if first is None and plan.evidence:
+                    result = with_evidence(result, trained.dictionary, plan)
+                first = first or result
+                rows.append(dataclasses.replace(result.metrics, seconds=seconds))
+                notes += [note for note in result.notes if note not in notes]
+                write(result.after.values, result.after.uncertainty)
+                advance(1)
+    assert first is not None  # a volume has a slice
+    return EnhanceRun(trained, tuple(rows), first, tuple(notes))
+
+
+def _writer(
+    folder: pathlib.Path, volume: Volume, dictionary: Dictionary, name: str | None
+) -> contextlib.AbstractContextManager[Callable[..., None]]:
+    """Of enhanced.tif and uncertainty.tif, with the volume's name where there are several."""
+    end = "" if name is None else f"_{safe_name(name)}"
+    n_slices, height, width = volume.shape
+    n = dictionary.upscale
+    return stack_writer(
+        [folder / f"{kind}{end}.tif" for kind in ("enhanced", "uncertainty")],
+        (n_slices, height * n, width * n),
+        dictionary.result_pixel_nm,
+        volume.spacing_nm,
+    )

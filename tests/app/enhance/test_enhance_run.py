@@ -1,0 +1,130 @@
+"""The run's loop over slices: order, names, notes, what stays in memory; and the stacks' writer."""
+
+import csv
+import dataclasses
+import gc
+import re
+import weakref
+
+import numpy as np
+import pytest
+import tifffile
+
+from jaxmicro.app.enhance import run as job
+from jaxmicro.app.enhance.files import stack_writer, write_metrics, write_stack
+from jaxmicro.app.enhance.metrics import Metrics
+from jaxmicro.app.progress import Stages
+from jaxmicro.data.movie import Image
+from jaxmicro.data.read import Volume
+from jaxmicro.dictionary.enhance import Dictionary, Enhanced
+from jaxmicro.dictionary.noise import white
+from jaxmicro.dictionary.stage import CodeStatistics, Stage
+from jaxmicro.errors import DataError
+
+SHAPE = (6, 5)
+KNOWN = dict.fromkeys((f.name for f in dataclasses.fields(Metrics)), 0.5)
+
+
+def _dictionary():
+    nothing = np.zeros((0, 4), np.float32)
+    stage = Stage(nothing, np.eye(4, dtype=np.float32), nothing, np.zeros(0, np.float32), 2, 1, 1.0,
+                  0.0)  # fmt: skip
+    return Dictionary((stage,), "paper", 30.0, 0.0, white(0.1), 0.25, (), np.zeros((0, 3)),
+                      np.zeros(0))  # fmt: skip
+
+
+def _volume(name, first, count):
+    values = np.stack([np.full(SHAPE, first + z, np.float32) for z in range(count)])
+    return Volume(values, (30.0, 30.0), 40.0, name)
+
+
+def _double(image, dictionary, plan, reference=None):
+    """A stand-in for the coding: twice the slice, its value as the uncertainty."""
+    values = image.values
+    after = Enhanced(2 * values, values, 0 * values, white(0.1), (CodeStatistics(),), ())
+    notes = ("one for all", f"of {image.name}")
+    truth = None if reference is None else reference.values
+    return job.SliceResult(image, after, truth, Metrics(**KNOWN | {"slice": image.name}), notes)
+
+
+@pytest.fixture
+def doubling(monkeypatch):
+    monkeypatch.setattr(job, "enhance_slice", _double)
+    return job.Trained(_dictionary(), notes=("from the learning",))
+
+
+def test_slices_of_several_volumes_are_written_in_their_order(doubling, tmp_path):
+    volumes = [_volume("a b", 1, 2), _volume("c", 3, 3)]
+    truths = [Image(np.full(SHAPE, float(i), np.float32)) for i in range(5)]
+    plan = job.EnhancePlan(evidence=False)
+    run = job.enhance_all(volumes, truths, doubling, plan, tmp_path, Stages())
+    stacks = {p.name: tifffile.imread(p)[:, 0, 0].tolist() for p in tmp_path.iterdir()}
+    assert stacks == {
+        "enhanced_a_b.tif": [2, 4], "uncertainty_a_b.tif": [1, 2],
+        "enhanced_c.tif": [6, 8, 10], "uncertainty_c.tif": [3, 4, 5],
+    }  # fmt: skip
+    names = ["a b slice 0", "a b slice 1", *(f"c slice {z}" for z in range(3))]
+    assert [row.slice for row in run.metrics] == names
+    assert run.notes == ("from the learning", "one for all", *(f"of {name}" for name in names))
+    assert run.first.before.name == names[0]
+    np.testing.assert_array_equal(run.first.reference, truths[0].values)
+
+
+def test_only_the_first_and_the_present_slice_stay_in_memory(doubling, monkeypatch, tmp_path):
+    alive = weakref.WeakSet()
+    most = 0
+
+    def watched(*args):
+        nonlocal most
+        result = _double(*args)
+        gc.collect()
+        alive.add(result.after)
+        most = max(most, len(alive))
+        return result
+
+    monkeypatch.setattr(Enhanced, "__hash__", object.__hash__)  # arrays have none
+    monkeypatch.setattr(job, "enhance_slice", watched)
+    plan = job.EnhancePlan(evidence=False)
+    run = job.enhance_all([_volume("v", 1, 9)], (), doubling, plan, tmp_path, Stages())
+    assert len(run.metrics) == 9
+    # the one before is let go when the present one takes its name
+    assert most <= 3
+    assert tifffile.imread(tmp_path / "enhanced.tif").shape == (9, *SHAPE)
+
+
+def test_stacks_side_by_side_are_the_files_of_one_after_the_other(tmp_path, rng):
+    one, other = rng.random((2, 4, *SHAPE)).astype(np.float32)
+    paths = [tmp_path / "one.tif", tmp_path / "other.tif"]
+    with stack_writer(paths, one.shape, 30.0, None) as write:
+        for slices in zip(one, other, strict=True):
+            write(*slices)
+    for path, values in zip(paths, (one, other), strict=True):
+        write_stack(tmp_path / "alone.tif", iter(values), values.shape, 30.0, None)
+        # every OME-TIFF has an identity of its own; all else is the same
+        assert _without_uuid(path) == _without_uuid(tmp_path / "alone.tif")
+
+
+def _without_uuid(path):
+    return re.sub(rb"urn:uuid:[0-9a-f-]{36}", b"", path.read_bytes())
+
+
+def test_a_slice_that_cannot_be_enhanced_leaves_no_stack(doubling, monkeypatch, tmp_path):
+    def failing(image, *rest):
+        if image.name.endswith("slice 2"):
+            raise DataError("constant")
+        return _double(image, *rest)
+
+    monkeypatch.setattr(job, "enhance_slice", failing)
+    plan = job.EnhancePlan(evidence=False)
+    with pytest.raises(DataError, match="constant"):
+        job.enhance_all([_volume("v", 1, 4)], (), doubling, plan, tmp_path, Stages())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_figure_is_an_empty_cell(tmp_path):
+    row = Metrics(**KNOWN | {"slice": "s", "psnr_db": None, "noise_sd": 1 / 3})
+    write_metrics(tmp_path / "metrics.csv", [row, row])
+    with open(tmp_path / "metrics.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2
+    assert (rows[0]["slice"], rows[0]["psnr_db"], rows[0]["noise_sd"]) == ("s", "", "0.333333")
