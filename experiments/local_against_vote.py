@@ -137,8 +137,7 @@ def one_run(tallies, scene, frames, rate, seed, rivals, n_votes):
     for radius, threshold in VOTES[:n_votes]:
         began = time.perf_counter()
         ball = jm.Neighbourhood(radius)
-        place = pixels.rows, pixels.cols, pixels.weight, pixels.shape
-        voted = jm.vote(first, *place, ball, threshold, n_classes=4)
+        voted = jm.vote(first, pixels, ball, threshold, n_classes=4)
         score(f"vote {radius}, {threshold}", voted.labels, seconds + time.perf_counter() - began)
     for name, local in (("local", jm.Local()), ("local causal", jm.Local(causal=True))):
         began = time.perf_counter()
@@ -223,13 +222,12 @@ def hidden_pixels(movie, model, rate, seed, n_frames):
     weights = np.asarray(plain.params.weights)[..., None]
     out = {"plain": loss(plain.params, weights)}
     labels = model.classify(plain.params, seen)
-    place = seen.rows, seen.cols, seen.weight, seen.shape
     times = np.broadcast_to(np.arange(n_frames)[:, None], labels.shape)
     rows, cols = (np.broadcast_to(np.asarray(a), labels.shape) for a in (seen.rows, seen.cols))
     used = np.broadcast_to(np.asarray(seen.weight) > 0, labels.shape)
     for radius, threshold in VOTES:
         ball = jm.Neighbourhood(radius)
-        voted = jm.vote(labels, *place, ball, threshold, n_classes=model.n_classes)
+        voted = jm.vote(labels, seen, ball, threshold, n_classes=model.n_classes)
         counts = []
         for k in range(model.n_classes):
             grid = np.zeros((n_frames, *seen.shape), bool)

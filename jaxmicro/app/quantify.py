@@ -250,10 +250,7 @@ def _corrected(labels: np.ndarray, pixels: Pixels, variant: Variant) -> Vote | N
         return None
     return vote(
         jnp.asarray(labels),
-        pixels.rows,
-        pixels.cols,
-        pixels.weight,
-        pixels.shape,
+        pixels,
         variant.correction.neighbourhood(),
         variant.correction.threshold,
     )

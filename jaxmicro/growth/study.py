@@ -49,10 +49,7 @@ class Pipeline:
         if self.neighbourhood is not None:
             voted = vote(
                 jnp.asarray(labels),
-                pixels.rows,
-                pixels.cols,
-                pixels.weight,
-                pixels.shape,
+                pixels,
                 self.neighbourhood,
                 self.threshold,
             )

@@ -131,9 +131,8 @@ def learn_correction(
         design = design[:, None] if design.ndim == 2 else design
         log_density = jnp.stack(model.log_joint(even, pixels.values, design), axis=1)
         weights = params.weights
-    at = [a[None] if a.ndim == 1 else a for a in (pixels.rows, pixels.cols, pixels.weight)]
-    data = (probabilities, labels, log_density, weights, *at)
-    free, losses, held_out = _descend(start, data, pixels.shape, steps, rate)
+    data = (probabilities, labels, log_density, weights, pixels)
+    free, losses, held_out = _descend(start, data, steps, rate)
     return Learned(
         free.settings(start),
         losses,
@@ -143,35 +142,32 @@ def learn_correction(
 
 
 @eqx.filter_jit
-def _descend(start: SoftVote, data, shape: tuple[int, int], steps: int, rate):
+def _descend(start: SoftVote, data, steps: int, rate):
     optimiser = optax.adam(rate)
     first = _Free.of(start, 1.0)
 
     def step(carry, _):
         free, state = carry
-        (loss, held_out), gradient = jax.value_and_grad(_loss, has_aux=True)(
-            free, start, data, shape
-        )
+        (loss, held_out), gradient = jax.value_and_grad(_loss, has_aux=True)(free, start, data)
         change, state = optimiser.update(gradient, state)
         return (optax.apply_updates(free, change), state), (loss, held_out)
 
     (free, _), (losses, _) = jax.lax.scan(step, (first, optimiser.init(first)), None, length=steps)
-    loss, held_out = _loss(free, start, data, shape)
+    loss, held_out = _loss(free, start, data)
     return free, jnp.concatenate([losses, loss[None]]), held_out
 
 
-def _loss(free: _Free, like: SoftVote, data, shape):
-    probabilities, labels, log_density, weights, rows, cols, weight = data
+def _loss(free: _Free, like: SoftVote, data):
+    probabilities, labels, log_density, weights, pixels = data
     settings = free.settings(like)
-    place = (rows, cols, weight, shape)
-    w = jnp.broadcast_to(weight, probabilities[:, 0].shape).astype(probabilities.dtype)
-    out = soft_vote(settings, probabilities, *place)
+    w = jnp.broadcast_to(pixels.weight, probabilities[:, 0].shape).astype(probabilities.dtype)
+    out = soft_vote(settings, probabilities, pixels)
     log_out = jnp.log(jnp.maximum(out, 1e-6))
     if labels is not None:
         hit = jnp.take_along_axis(log_out, labels[:, None], axis=1)[:, 0]
         loss = -jnp.sum(w * hit) / jnp.sum(w)
         return loss, loss
-    log_q = predict_hidden(settings, jnp.exp(free.sharpening), probabilities, weights, *place)
+    log_q = predict_hidden(settings, jnp.exp(free.sharpening), probabilities, weights, pixels)
     joint = log_q + log_density
     held_out = -jnp.sum(w * jax.nn.logsumexp(joint, axis=1)) / jnp.sum(w)
     posterior = jax.lax.stop_gradient(jax.nn.softmax(joint, axis=1))
@@ -184,13 +180,10 @@ def predict_hidden(
     sharpening: Float[Array, ""],
     probabilities: Float[Array, "t K n"],
     weights: Float[Array, "t K"],
-    rows: Int[Array, "#t n"],
-    cols: Int[Array, "#t n"],
-    weight: Float[Array, "#t n"],
-    shape: tuple[int, int],
+    pixels: Pixels,
 ) -> Float[Array, "t K n"]:
     """Log class probabilities of each pixel as its neighbours alone foretell them."""
-    sums, count = neighbour_shares(settings, probabilities, rows, cols, weight, shape)
+    sums, count = neighbour_shares(settings, probabilities, pixels)
     count = jnp.maximum(count, 0)[:, None]
     mixed = (weights[..., None] + jnp.maximum(sums, 0)) / (1 + count)
     power = 1 + (sharpening - 1) * count / (1 + count)

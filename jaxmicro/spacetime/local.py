@@ -40,9 +40,9 @@ from jaxmicro.errors import UsageError
 from jaxmicro.mixture.criteria import Criteria
 from jaxmicro.mixture.ecm import Fit, Progress, fit, grey_step, in_parts
 from jaxmicro.mixture.gmrm import GMRM, Params
-from jaxmicro.mixture.lanes import Lane, batched_map
+from jaxmicro.mixture.lanes import batched_map
 from jaxmicro.spacetime import local_loop
-from jaxmicro.spacetime.local_loop import Found, Past, Places, Settings, State
+from jaxmicro.spacetime.local_loop import Found, Observed, Past, Settings, State
 from jaxmicro.spacetime.smooth import Kernel, cells_for, density_kernel
 
 WIDER = 3.0  # the second kernel is this much wider in space
@@ -241,7 +241,7 @@ def _begin(model: GMRM, pixels: Pixels, init: Params, settings: Settings) -> Sta
     if len(batch) == 2:
         start = jax.tree.map(_replicate_first, start)
 
-    def one(args: tuple[Places, Params]) -> State:
+    def one(args: tuple[Observed, Params]) -> State:
         return local_loop.begin(model, args[0], args[1], settings)
 
     return _over_movies(one, model, pixels, start)
@@ -256,7 +256,7 @@ def _advance(
     settings: Settings,
     budget: Int[Array, ""],
 ) -> tuple[Found, State]:
-    def one(args: tuple[Places, State]) -> tuple[Found, State]:
+    def one(args: tuple[Observed, State]) -> tuple[Found, State]:
         found, after = local_loop.advance(model, args[0], args[1], past, settings, budget)
         if pixels.values.ndim > 2:  # replicates have no later frames
             found = eqx.tree_at(lambda f: f.past, found, None, is_leaf=lambda x: x is None)
@@ -272,7 +272,7 @@ def _advance(
 
 
 def _over_movies(function: Callable[[Any], Any], model: GMRM, pixels: Pixels, more: Any) -> Any:
-    """`function((places, item of more))` of the movie, or of each replicate, replicate first."""
+    """`function((observed, item of more))` of the movie, or of each replicate, replicate first."""
     values = pixels.values
     design = model.design(pixels)
     weight = pixels.weight.astype(values.dtype)
@@ -282,7 +282,8 @@ def _over_movies(function: Callable[[Any], Any], model: GMRM, pixels: Pixels, mo
     def one(args):
         z, place, rest = args
         f, w, rows, cols = fixed if pixels.shared else place
-        return function((Places(Lane(z, f, w), rows, cols), rest))
+        item = Pixels(z, rows, cols, w, pixels.n_domain, pixels.shape, pixels.pattern)
+        return function((Observed(item, f), rest))
 
     if values.ndim == 2:
         return one((values, own, more))

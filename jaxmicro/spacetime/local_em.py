@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxmicro.data.sampling import Pixels
 from jaxmicro.mixture.gmrm import Params, Stats, moments, posterior
 from jaxmicro.mixture.lanes import CHUNK, Lane, batched_map
 from jaxmicro.spacetime.smooth import (
@@ -78,17 +79,18 @@ def gathered_over_time(
 
 def make_level(
     cells: Cells,
-    rows: Int[Array, "S n"],
-    cols: Int[Array, "S n"],
-    weight: Float[Array, "S n"],
-    n_frames: int,
+    pixels: Pixels,
     width: Float[Array, ""],
     decay: Float[Array, ""],
     causal: bool,
     past: Float[Array, "K Y X"] | None,
 ) -> tuple[Level, Float[Array, "Y X"]]:
-    """Everything about one kernel that stays as it is during a fit, and the counts to inherit."""
-    where = places(cells, rows, cols, weight.dtype)
+    """Everything about one kernel that stays as it is during a fit, and the counts to inherit.
+
+    Places and weights of `pixels` are (S, n): S is 1 where all frames share them.
+    """
+    weight, n_frames = pixels.weight, pixels.n_frames
+    where = places(cells, pixels.rows, pixels.cols, weight.dtype)
     taps = taps_of(width, cells, weight.dtype)
     own = own_share(taps, where)
     before = None if past is None else past[-1:]

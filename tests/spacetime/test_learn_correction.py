@@ -44,8 +44,7 @@ def case():
 def wrong(case, learned):
     """Share of wrong labels after the soft vote with the start's and the learned settings."""
     pixels, truth, _, p, start = case
-    place = pixels.rows, pixels.cols, pixels.weight, pixels.shape
-    out = [soft_vote(s, p, *place) for s in (start, learned.settings)]
+    out = [soft_vote(s, p, pixels) for s in (start, learned.settings)]
     return [float(np.mean(np.argmax(o, axis=1) != truth)) for o in out]
 
 
@@ -74,10 +73,7 @@ def test_without_labels_it_errs_less_than_its_start_and_than_no_correction(case)
     # the hard vote with the learned numbers is legal and runs
     hard = vote(
         jnp.asarray(truth),
-        pixels.rows,
-        pixels.cols,
-        pixels.weight,
-        pixels.shape,
+        pixels,
         learned.neighbourhood(),
         float(learned.settings.threshold),
         4,
