@@ -22,7 +22,7 @@ from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import UsageError
 from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.spacetime.neighbourhood import Neighbourhood
-from jaxmicro.spacetime.soft_vote import SoftVote, neighbour_shares, soft_vote
+from jaxmicro.spacetime.soft_vote import SoftVote, decide, neighbour_shares
 
 _MIN_RADIUS = 1.0
 
@@ -131,7 +131,7 @@ def learn_correction(
         design = design[:, None] if design.ndim == 2 else design
         log_density = jnp.stack(model.log_joint(even, pixels.values, design), axis=1)
         weights = params.weights
-    data = (probabilities, labels, log_density, weights, pixels)
+    data = (probabilities, labels, log_density, weights, _on_smallest_grid(pixels))
     free, losses, held_out = _descend(start, data, steps, rate)
     return Learned(
         free.settings(start),
@@ -139,6 +139,24 @@ def learn_correction(
         jnp.exp(free.sharpening) if labels is None else jnp.ones_like(free.sharpening),
         held_out if labels is None else jnp.full_like(held_out, np.nan),
     )
+
+
+def _on_smallest_grid(pixels: Pixels) -> Pixels:
+    """The same pixels in the smallest frame that holds them: pixels far apart cost, nothing else.
+
+    The sums over neighbours do not change, because there is nothing outside.
+    """
+    seen = np.broadcast_to(np.asarray(pixels.weight) > 0, np.shape(pixels.rows))
+    if not seen.any():
+        return pixels
+    places = [
+        np.where(seen, a, np.min(a, where=seen, initial=2**30))
+        for a in (np.asarray(pixels.rows), np.asarray(pixels.cols))
+    ]
+    rows, cols = (jnp.asarray(a - a.min()) for a in places)
+    shape = int(rows.max()) + 1, int(cols.max()) + 1
+    weight, domain = pixels.weight, pixels.n_domain
+    return Pixels(pixels.values, rows, cols, weight, domain, shape, pixels.pattern)
 
 
 @eqx.filter_jit
@@ -161,13 +179,14 @@ def _loss(free: _Free, like: SoftVote, data):
     probabilities, labels, log_density, weights, pixels = data
     settings = free.settings(like)
     w = jnp.broadcast_to(pixels.weight, probabilities[:, 0].shape).astype(probabilities.dtype)
-    out = soft_vote(settings, probabilities, pixels)
+    sums, count = neighbour_shares(settings, probabilities, pixels)
+    out = decide(settings, probabilities, sums, count)
     log_out = jnp.log(jnp.maximum(out, 1e-6))
     if labels is not None:
         hit = jnp.take_along_axis(log_out, labels[:, None], axis=1)[:, 0]
         loss = -jnp.sum(w * hit) / jnp.sum(w)
         return loss, loss
-    log_q = predict_hidden(settings, jnp.exp(free.sharpening), probabilities, weights, pixels)
+    log_q = _hidden(jnp.exp(free.sharpening), weights, sums, count)
     joint = log_q + log_density
     held_out = -jnp.sum(w * jax.nn.logsumexp(joint, axis=1)) / jnp.sum(w)
     posterior = jax.lax.stop_gradient(jax.nn.softmax(joint, axis=1))
@@ -182,8 +201,11 @@ def predict_hidden(
     weights: Float[Array, "t K"],
     pixels: Pixels,
 ) -> Float[Array, "t K n"]:
-    """Log class probabilities of each pixel as its neighbours alone foretell them."""
-    sums, count = neighbour_shares(settings, probabilities, pixels)
+    """Log class probabilities of each pixel as its neighbours alone predict them."""
+    return _hidden(sharpening, weights, *neighbour_shares(settings, probabilities, pixels))
+
+
+def _hidden(sharpening, weights, sums, count):
     count = jnp.maximum(count, 0)[:, None]
     mixed = (weights[..., None] + jnp.maximum(sums, 0)) / (1 + count)
     power = 1 + (sharpening - 1) * count / (1 + count)

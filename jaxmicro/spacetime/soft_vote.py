@@ -145,16 +145,21 @@ def soft_vote(
     Returns:
       Probabilities of the same shape; a pixel without neighbours keeps its own.
     """
-    sums, count = neighbour_shares(settings, probabilities, pixels)
+    return decide(settings, probabilities, *neighbour_shares(settings, probabilities, pixels))
+
+
+def decide(
+    settings: SoftVote,
+    p: Float[Array, "t K n"],
+    sums: Float[Array, "t K n"],
+    count: Float[Array, "t n"],
+) -> Float[Array, "t K n"]:
+    """Corrected probabilities from a pixel's own `p` and what `neighbour_shares` gave."""
     # FFT sums leave rounding errors of about 1e-7 of the largest sum where there is nothing.
     size = jnp.sum(settings.kernel()).astype(count.dtype)
     rounding = 16 * jnp.finfo(count.dtype).eps * size
     alone = count[:, None] <= rounding
     share = jnp.where(alone, 0, sums / jnp.where(alone, 1, count[:, None]))
-    return _decide(settings, probabilities, share, alone)
-
-
-def _decide(settings, p, share, alone):
     sharpness = settings.sharpness.astype(p.dtype)
     threshold = settings.threshold.astype(p.dtype) * (1 - _TIE)
     most = jnp.max(share, axis=1, keepdims=True)
