@@ -19,7 +19,17 @@ approximation of a hidden Markov random field, with the neighbours' states at th
 Forbes and Peyrard 2003, Pattern Recognition 36:131). pi_i never sees z_i, so every term is the
 density of a pixel left out, given the others. `Fit.log_likelihood` is PL per frame: with it AIC
 and BIC are the mean-field criteria of Forbes and Peyrard (2003, IEEE TPAMI 25:1089) and rank local
-beside plain models. PL need not rise in every step, because pi moves too: `Fit.trace` may fall.
+beside plain models.
+
+What rises. Each step computes pi from the responsibilities and weights it starts with, and with
+that pi one E-step and one M-step for means, sds, trend and gain. At that pi this is ECM, so
+
+    PL(new parameters; pi) >= PL(old parameters; pi)
+
+in every step, however the means are shared, with or without gains. The weights and the strength b
+enter PL only through the next pi, and the responsibilities that make it are damped (a fifth of the
+old ones is kept); this second half of a step may lower PL. So `Fit.trace`, which holds PL at each
+step's own pi, may fall: by 1e-4 nats per pixel near the fixed point of small noisy movies.
 """
 
 from __future__ import annotations

@@ -80,17 +80,37 @@ def test_gradients_of_every_setting_and_of_the_input(metric, causal, rng):
     assert all(abs(float(g)) > 1e-6 for g in gradient)
 
 
-def test_neighbour_sums_and_their_adjoint(rng):
-    """<A x, y> = <x, A' y> with A' from reverse mode: scatter, correlate, gather."""
-    _, pixels = some_pixels(rng, padding=0)
-    settings = SoftVote.from_vote(Neighbourhood(3), 0.3, dtype=jnp.float64)
+def pairs(settings, pixels):
+    """What pixel j of frame s adds to the sum at pixel i of frame t, as (t, i, s, j)."""
+    kernel, origin = np.asarray(settings.kernel()), settings.origin
+    rows, cols, weight = (np.asarray(a) for a in (pixels.rows, pixels.cols, pixels.weight))
+    out = np.zeros((*weight.shape, *weight.shape))
+    for t, i, s, j in np.ndindex(out.shape):
+        d = np.array([s - t, rows[s, j] - rows[t, i], cols[s, j] - cols[t, i]]) + origin
+        if (d >= 0).all() and (d < kernel.shape).all():
+            out[t, i, s, j] = kernel[tuple(d)] * weight[s, j]
+    return out
+
+
+@pytest.mark.parametrize(("metric", "causal"), [("l2", True), ("l1", False)])
+def test_neighbour_sums_and_their_adjoint_pair_by_pair(metric, causal, rng):
+    """<A x, y> = <x, A' y>, with A' y summed pair by pair: what j received from all it added to."""
+    _, pixels = some_pixels(rng, n=24)
+    ball = Neighbourhood(3, metric, causal, time_scale=1.4)
+    settings = SoftVote.from_vote(ball, 0.3, dtype=jnp.float64)
+    matrix = pairs(settings, pixels)
 
     def a(x):
         return neighbour_shares(settings, x, pixels)[0]
 
-    x, y = (jnp.asarray(rng.normal(size=(3, 2, 50))) for _ in range(2))
-    _, back = jax.vjp(a, x)
-    assert float(jnp.vdot(a(x), y)) == pytest.approx(float(jnp.vdot(x, back(y)[0])), rel=1e-12)
+    x, y = rng.normal(size=(2, 3, 2, 24))
+    adjoint = np.einsum("tisj,tki->skj", matrix, y)
+    forward, back = jax.vjp(a, jnp.asarray(x))
+    # FFT sums of about 20 terms of size 1, in float64
+    np.testing.assert_allclose(forward, np.einsum("tisj,skj->tki", matrix, x), atol=1e-12)
+    assert np.vdot(forward, y) == pytest.approx(np.vdot(x, adjoint), rel=1e-12)
+    np.testing.assert_allclose(back(jnp.asarray(y))[0], adjoint, atol=1e-12)
+    assert not adjoint[:, :, -4:].any(), "padding adds nothing, so nothing comes back to it"
 
 
 def test_centred_kernel_is_its_own_adjoint_and_causal_is_its_mirror(rng):
