@@ -58,6 +58,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy import ndimage
+from scoring.labels import area_errors, overlap, visited
 
 import jaxmicro as jm
 from jaxmicro.data.phantom import scaled_coordinates
@@ -76,14 +77,13 @@ class Tally:
 
     def add(self, labels, truth, thin, foreground, seconds, trend_error=None):
         found, real = np.isin(labels, foreground), np.isin(truth, foreground)
-        some = real.sum(axis=-1) > 20
-        area = found.sum(axis=-1)[some] / real.sum(axis=-1)[some] - 1
+        area = area_errors(found, real)
         self.rows.append(
             (
                 np.mean(labels == truth),
-                np.sum(found & real) / np.sum(found | real),
-                100 * area.mean(),
-                100 * np.abs(area).mean(),
+                overlap(found, real),
+                area.mean(),
+                np.abs(area).mean(),
                 np.mean(found[thin]) if thin.any() else np.nan,
             )
         )
@@ -103,14 +103,6 @@ class Tally:
             pairs = zip(error.mean(axis=0), se, strict=True)
             text += "   " + "  ".join(f"{m:+.3f} ({s:.3f})" for m, s in pairs)
         return text
-
-
-def visited(volume: np.ndarray, pixels: jm.Pixels) -> np.ndarray:
-    """(t, n) values of a (t, y, x) array at the visited pixels."""
-    rows, cols = np.asarray(pixels.rows), np.asarray(pixels.cols)
-    if rows.ndim == 1:
-        return volume[:, rows, cols]
-    return volume[np.arange(len(volume))[:, None], rows, cols]
 
 
 def one_run(tallies, scene, frames, rate, seed, rivals, n_votes):
