@@ -42,7 +42,7 @@ def dense_maps(
     Args:
       responsibilities: of the sampled pixels, from a local or a plain fit.
       pixels: batch axes (frames,).
-      weights: the frames' class weights, which rule where no pixel was visited nearby.
+      weights: the frames' class weights, which the map takes where no pixel was visited nearby.
       local: kernel and pseudo-count, as in the fit.
       interaction: strength b, as in the fit; 1 for a plain fit.
 

@@ -1,10 +1,11 @@
-"""Learning the correction's settings, from label pairs or from the user's own movie.
+"""Fitting the soft vote's settings, to known labels or to the movie that is to be corrected.
 
-Without labels the movie itself is the teacher. A sampled pixel is hidden and its class is
-predicted from its neighbours' probabilities, which never saw it: q = softmax of log shares to the
-power `sharpening`, mixed with the frame's weights where neighbours are few. The density of the
-grey value that was really there, sum_k q_k N(z | class k), scores the prediction: a proper score,
-so kernel radius, anisotropy and sharpening that maximise it are calibrated without any truth.
+Without labels the settings are cross-validated on the sampled pixels. Each pixel in turn is left
+out and its class predicted from its neighbours' probabilities, which do not depend on its grey
+value: q = softmax of log shares to the power `sharpening`, mixed with the frame's weights where
+neighbours are few. The prediction is scored by the density of the pixel's grey value, sum_k q_k
+N(z | class k). This is a proper score, so no truth is needed to fit radius, anisotropy and
+sharpening.
 Prediction and grey value together give the pixel's posterior, and the soft vote's threshold and
 sharpness are then fitted to agree with it.
 """
@@ -27,8 +28,8 @@ from jaxmicro.spacetime.soft_vote import SoftVote, decide, neighbour_shares
 _MIN_RADIUS = 1.0
 
 
-class Learned(eqx.Module):
-    """A learned correction.
+class FittedVote(eqx.Module):
+    """A soft vote whose settings were fitted.
 
     Attributes:
       settings: the soft vote; `radius`, `time_scale` and `threshold` also set the hard vote.
@@ -43,7 +44,7 @@ class Learned(eqx.Module):
     held_out: Float[Array, ""]
 
     def neighbourhood(self) -> Neighbourhood:
-        """The hard vote's neighbourhood with the learned radius and anisotropy."""
+        """The hard vote's neighbourhood with the fitted radius and anisotropy."""
         s = self.settings
         return Neighbourhood(
             float(s.radius), "l1" if s.metric == "l1" else "l2", s.causal, float(s.time_scale)
@@ -98,7 +99,7 @@ def learn_correction(
     params: Params | None = None,
     steps: int = 100,
     rate: float = 0.1,
-) -> Learned:
+) -> FittedVote:
     """Fit a soft vote's radius, anisotropy, edge, sharpness and threshold by Adam (optax).
 
     Args:
@@ -108,7 +109,7 @@ def learn_correction(
       labels: the true classes, where known.
       model, params: the fitted mixture, needed where labels are not given.
       steps: of Adam.
-      rate: its learning rate, in log or logit units of the settings.
+      rate: its step length, in log or logit units of the settings.
 
     Raises:
       UsageError: neither labels nor a fitted mixture, pixels with replicates, no steps.
@@ -133,7 +134,7 @@ def learn_correction(
         weights = params.weights
     data = (probabilities, labels, log_density, weights, _on_smallest_grid(pixels))
     free, losses, held_out = _descend(start, data, steps, rate)
-    return Learned(
+    return FittedVote(
         free.settings(start),
         losses,
         jnp.exp(free.sharpening) if labels is None else jnp.ones_like(free.sharpening),
@@ -142,7 +143,7 @@ def learn_correction(
 
 
 def _on_smallest_grid(pixels: Pixels) -> Pixels:
-    """The same pixels in the smallest frame that holds them: pixels far apart cost, nothing else.
+    """The same pixels in the smallest frame that holds them: an empty margin only costs time.
 
     The sums over neighbours do not change, because there is nothing outside.
     """

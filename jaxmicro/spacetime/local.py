@@ -6,7 +6,7 @@ the *other* sampled pixels near it in space and time:
     m_ik = (c p_tk + sum_j h_ij r_jk) / (c + sum_j h_ij),  j not i,      pi_ik = m_ik^b / norm,
 
 with h a Gaussian in space times an exponential in time, p_tk the weights of the frame, c a
-pseudo-count that lets the frame's weights rule where few neighbours were sampled, and b the
+pseudo-count by which the frame's weights count more where fewer neighbours were sampled, b the
 strength of the interaction (1: proportions as they are; larger: neighbours that agree weigh
 more than their share, as in a Potts model; b goes back to 1 where there are no neighbours).
 
@@ -56,8 +56,8 @@ from jaxmicro.spacetime.local_loop import Found, Observed, Past, Settings, State
 from jaxmicro.spacetime.smooth import Kernel, cells_for, density_kernel
 
 WIDER = 3.0  # the second kernel is this much wider in space
-FIRST_INTERACTION = 1.5  # where the learning of the strength starts
-START_TOLERANCE = 1e-6  # nats per pixel: a start stopped sooner can lie in a wrong basin
+FIRST_INTERACTION = 1.5  # start of the fit of the strength
+START_TOLERANCE = 1e-6  # nats per pixel: stopped sooner, a start may lead to another optimum
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Local:
       width: sd of the kernel in space, in pixels; None takes it from the sampling density.
       memory: frames after which the kernel has fallen to 1/e; None likewise.
       pseudo_count: c, how many neighbours the frame's own weights are worth.
-      interaction: b; None learns it by maximum pseudo-likelihood.
+      interaction: b; None fits it by maximum pseudo-likelihood.
       levels: 1 for one kernel, 2 to fall back on a kernel 3 times as wide before the frame's
         weights.
 
@@ -119,10 +119,10 @@ class LocalFit(eqx.Module):
       fit: parameters, pseudo-likelihood and status; `fit.params.weights` are the frames' weights.
       responsibilities: posterior class probabilities of the pixels.
       neighbours: kernel-weighted number of other sampled pixels; 1 for one right beside.
-      interaction: the strength b, as given or learned.
+      interaction: the strength b, as given or fitted.
       past: for the next frames of a causal run; None with replicates.
       kernel: the kernel in use.
-      learned: whether the strength was learned.
+      learned: whether the strength was fitted.
     """
 
     fit: Fit
@@ -139,7 +139,7 @@ class LocalFit(eqx.Module):
 
     @property
     def n_alone(self) -> np.ndarray:
-        """Pixels per frame with next to no neighbour, where the frame's weights rule."""
+        """Pixels per frame with next to no neighbour, whose proportions are the frame's weights."""
         return np.asarray(jnp.sum(self.neighbours < 1e-3, axis=-1))
 
 
@@ -183,7 +183,7 @@ def fit_local(
         init = fit(
             model, pixels, tolerance=START_TOLERANCE, quantum=quantum, progress=progress
         ).params
-    init = jax.tree.map(lambda a: a.astype(pixels.values.dtype), _mended(init))
+    init = jax.tree.map(lambda a: a.astype(pixels.values.dtype), _with_finite_starts(init))
     kernel = local.kernel(
         float(np.mean(np.asarray(pixels.n_pixels))), pixels.shape, pixels.n_frames
     )
@@ -230,10 +230,10 @@ def _settings(
     )
 
 
-def _mended(params: Params) -> Params:
+def _with_finite_starts(params: Params) -> Params:
     """Frames whose start is not finite start from the median of the others."""
 
-    def mend(a: Array) -> Array:
+    def replace(a: Array) -> Array:
         values = np.array(a)
         good = np.isfinite(values).all(axis=-1)
         if good.all() or not good.any():
@@ -241,7 +241,7 @@ def _mended(params: Params) -> Params:
         values[~good] = np.median(values[good], axis=0)
         return jnp.asarray(values)
 
-    return jax.tree.map(mend, params)
+    return jax.tree.map(replace, params)
 
 
 @eqx.filter_jit
@@ -313,7 +313,7 @@ def local_criteria(model: GMRM, fitted: LocalFit, pixels: Pixels) -> Criteria:
     """Mean-field AIC, BIC and ICL (Forbes and Peyrard 2003), to rank beside `criteria`.
 
     The log-likelihood is the pseudo-likelihood, in which each pixel is left out of its own
-    proportions; a learned interaction counts as one parameter.
+    proportions; a fitted interaction counts as one parameter.
     """
     seen = np.broadcast_to(np.asarray(pixels.weight) > 0, pixels.values.shape)
     resp = np.moveaxis(np.asarray(fitted.responsibilities, np.float64), -2, 0)

@@ -16,7 +16,7 @@ from jaxmicro.spacetime.local_em import Level, Sums, make_level, movie_step
 from jaxmicro.spacetime.smooth import Cells
 
 DAMPING = 0.2  # all pixels move at once: undamped, neighbours can swap classes for ever
-INTERACTION_RANGE = (0.5, 3.0)  # learned strengths stay inside
+INTERACTION_RANGE = (0.5, 3.0)  # fitted strengths stay inside
 
 
 class Settings(eqx.Module):
@@ -53,7 +53,7 @@ class Observed(eqx.Module):
 
 
 class Past(eqx.Module):
-    """What a causal fit of later frames inherits: class and count maps of each kernel, decayed."""
+    """Decayed class and count maps of each kernel, where a causal fit of later frames starts."""
 
     maps: tuple[Float[Array, "K Y X"], ...]
 
@@ -134,7 +134,7 @@ def _unfinished(state: State, settings: Settings) -> Bool[Array, ""]:
 def _levels(
     movie: Observed, past: Past | None, settings: Settings
 ) -> tuple[tuple[Level, ...], list[Float[Array, "Y X"]]]:
-    """The kernels over the movie's pixels, and the count maps that later frames inherit."""
+    """The kernels over the movie's pixels, and the count maps for later frames."""
     made = [
         make_level(
             cells,

@@ -1,4 +1,4 @@
-"""Learned corrections beat their start, with labels and without; they need no truth to do so."""
+"""Fitted corrections err less than their start, with labels and without."""
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +66,7 @@ def test_without_labels_it_errs_less_than_its_start_and_than_no_correction(case)
     plain = float(np.mean(np.argmax(np.asarray(p), axis=1) != truth))
     assert after < before
     assert after < plain
-    # neighbours foretell a hidden pixel's grey value better than the frame's weights do
+    # neighbours predict a hidden pixel's grey value better than the frame's weights do
     n = int(np.sum(np.asarray(pixels.n_pixels)))
     frame = -criteria(MODEL, params, pixels).log_likelihood / n
     assert float(learned.held_out) < frame

@@ -227,7 +227,7 @@ def test_frame_by_frame_with_carried_past_is_the_causal_batch(pixels, start):
         past = one.past
         labels.append(np.asarray(one.classify())[0])
         np.testing.assert_allclose(one.neighbours[0], whole.neighbours[t], atol=1e-5)
-    # both reach the same fixed point but for pixels on a knife's edge
+    # both reach the same fixed point but for pixels near the decision boundary
     assert np.mean(np.stack(labels) == np.asarray(whole.classify())) > 0.998
 
 
