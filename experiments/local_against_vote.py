@@ -58,6 +58,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy import ndimage
+from scoring.labels import area_errors, overlap, visited
 
 import jaxmicro as jm
 from jaxmicro.data.phantom import scaled_coordinates
@@ -76,14 +77,13 @@ class Tally:
 
     def add(self, labels, truth, thin, foreground, seconds, trend_error=None):
         found, real = np.isin(labels, foreground), np.isin(truth, foreground)
-        some = real.sum(axis=-1) > 20
-        area = found.sum(axis=-1)[some] / real.sum(axis=-1)[some] - 1
+        area = area_errors(found, real)
         self.rows.append(
             (
                 np.mean(labels == truth),
-                np.sum(found & real) / np.sum(found | real),
-                100 * area.mean(),
-                100 * np.abs(area).mean(),
+                overlap(found, real),
+                area.mean(),
+                np.abs(area).mean(),
                 np.mean(found[thin]) if thin.any() else np.nan,
             )
         )
@@ -103,14 +103,6 @@ class Tally:
             pairs = zip(error.mean(axis=0), se, strict=True)
             text += "   " + "  ".join(f"{m:+.3f} ({s:.3f})" for m, s in pairs)
         return text
-
-
-def visited(volume: np.ndarray, pixels: jm.Pixels) -> np.ndarray:
-    """(t, n) values of a (t, y, x) array at the visited pixels."""
-    rows, cols = np.asarray(pixels.rows), np.asarray(pixels.cols)
-    if rows.ndim == 1:
-        return volume[:, rows, cols]
-    return volume[np.arange(len(volume))[:, None], rows, cols]
 
 
 def one_run(tallies, scene, frames, rate, seed, rivals, n_votes):
@@ -137,8 +129,7 @@ def one_run(tallies, scene, frames, rate, seed, rivals, n_votes):
     for radius, threshold in VOTES[:n_votes]:
         began = time.perf_counter()
         ball = jm.Neighbourhood(radius)
-        place = pixels.rows, pixels.cols, pixels.weight, pixels.shape
-        voted = jm.vote(first, *place, ball, threshold, n_classes=4)
+        voted = jm.vote(first, pixels, ball, threshold, n_classes=4)
         score(f"vote {radius}, {threshold}", voted.labels, seconds + time.perf_counter() - began)
     for name, local in (("local", jm.Local()), ("local causal", jm.Local(causal=True))):
         began = time.perf_counter()
@@ -223,13 +214,12 @@ def hidden_pixels(movie, model, rate, seed, n_frames):
     weights = np.asarray(plain.params.weights)[..., None]
     out = {"plain": loss(plain.params, weights)}
     labels = model.classify(plain.params, seen)
-    place = seen.rows, seen.cols, seen.weight, seen.shape
     times = np.broadcast_to(np.arange(n_frames)[:, None], labels.shape)
     rows, cols = (np.broadcast_to(np.asarray(a), labels.shape) for a in (seen.rows, seen.cols))
     used = np.broadcast_to(np.asarray(seen.weight) > 0, labels.shape)
     for radius, threshold in VOTES:
         ball = jm.Neighbourhood(radius)
-        voted = jm.vote(labels, *place, ball, threshold, n_classes=model.n_classes)
+        voted = jm.vote(labels, seen, ball, threshold, n_classes=model.n_classes)
         counts = []
         for k in range(model.n_classes):
             grid = np.zeros((n_frames, *seen.shape), bool)

@@ -31,6 +31,9 @@ from .spacetime.learn import learn_correction as learn_correction
 from .spacetime.local import Local as Local
 from .spacetime.local import fit_local as fit_local
 from .spacetime.neighbourhood import Neighbourhood as Neighbourhood
+from .spacetime.soft_correction import SoftCorrection as SoftCorrection
+from .spacetime.soft_correction import SoftSettings as SoftSettings
+from .spacetime.soft_correction import correct_softly as correct_softly
 from .spacetime.soft_vote import SoftVote as SoftVote
 from .spacetime.soft_vote import soft_vote as soft_vote
 

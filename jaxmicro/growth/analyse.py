@@ -25,6 +25,7 @@ from jaxmicro.growth.usable import usable
 from jaxmicro.mixture.ecm import Fit, Progress, Result, fit
 from jaxmicro.spacetime.correct import Vote, vote
 from jaxmicro.spacetime.local import fit_local
+from jaxmicro.spacetime.soft_correction import SoftCorrection, SoftSettings, correct_softly
 
 
 class Advance(Protocol):
@@ -101,7 +102,7 @@ class Analysis:
         nothing grows.
       classes: (*batch, n) the most probable class of each visited pixel.
       foreground: (*batch, n) whether it is foreground, after any correction.
-      vote: what the correction did, if any.
+      corrected: what the correction did, if any.
       growth: areas in pixels, NaN where not known; not calibrated.
       usable: (*batch) whether the area may be used.
     """
@@ -111,7 +112,7 @@ class Analysis:
     partitions: tuple[Partition | None, ...]
     classes: Int[np.ndarray, "*batch n"]
     foreground: Bool[np.ndarray, "*batch n"]
-    vote: Vote | None
+    corrected: Vote | SoftCorrection | None
     growth: Growth
     usable: Bool[np.ndarray, "*batch"]
 
@@ -134,7 +135,8 @@ def analyse(pixels: Pixels, plan: Plan, *, stage: Stage = _silent) -> Analysis:
       stage: opens the stages "fit" and "correct".
 
     Raises:
-      UsageError: the foreground rule does not suit the model, or the one movie (`NothingGrows`).
+      UsageError: the foreground rule does not suit the model, or the one movie (`NothingGrows`); a
+        soft correction of replicates.
       NumericalError: no frame of the one movie could be fitted.
     """
     single = pixels.values.ndim == 2
@@ -147,15 +149,19 @@ def analyse(pixels: Pixels, plan: Plan, *, stage: Stage = _silent) -> Analysis:
     with stage("correct", pixels.n_frames) as advance:
         classes = fitted.classify()
         foreground, known = _foreground(classes, partitions, single)
-        voted = None if plan.correction is None else _correct(foreground, pixels, plan.correction)
-        if voted is not None:
-            foreground = np.asarray(voted.labels)
+        corrected = _corrected(fitted, foreground, plan.correction)
+        if isinstance(corrected, Vote):
+            foreground = np.asarray(corrected.labels)
+        elif corrected is not None:
+            labels = np.asarray(corrected.labels)
+            foreground, _ = _foreground(labels, partitions, single)
         advance(pixels.n_frames)
-    growth = ESTIMATORS[plan.estimator](Evidence(fitted, partitions, foreground))
+    soft = corrected if isinstance(corrected, SoftCorrection) else None
+    growth = ESTIMATORS[plan.estimator](Evidence(fitted, partitions, foreground, soft))
     known &= np.isfinite(np.asarray(fitted.fit.params.means)).all(axis=-1)
     growth = growth.known_where(known, result_names(fitted.fit))
     good = usable(fitted.fit, classes, pixels, growth)
-    return Analysis(plan, fitted, partitions, classes, foreground, voted, growth, good)
+    return Analysis(plan, fitted, partitions, classes, foreground, corrected, growth, good)
 
 
 def fit_plan(pixels: Pixels, plan: Plan, progress: Progress | None = None) -> Fitted:
@@ -210,16 +216,15 @@ def _foreground(
     return (labels[:, 0], known[:, 0]) if single else (labels, known)
 
 
-def _correct(labels: np.ndarray, pixels: Pixels, correction: Correction) -> Vote:
-    return vote(
-        jnp.asarray(labels),
-        pixels.rows,
-        pixels.cols,
-        pixels.weight,
-        pixels.shape,
-        correction.neighbourhood,
-        correction.threshold,
-    )
+def _corrected(
+    fitted: Fitted, foreground: Bool[np.ndarray, "*batch n"], how: Correction | SoftSettings | None
+) -> Vote | SoftCorrection | None:
+    if isinstance(how, Correction):
+        return vote(jnp.asarray(foreground), fitted.pixels, how.neighbourhood, how.threshold)
+    if how is None:
+        return None
+    chance = fitted.responsibilities()
+    return correct_softly(fitted.model, fitted.fit.params, chance, fitted.pixels, how)
 
 
 def _refuse_failure(fitted: Fit) -> None:

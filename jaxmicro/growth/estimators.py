@@ -13,6 +13,7 @@ from jaxmicro.data.sampling import Pixels
 from jaxmicro.growth.estimate import Growth, area_of, estimate
 from jaxmicro.growth.fitted import Fitted
 from jaxmicro.growth.partition import Partition
+from jaxmicro.spacetime.soft_correction import SoftCorrection
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,12 +21,13 @@ class Evidence:
     """What an estimator may use; batch axes (frames,) or (frames, replicates).
 
     `foreground` are the labels after any correction, `partitions` one a replicate (None where
-    nothing could be called foreground).
+    nothing could be called foreground), `corrected` the soft correction, if any.
     """
 
     fitted: Fitted
     partitions: tuple[Partition | None, ...]
     foreground: Bool[np.ndarray, "*batch n"]
+    corrected: SoftCorrection | None = None
 
     @property
     def pixels(self) -> Pixels:
@@ -34,7 +36,10 @@ class Evidence:
     @functools.cached_property
     def probability(self) -> Float[np.ndarray, "*batch n"]:
         """Posterior probability of foreground at each visited pixel; NaN where not known."""
-        resp = np.asarray(self.fitted.responsibilities(), float)
+        if self.corrected is None:
+            resp = np.asarray(self.fitted.responsibilities(), float)
+        else:
+            resp = np.asarray(self.corrected.probabilities, float)
         if resp.ndim == 3:
             return _of_foreground(resp, self.partitions[0])
         each = [_of_foreground(resp[:, b], parts) for b, parts in enumerate(self.partitions)]

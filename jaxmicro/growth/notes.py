@@ -9,6 +9,7 @@ from jaxmicro.growth.analyse import Analysis
 from jaxmicro.mixture.ecm import Fit, Result
 from jaxmicro.spacetime.correct import Vote
 from jaxmicro.spacetime.local import LocalFit
+from jaxmicro.spacetime.soft_correction import SoftCorrection
 
 ALONE = 0.05  # share of pixels without a neighbour from which on it is said
 
@@ -18,8 +19,11 @@ def notes(analysis: Analysis) -> list[str]:
     fitted, pixels = analysis.fitted, analysis.fitted.pixels
     out = [] if fitted.local is None else _local(fitted.local, pixels)
     out += _results(fitted.fit)
-    if analysis.vote is not None:
-        out += _vote(analysis.vote, pixels)
+    corrected = analysis.corrected
+    if isinstance(corrected, SoftCorrection):
+        out.append(_soft(corrected))
+    if corrected is not None:
+        out += _alone(corrected, pixels)
     return out + _usable(analysis.usable)
 
 
@@ -48,7 +52,17 @@ def _results(fitted: Fit) -> list[str]:
     ]
 
 
-def _vote(voted: Vote, pixels: Pixels) -> list[str]:
+def _soft(found: SoftCorrection) -> str:
+    numbers = (
+        f"radius {found.radius:.3g} pixels, threshold {found.threshold:.2g}, a frame counts for "
+        f"{found.time_scale:.2g} pixels"
+    )
+    if found.fitted:
+        return f"soft correction, fitted to the movie: {numbers}"
+    return f"soft correction: {numbers}; fitting these to the movie did not improve on them"
+
+
+def _alone(voted: Vote | SoftCorrection, pixels: Pixels) -> list[str]:
     alone, total = int(np.sum(voted.n_alone)), int(np.sum(pixels.n_pixels))
     if alone <= ALONE * total:
         return []

@@ -11,6 +11,7 @@ from jaxmicro.growth.partition import DEFAULT_OVERLAP
 from jaxmicro.mixture.gmrm import GMRM
 from jaxmicro.spacetime.local import Local
 from jaxmicro.spacetime.neighbourhood import Neighbourhood
+from jaxmicro.spacetime.soft_correction import SoftSettings
 
 TOLERANCE, LOCAL_TOLERANCE = 1e-6, 1e-5  # nats per pixel
 
@@ -59,20 +60,21 @@ class Plan:
       model: the mixture.
       local: class proportions that follow the neighbours; None for those of the frame.
       foreground: which classes are measured.
-      correction: of the labels after the fit; None leaves them as they are.
+      correction: of the labels after the fit, by the neighbours' vote or by a soft vote whose
+        settings are fitted to the movie; None leaves them as they are.
       estimator: of the area, by its name in `jaxmicro.growth.estimators.ESTIMATORS`.
       tolerance: nats per pixel; None is 1e-6 or, with `local`, 1e-5.
       max_steps: passes over the pixels allowed.
       sampling: how a movie's pixels are visited.
 
     Raises:
-      UsageError: an estimator that is not known, or that does not use the corrected labels.
+      UsageError: an estimator that is not known, or parts that do not go together.
     """
 
     model: GMRM
     local: Local | None = None
     foreground: ForegroundRule = ForegroundRule()
-    correction: Correction | None = None
+    correction: Correction | SoftSettings | None = None
     estimator: str = "count"
     tolerance: float | None = None
     max_steps: int = 500
@@ -82,10 +84,15 @@ class Plan:
         if self.estimator not in ESTIMATORS:
             known = ", ".join(ESTIMATORS)
             raise UsageError(f"estimator {self.estimator!r} is not known; use one of {known}")
-        if self.estimator == "posterior" and self.correction is not None:
+        if self.estimator == "posterior" and isinstance(self.correction, Correction):
             raise UsageError(
-                "estimator 'posterior' adds up class probabilities, which a correction of labels "
-                "does not change; use estimator 'count' or leave the correction out"
+                "estimator 'posterior' adds up class probabilities, which a vote on labels does "
+                "not change; use estimator 'count', a soft correction or none"
+            )
+        if self.local is not None and isinstance(self.correction, SoftSettings):
+            raise UsageError(
+                "a soft correction after local proportions would count the neighbours twice; "
+                "leave out one of them"
             )
 
     @property

@@ -8,11 +8,14 @@ many pixels without any: those keep their class.
 
 from __future__ import annotations
 
+import math
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Shaped
 
+from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import UsageError
 from jaxmicro.spacetime.neighbourhood import (
     TILE_VOXELS,
@@ -38,10 +41,7 @@ class Vote(eqx.Module):
 
 def vote(
     labels: Shaped[Array, "*batch n"],
-    rows: Int[Array, "*#batch n"],
-    cols: Int[Array, "*#batch n"],
-    weight: Shaped[Array, "*#batch n"],
-    shape: tuple[int, int],
+    pixels: Pixels,
     neighbourhood: Neighbourhood,
     threshold: float | int | Array,
     n_classes: int = 2,
@@ -51,25 +51,29 @@ def vote(
     Args:
       labels: class of each pixel, bool (foreground or not) or 0..n_classes-1; batch axes are
         (frames,) or (frames, replicates). Replicates never see one another.
-      rows, cols, weight: where the pixels lie; weight 0 marks padding. With the one axis n they
-        are shared by all frames and replicates.
-      shape: (rows, columns) of the frame.
+      pixels: the pixels that the labels belong to.
       neighbourhood: who votes; the paper's settings are radius 5, 20, 10 with threshold
         .05, .2, .4.
       threshold: gamma, the share of agreeing neighbours below which a pixel changes its class.
 
     Raises:
-      UsageError: labels without a frame axis, a threshold outside [0, 1], fewer than 2 classes.
+      UsageError: labels that do not fit the pixels or have no frame axis, a threshold outside
+        [0, 1], fewer than 2 classes.
     """
     _check(labels, threshold, n_classes, 2)
     if labels.ndim > 3:
         raise UsageError(
             f"labels have {labels.ndim} axes; use (frames, n) or (frames, replicates, n)"
         )
+    if labels.shape != pixels.values.shape:
+        raise UsageError(
+            f"labels of shape {labels.shape} do not belong to pixels of shape "
+            f"{pixels.values.shape}; give one label for each pixel"
+        )
     gamma = jnp.asarray(threshold, jnp.float32)
     if labels.ndim == 2:
-        return _vote_movie(labels, rows, cols, weight, shape, neighbourhood, gamma, n_classes)
-    return _vote_replicates(labels, rows, cols, weight, shape, neighbourhood, gamma, n_classes)
+        return _vote_movie(labels, pixels, neighbourhood, gamma, n_classes)
+    return _vote_replicates(labels, pixels, neighbourhood, gamma, n_classes)
 
 
 def vote_frames(
@@ -91,21 +95,24 @@ def vote_frames(
 
 
 @eqx.filter_jit
-def _vote_replicates(labels, rows, cols, weight, shape, neighbourhood, gamma, n_classes) -> Vote:
-    def one(item):
-        mine, places = item
-        at = (rows, cols, weight) if places is None else places
-        return _vote_movie(mine, *at, shape, neighbourhood, gamma, n_classes)
+def _vote_replicates(labels, pixels, neighbourhood, gamma, n_classes) -> Vote:
+    names = ("values",) if pixels.shared else ("values", "rows", "cols", "weight")
 
-    if rows.ndim == cols.ndim == weight.ndim == 1:
-        places = None
-    else:
-        places = tuple(
-            jnp.moveaxis(jnp.broadcast_to(a, labels.shape), 1, 0) for a in (rows, cols, weight)
-        )
+    def arrays(p: Pixels):
+        return [getattr(p, name) for name in names]
+
+    def replicate_first(a):
+        return jnp.moveaxis(jnp.broadcast_to(a, labels.shape), 1, 0)
+
+    def one(item):
+        mine, own = item
+        alone = eqx.tree_at(arrays, pixels, own)
+        return _vote_movie(mine, alone, neighbourhood, gamma, n_classes)
+
+    items = jax.tree.map(replicate_first, (labels, arrays(pixels)))
     # replicates in turn, as many at once as keeps the dense grids within the memory of one tile
-    at_once = max(1, TILE_VOXELS // (labels.shape[0] * shape[0] * shape[1]))
-    out = jax.lax.map(one, (jnp.moveaxis(labels, 1, 0), places), batch_size=at_once)
+    at_once = max(1, TILE_VOXELS // (labels.shape[0] * math.prod(pixels.shape)))
+    out = jax.lax.map(one, items, batch_size=at_once)
     return jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1), out)
 
 
@@ -122,19 +129,12 @@ def _vote_frames(labels, visited, neighbourhood, gamma, n_classes) -> Vote:
 
 
 @eqx.filter_jit
-def _vote_movie(labels, rows, cols, weight, shape, neighbourhood, gamma, n_classes) -> Vote:
-    rows, cols, weight = (jnp.broadcast_to(a, labels.shape) for a in (rows, cols, weight))
-    visited, classes = weight > 0, labels.astype(jnp.int32)
+def _vote_movie(labels, pixels, neighbourhood, gamma, n_classes) -> Vote:
+    visited = jnp.broadcast_to(pixels.weight > 0, labels.shape)
+    classes = labels.astype(jnp.int32)
 
     def count(k):
-        return sum_at_pixels(
-            classes == k,
-            rows,
-            cols,
-            visited,
-            shape,
-            lambda grid: neighbour_sum(grid, neighbourhood),
-        )
+        return sum_at_pixels(classes == k, pixels, lambda grid: neighbour_sum(grid, neighbourhood))
 
     counts = jax.lax.map(count, jnp.arange(n_classes, dtype=jnp.int32))
     new, alone = _decide(classes, counts, gamma)

@@ -42,7 +42,7 @@ def dense_maps(
     Args:
       responsibilities: of the sampled pixels, from a local or a plain fit.
       pixels: batch axes (frames,).
-      weights: the frames' class weights, which rule where no pixel was visited nearby.
+      weights: the frames' class weights, which the map takes where no pixel was visited nearby.
       local: kernel and pseudo-count, as in the fit.
       interaction: strength b, as in the fit; 1 for a plain fit.
 
@@ -56,21 +56,17 @@ def dense_maps(
     )
     cells = cells_for(kernel.width, pixels.shape)
     dtype = responsibilities.dtype
-    shared = pixels.shared
-    rows, cols, weight = (
-        a[None] if shared else a for a in (pixels.rows, pixels.cols, pixels.weight)
-    )
     numbers = [
         jnp.asarray(v, dtype) for v in (kernel.width, kernel.decay, local.pseudo_count, interaction)
     ]
-    maps = _maps(responsibilities, rows, cols, weight.astype(dtype), cells, local.causal, *numbers)
+    maps = _maps(responsibilities, pixels, cells, local.causal, numbers[1])
     everywhere = np.indices(pixels.shape).reshape(2, 1, -1).astype(np.int32)
     grid = places(cells, jnp.asarray(everywhere[0]), jnp.asarray(everywhere[1]), dtype)
     for t in range(pixels.n_frames):
         out = np.array(_frame(maps[t], weights[t].astype(dtype), grid, cells, *numbers))
-        at = 0 if shared else t
-        seen = np.asarray(weight[at]) > 0
-        spots = np.asarray(rows[at])[seen], np.asarray(cols[at])[seen]
+        frame = pixels.at(t)
+        seen = np.asarray(frame.weight) > 0
+        spots = np.asarray(frame.rows)[seen], np.asarray(frame.cols)[seen]
         out = out.reshape(-1, *pixels.shape)
         out[:, spots[0], spots[1]] = np.asarray(responsibilities[t])[:, seen]
         yield out
@@ -85,18 +81,17 @@ def entropy_bits(foreground: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "
 @eqx.filter_jit
 def _maps(
     responsibilities: Float[Array, "t K n"],
-    rows,
-    cols,
-    weight: Float[Array, "S n"],
+    pixels: Pixels,
     cells: Cells,
     causal: bool,
-    width,
-    decay,
-    pseudo_count,
-    interaction,
+    decay: Float[Array, ""],
 ) -> Float[Array, "t K Y X"]:
     """Sums of the K-1 first classes' responsibilities and of ones, on the cells, over time."""
     n_frames, k, n = responsibilities.shape
+    rows, cols, weight = (
+        a[None] if pixels.shared else a for a in (pixels.rows, pixels.cols, pixels.weight)
+    )
+    weight = weight.astype(responsibilities.dtype)
     where = places(cells, rows, cols, weight.dtype)
     ones = jnp.broadcast_to(weight[:, None], (n_frames, 1, n))
     values = jnp.concatenate([responsibilities[:, : k - 1] * ones, ones], axis=1)

@@ -1,10 +1,11 @@
-"""Learning the correction's settings, from label pairs or from the user's own movie.
+"""Fitting the soft vote's settings, to known labels or to the movie that is to be corrected.
 
-Without labels the movie itself is the teacher. A sampled pixel is hidden and its class is
-predicted from its neighbours' probabilities, which never saw it: q = softmax of log shares to the
-power `sharpening`, mixed with the frame's weights where neighbours are few. The density of the
-grey value that was really there, sum_k q_k N(z | class k), scores the prediction: a proper score,
-so kernel radius, anisotropy and sharpening that maximise it are calibrated without any truth.
+Without labels the settings are cross-validated on the sampled pixels. Each pixel in turn is left
+out and its class predicted from its neighbours' probabilities, which do not depend on its grey
+value: q = softmax of log shares to the power `sharpening`, mixed with the frame's weights where
+neighbours are few. The prediction is scored by the density of the pixel's grey value, sum_k q_k
+N(z | class k). This is a proper score, so no truth is needed to fit radius, anisotropy and
+sharpening.
 Prediction and grey value together give the pixel's posterior, and the soft vote's threshold and
 sharpness are then fitted to agree with it.
 """
@@ -22,13 +23,13 @@ from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import UsageError
 from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.spacetime.neighbourhood import Neighbourhood
-from jaxmicro.spacetime.soft_vote import SoftVote, neighbour_shares, soft_vote
+from jaxmicro.spacetime.soft_vote import SoftVote, decide, neighbour_shares
 
 _MIN_RADIUS = 1.0
 
 
-class Learned(eqx.Module):
-    """A learned correction.
+class FittedVote(eqx.Module):
+    """A soft vote whose settings were fitted.
 
     Attributes:
       settings: the soft vote; `radius`, `time_scale` and `threshold` also set the hard vote.
@@ -43,7 +44,7 @@ class Learned(eqx.Module):
     held_out: Float[Array, ""]
 
     def neighbourhood(self) -> Neighbourhood:
-        """The hard vote's neighbourhood with the learned radius and anisotropy."""
+        """The hard vote's neighbourhood with the fitted radius and anisotropy."""
         s = self.settings
         return Neighbourhood(
             float(s.radius), "l1" if s.metric == "l1" else "l2", s.causal, float(s.time_scale)
@@ -98,7 +99,7 @@ def learn_correction(
     params: Params | None = None,
     steps: int = 100,
     rate: float = 0.1,
-) -> Learned:
+) -> FittedVote:
     """Fit a soft vote's radius, anisotropy, edge, sharpness and threshold by Adam (optax).
 
     Args:
@@ -108,7 +109,7 @@ def learn_correction(
       labels: the true classes, where known.
       model, params: the fitted mixture, needed where labels are not given.
       steps: of Adam.
-      rate: its learning rate, in log or logit units of the settings.
+      rate: its step length, in log or logit units of the settings.
 
     Raises:
       UsageError: neither labels nor a fitted mixture, pixels with replicates, no steps.
@@ -131,10 +132,9 @@ def learn_correction(
         design = design[:, None] if design.ndim == 2 else design
         log_density = jnp.stack(model.log_joint(even, pixels.values, design), axis=1)
         weights = params.weights
-    at = [a[None] if a.ndim == 1 else a for a in (pixels.rows, pixels.cols, pixels.weight)]
-    data = (probabilities, labels, log_density, weights, *at)
-    free, losses, held_out = _descend(start, data, pixels.shape, steps, rate)
-    return Learned(
+    data = (probabilities, labels, log_density, weights, _on_smallest_grid(pixels))
+    free, losses, held_out = _descend(start, data, steps, rate)
+    return FittedVote(
         free.settings(start),
         losses,
         jnp.exp(free.sharpening) if labels is None else jnp.ones_like(free.sharpening),
@@ -142,36 +142,52 @@ def learn_correction(
     )
 
 
+def _on_smallest_grid(pixels: Pixels) -> Pixels:
+    """The same pixels in the smallest frame that holds them: an empty margin only costs time.
+
+    The sums over neighbours do not change, because there is nothing outside.
+    """
+    seen = np.broadcast_to(np.asarray(pixels.weight) > 0, np.shape(pixels.rows))
+    if not seen.any():
+        return pixels
+    places = [
+        np.where(seen, a, np.min(a, where=seen, initial=2**30))
+        for a in (np.asarray(pixels.rows), np.asarray(pixels.cols))
+    ]
+    rows, cols = (jnp.asarray(a - a.min()) for a in places)
+    shape = int(rows.max()) + 1, int(cols.max()) + 1
+    weight, domain = pixels.weight, pixels.n_domain
+    return Pixels(pixels.values, rows, cols, weight, domain, shape, pixels.pattern)
+
+
 @eqx.filter_jit
-def _descend(start: SoftVote, data, shape: tuple[int, int], steps: int, rate):
+def _descend(start: SoftVote, data, steps: int, rate):
     optimiser = optax.adam(rate)
     first = _Free.of(start, 1.0)
 
     def step(carry, _):
         free, state = carry
-        (loss, held_out), gradient = jax.value_and_grad(_loss, has_aux=True)(
-            free, start, data, shape
-        )
+        (loss, held_out), gradient = jax.value_and_grad(_loss, has_aux=True)(free, start, data)
         change, state = optimiser.update(gradient, state)
         return (optax.apply_updates(free, change), state), (loss, held_out)
 
     (free, _), (losses, _) = jax.lax.scan(step, (first, optimiser.init(first)), None, length=steps)
-    loss, held_out = _loss(free, start, data, shape)
+    loss, held_out = _loss(free, start, data)
     return free, jnp.concatenate([losses, loss[None]]), held_out
 
 
-def _loss(free: _Free, like: SoftVote, data, shape):
-    probabilities, labels, log_density, weights, rows, cols, weight = data
+def _loss(free: _Free, like: SoftVote, data):
+    probabilities, labels, log_density, weights, pixels = data
     settings = free.settings(like)
-    place = (rows, cols, weight, shape)
-    w = jnp.broadcast_to(weight, probabilities[:, 0].shape).astype(probabilities.dtype)
-    out = soft_vote(settings, probabilities, *place)
+    w = jnp.broadcast_to(pixels.weight, probabilities[:, 0].shape).astype(probabilities.dtype)
+    sums, count = neighbour_shares(settings, probabilities, pixels)
+    out = decide(settings, probabilities, sums, count)
     log_out = jnp.log(jnp.maximum(out, 1e-6))
     if labels is not None:
         hit = jnp.take_along_axis(log_out, labels[:, None], axis=1)[:, 0]
         loss = -jnp.sum(w * hit) / jnp.sum(w)
         return loss, loss
-    log_q = predict_hidden(settings, jnp.exp(free.sharpening), probabilities, weights, *place)
+    log_q = _hidden(jnp.exp(free.sharpening), weights, sums, count)
     joint = log_q + log_density
     held_out = -jnp.sum(w * jax.nn.logsumexp(joint, axis=1)) / jnp.sum(w)
     posterior = jax.lax.stop_gradient(jax.nn.softmax(joint, axis=1))
@@ -184,13 +200,13 @@ def predict_hidden(
     sharpening: Float[Array, ""],
     probabilities: Float[Array, "t K n"],
     weights: Float[Array, "t K"],
-    rows: Int[Array, "#t n"],
-    cols: Int[Array, "#t n"],
-    weight: Float[Array, "#t n"],
-    shape: tuple[int, int],
+    pixels: Pixels,
 ) -> Float[Array, "t K n"]:
-    """Log class probabilities of each pixel as its neighbours alone foretell them."""
-    sums, count = neighbour_shares(settings, probabilities, rows, cols, weight, shape)
+    """Log class probabilities of each pixel as its neighbours alone predict them."""
+    return _hidden(sharpening, weights, *neighbour_shares(settings, probabilities, pixels))
+
+
+def _hidden(sharpening, weights, sums, count):
     count = jnp.maximum(count, 0)[:, None]
     mixed = (weights[..., None] + jnp.maximum(sums, 0)) / (1 + count)
     power = 1 + (sharpening - 1) * count / (1 + count)

@@ -6,7 +6,7 @@ the *other* sampled pixels near it in space and time:
     m_ik = (c p_tk + sum_j h_ij r_jk) / (c + sum_j h_ij),  j not i,      pi_ik = m_ik^b / norm,
 
 with h a Gaussian in space times an exponential in time, p_tk the weights of the frame, c a
-pseudo-count that lets the frame's weights rule where few neighbours were sampled, and b the
+pseudo-count by which the frame's weights count more where fewer neighbours were sampled, b the
 strength of the interaction (1: proportions as they are; larger: neighbours that agree weigh
 more than their share, as in a Potts model; b goes back to 1 where there are no neighbours).
 
@@ -19,7 +19,17 @@ approximation of a hidden Markov random field, with the neighbours' states at th
 Forbes and Peyrard 2003, Pattern Recognition 36:131). pi_i never sees z_i, so every term is the
 density of a pixel left out, given the others. `Fit.log_likelihood` is PL per frame: with it AIC
 and BIC are the mean-field criteria of Forbes and Peyrard (2003, IEEE TPAMI 25:1089) and rank local
-beside plain models. PL need not rise in every step, because pi moves too: `Fit.trace` may fall.
+beside plain models.
+
+What rises. Each step computes pi from the responsibilities and weights it starts with, and with
+that pi one E-step and one M-step for means, sds, trend and gain. At that pi this is ECM, so
+
+    PL(new parameters; pi) >= PL(old parameters; pi)
+
+in every step, however the means are shared, with or without gains. The weights and the strength b
+enter PL only through the next pi, and the responsibilities that make it are damped (a fifth of the
+old ones is kept); this second half of a step may lower PL. So `Fit.trace`, which holds PL at each
+step's own pi, may fall: by 1e-4 nats per pixel near the fixed point of small noisy movies.
 """
 
 from __future__ import annotations
@@ -40,14 +50,14 @@ from jaxmicro.errors import UsageError
 from jaxmicro.mixture.criteria import Criteria
 from jaxmicro.mixture.ecm import Fit, Progress, fit, grey_step, in_parts
 from jaxmicro.mixture.gmrm import GMRM, Params
-from jaxmicro.mixture.lanes import Lane, batched_map
+from jaxmicro.mixture.lanes import batched_map
 from jaxmicro.spacetime import local_loop
-from jaxmicro.spacetime.local_loop import Found, Past, Places, Settings, State
+from jaxmicro.spacetime.local_loop import Found, Observed, Past, Settings, State
 from jaxmicro.spacetime.smooth import Kernel, cells_for, density_kernel
 
 WIDER = 3.0  # the second kernel is this much wider in space
-FIRST_INTERACTION = 1.5  # where the learning of the strength starts
-START_TOLERANCE = 1e-6  # nats per pixel: a start stopped sooner can lie in a wrong basin
+FIRST_INTERACTION = 1.5  # start of the fit of the strength
+START_TOLERANCE = 1e-6  # nats per pixel: stopped sooner, a start may lead to another optimum
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +69,7 @@ class Local:
       width: sd of the kernel in space, in pixels; None takes it from the sampling density.
       memory: frames after which the kernel has fallen to 1/e; None likewise.
       pseudo_count: c, how many neighbours the frame's own weights are worth.
-      interaction: b; None learns it by maximum pseudo-likelihood.
+      interaction: b; None fits it by maximum pseudo-likelihood.
       levels: 1 for one kernel, 2 to fall back on a kernel 3 times as wide before the frame's
         weights.
 
@@ -109,10 +119,10 @@ class LocalFit(eqx.Module):
       fit: parameters, pseudo-likelihood and status; `fit.params.weights` are the frames' weights.
       responsibilities: posterior class probabilities of the pixels.
       neighbours: kernel-weighted number of other sampled pixels; 1 for one right beside.
-      interaction: the strength b, as given or learned.
+      interaction: the strength b, as given or fitted.
       past: for the next frames of a causal run; None with replicates.
       kernel: the kernel in use.
-      learned: whether the strength was learned.
+      learned: whether the strength was fitted.
     """
 
     fit: Fit
@@ -129,7 +139,7 @@ class LocalFit(eqx.Module):
 
     @property
     def n_alone(self) -> np.ndarray:
-        """Pixels per frame with next to no neighbour, where the frame's weights rule."""
+        """Pixels per frame with next to no neighbour, whose proportions are the frame's weights."""
         return np.asarray(jnp.sum(self.neighbours < 1e-3, axis=-1))
 
 
@@ -173,7 +183,7 @@ def fit_local(
         init = fit(
             model, pixels, tolerance=START_TOLERANCE, quantum=quantum, progress=progress
         ).params
-    init = jax.tree.map(lambda a: a.astype(pixels.values.dtype), _mended(init))
+    init = jax.tree.map(lambda a: a.astype(pixels.values.dtype), _with_finite_starts(init))
     kernel = local.kernel(
         float(np.mean(np.asarray(pixels.n_pixels))), pixels.shape, pixels.n_frames
     )
@@ -220,10 +230,10 @@ def _settings(
     )
 
 
-def _mended(params: Params) -> Params:
+def _with_finite_starts(params: Params) -> Params:
     """Frames whose start is not finite start from the median of the others."""
 
-    def mend(a: Array) -> Array:
+    def replace(a: Array) -> Array:
         values = np.array(a)
         good = np.isfinite(values).all(axis=-1)
         if good.all() or not good.any():
@@ -231,7 +241,7 @@ def _mended(params: Params) -> Params:
         values[~good] = np.median(values[good], axis=0)
         return jnp.asarray(values)
 
-    return jax.tree.map(mend, params)
+    return jax.tree.map(replace, params)
 
 
 @eqx.filter_jit
@@ -241,7 +251,7 @@ def _begin(model: GMRM, pixels: Pixels, init: Params, settings: Settings) -> Sta
     if len(batch) == 2:
         start = jax.tree.map(_replicate_first, start)
 
-    def one(args: tuple[Places, Params]) -> State:
+    def one(args: tuple[Observed, Params]) -> State:
         return local_loop.begin(model, args[0], args[1], settings)
 
     return _over_movies(one, model, pixels, start)
@@ -256,7 +266,7 @@ def _advance(
     settings: Settings,
     budget: Int[Array, ""],
 ) -> tuple[Found, State]:
-    def one(args: tuple[Places, State]) -> tuple[Found, State]:
+    def one(args: tuple[Observed, State]) -> tuple[Found, State]:
         found, after = local_loop.advance(model, args[0], args[1], past, settings, budget)
         if pixels.values.ndim > 2:  # replicates have no later frames
             found = eqx.tree_at(lambda f: f.past, found, None, is_leaf=lambda x: x is None)
@@ -272,7 +282,7 @@ def _advance(
 
 
 def _over_movies(function: Callable[[Any], Any], model: GMRM, pixels: Pixels, more: Any) -> Any:
-    """`function((places, item of more))` of the movie, or of each replicate, replicate first."""
+    """`function((observed, item of more))` of the movie, or of each replicate, replicate first."""
     values = pixels.values
     design = model.design(pixels)
     weight = pixels.weight.astype(values.dtype)
@@ -282,7 +292,8 @@ def _over_movies(function: Callable[[Any], Any], model: GMRM, pixels: Pixels, mo
     def one(args):
         z, place, rest = args
         f, w, rows, cols = fixed if pixels.shared else place
-        return function((Places(Lane(z, f, w), rows, cols), rest))
+        item = Pixels(z, rows, cols, w, pixels.n_domain, pixels.shape, pixels.pattern)
+        return function((Observed(item, f), rest))
 
     if values.ndim == 2:
         return one((values, own, more))
@@ -302,7 +313,7 @@ def local_criteria(model: GMRM, fitted: LocalFit, pixels: Pixels) -> Criteria:
     """Mean-field AIC, BIC and ICL (Forbes and Peyrard 2003), to rank beside `criteria`.
 
     The log-likelihood is the pseudo-likelihood, in which each pixel is left out of its own
-    proportions; a learned interaction counts as one parameter.
+    proportions; a fitted interaction counts as one parameter.
     """
     seen = np.broadcast_to(np.asarray(pixels.weight) > 0, pixels.values.shape)
     resp = np.moveaxis(np.asarray(fitted.responsibilities, np.float64), -2, 0)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxmicro.data.sampling import Pixels
 from jaxmicro.mixture.gmrm import Params, Stats, moments, posterior
 from jaxmicro.mixture.lanes import CHUNK, Lane, batched_map
 from jaxmicro.spacetime.smooth import (
@@ -22,14 +23,14 @@ from jaxmicro.spacetime.smooth import (
 )
 
 FEW = 4096  # pixels a frame that decide the interaction's strength
-FLOOR = 1e-6  # least proportion of a class anywhere: the likelihood can always outvote it
+FLOOR = 1e-6  # least proportion of a class anywhere: the likelihood can still decide against it
 
 
 class Level(eqx.Module):
     """One kernel width: where the pixels lie, their neighbours, what they add to themselves.
 
     `neighbours` is the kernel-weighted number of other sampled pixels, 1 for one at distance 0.
-    `past` holds the K-1 class maps and the count map that the first frame inherits.
+    `past` holds the K-1 class maps and the count map of the frames before the first.
     """
 
     cells: Cells = eqx.field(static=True)
@@ -61,7 +62,7 @@ def gathered_over_time(
     causal: bool,
     past: Float[Array, "k Y X"] | None,
 ) -> tuple[Float[Array, "T k Y X"], Float[Array, "k Y X"]]:
-    """Values of all frames' pixels on the cells, summed over time, and what is inherited.
+    """Values of all frames' pixels on the cells, summed over time, and the sums for later frames.
 
     R is T, or 1 where all frames hold the same values at the same places.
     """
@@ -78,17 +79,18 @@ def gathered_over_time(
 
 def make_level(
     cells: Cells,
-    rows: Int[Array, "S n"],
-    cols: Int[Array, "S n"],
-    weight: Float[Array, "S n"],
-    n_frames: int,
+    pixels: Pixels,
     width: Float[Array, ""],
     decay: Float[Array, ""],
     causal: bool,
     past: Float[Array, "K Y X"] | None,
 ) -> tuple[Level, Float[Array, "Y X"]]:
-    """Everything about one kernel that stays as it is during a fit, and the counts to inherit."""
-    where = places(cells, rows, cols, weight.dtype)
+    """What is fixed about one kernel during a fit, and the counts for later frames.
+
+    Places and weights of `pixels` are (S, n): S is 1 where all frames share them.
+    """
+    weight, n_frames = pixels.weight, pixels.n_frames
+    where = places(cells, pixels.rows, pixels.cols, weight.dtype)
     taps = taps_of(width, cells, weight.dtype)
     own = own_share(taps, where)
     before = None if past is None else past[-1:]
@@ -102,11 +104,11 @@ def make_level(
         return jnp.maximum(total - share * w, 0)
 
     n = weight.shape[1]
-    spread = [
+    of_frames = [
         jnp.broadcast_to(a, (n_frames, n))
         for a in (where.cell, where.down, where.right, own, weight)
     ]
-    neighbours = batched_map(at, (maps, *spread), max(1, CHUNK // n))
+    neighbours = batched_map(at, (maps, *of_frames), max(1, CHUNK // n))
     return Level(cells, where, taps, decay, own, neighbours, past), last[0]
 
 
@@ -181,7 +183,7 @@ def frame_step(
 
 
 def pairwise_sum(terms: Float[Array, " n"]) -> Float[Array, ""]:
-    """Sum in two levels: float32 error grows with the length of a run, so keep the runs short."""
+    """Sum of partial sums: rounding errors in float32 grow with the terms in a row."""
     n = terms.shape[0]
     width = max(1, int(n**0.5))
     head = terms[: n - n % width].reshape(-1, width)

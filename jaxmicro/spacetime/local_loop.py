@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxmicro.data.sampling import Pixels
 from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.mixture.lanes import Lane, batched_map
 from jaxmicro.mixture.maximise import m_step
@@ -15,7 +16,7 @@ from jaxmicro.spacetime.local_em import Level, Sums, make_level, movie_step
 from jaxmicro.spacetime.smooth import Cells
 
 DAMPING = 0.2  # all pixels move at once: undamped, neighbours can swap classes for ever
-INTERACTION_RANGE = (0.5, 3.0)  # learned strengths stay inside
+INTERACTION_RANGE = (0.5, 3.0)  # fitted strengths stay inside
 
 
 class Settings(eqx.Module):
@@ -37,16 +38,22 @@ class Settings(eqx.Module):
     max_steps: int = eqx.field(static=True)
 
 
-class Places(eqx.Module):
-    """Pixels of one movie and where they lie; S is 1 where all frames were visited alike."""
+class Observed(eqx.Module):
+    """Pixels of one movie and the trend's design there.
 
-    lane: Lane
-    rows: Int[Array, "S n"]
-    cols: Int[Array, "S n"]
+    Places, weights and design have an axis S: the frames, or 1 where all share the same places.
+    """
+
+    pixels: Pixels
+    design: Float[Array, "P S n"]
+
+    @property
+    def lane(self) -> Lane:
+        return Lane(self.pixels.values, self.design, self.pixels.weight)
 
 
 class Past(eqx.Module):
-    """What a causal fit of later frames inherits: class and count maps of each kernel, decayed."""
+    """Decayed class and count maps of each kernel, where a causal fit of later frames starts."""
 
     maps: tuple[Float[Array, "K Y X"], ...]
 
@@ -74,7 +81,7 @@ class Found(eqx.Module):
     past: Past | None
 
 
-def begin(model: GMRM, movie: Places, start: Params, settings: Settings) -> State:
+def begin(model: GMRM, movie: Observed, start: Params, settings: Settings) -> State:
     """The state before the first step: the responsibilities of the frames' own weights."""
     lane, scale = standardise(movie.lane, settings.sd_floor)
     params = scale.standardised(start)
@@ -97,7 +104,7 @@ def begin(model: GMRM, movie: Places, start: Params, settings: Settings) -> Stat
 
 def advance(
     model: GMRM,
-    movie: Places,
+    movie: Observed,
     state: State,
     past: Past | None,
     settings: Settings,
@@ -125,16 +132,13 @@ def _unfinished(state: State, settings: Settings) -> Bool[Array, ""]:
 
 
 def _levels(
-    movie: Places, past: Past | None, settings: Settings
+    movie: Observed, past: Past | None, settings: Settings
 ) -> tuple[tuple[Level, ...], list[Float[Array, "Y X"]]]:
-    """The kernels over the movie's pixels, and the count maps that later frames inherit."""
+    """The kernels over the movie's pixels, and the count maps for later frames."""
     made = [
         make_level(
             cells,
-            movie.rows,
-            movie.cols,
-            movie.lane.weight,
-            movie.lane.values.shape[0],
+            movie.pixels,
             width,
             settings.decay,
             settings.causal,

@@ -20,8 +20,9 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Float, Shaped
 
+from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import UsageError
 
 Triple = tuple[int, int, int]
@@ -137,21 +138,22 @@ def correlate(
 
 def sum_at_pixels(
     values: Shaped[Array, "t n"],
-    rows: Int[Array, "t n"],
-    cols: Int[Array, "t n"],
-    visited: Bool[Array, "t n"],
-    shape: tuple[int, int],
+    pixels: Pixels,
     total: Callable[[Array], Array],
 ) -> Shaped[Array, "t n"]:
     """Neighbour sums from sampled pixels to sampled pixels: scatter, `total`, gather.
 
     `total` maps a (t, y, x) grid to sums on the grid: `neighbour_sum` or `correlate` with their
-    settings bound. Pixels that were not visited add nothing. Bool values stay exact counts.
+    settings bound. `values` belong to `pixels` without replicates. Padding adds nothing. Bool
+    values stay exact counts.
     """
     n_frames = values.shape[0]
+    rows, cols, weight = (
+        jnp.broadcast_to(a, values.shape) for a in (pixels.rows, pixels.cols, pixels.weight)
+    )
     times = jnp.broadcast_to(jnp.arange(n_frames)[:, None], values.shape)
-    rows_in = jnp.where(visited, rows, shape[0])  # outside the frame, where it is dropped
-    place = jnp.zeros((n_frames, *shape), values.dtype).at[times, rows_in, cols]
+    rows_in = jnp.where(weight > 0, rows, pixels.shape[0])  # outside the frame: dropped
+    place = jnp.zeros((n_frames, *pixels.shape), values.dtype).at[times, rows_in, cols]
     counting = values.dtype == jnp.bool_
     grid = place.max(values, mode="drop") if counting else place.add(values, mode="drop")
     return total(grid)[times, rows, cols]

@@ -120,9 +120,9 @@ def over_time(
     causal: bool,
     past: Float[Array, "maps Y X"] | None = None,
 ) -> tuple[Float[Array, "T maps Y X"], Float[Array, "maps Y X"]]:
-    """Exponentially weighted sums over frames, and what a frame after the last would inherit.
+    """Exponentially weighted sums over frames, and the sum that a frame after the last starts from.
 
-    `past` is what the first frame inherits, as an earlier call returned it.
+    `past` is the sum that the first frame starts from, as an earlier call returned it.
     """
     start = jnp.zeros_like(maps[0]) if past is None else past
     if maps.shape[0] == 1 and (causal or past is None):
@@ -147,9 +147,9 @@ def taps_of(width: Float[Array, ""] | float, cells: Cells, dtype: jnp.dtype) -> 
     much narrower, and higher, so that a pixel weighs the same in all.
     """
     step = jnp.arange(cells.reach + 1, dtype=dtype) * cells.side
-    spread = 0.25 * cells.side**2 if cells.side > 1 else 0.0
-    narrow = jnp.maximum(width**2 - spread, 0.25 * width**2)
-    return jnp.exp(-0.5 * step**2 / narrow) * jnp.sqrt(width**2 / narrow)
+    added = 0.25 * cells.side**2 if cells.side > 1 else 0.0
+    variance = jnp.maximum(width**2 - added, 0.25 * width**2)
+    return jnp.exp(-0.5 * step**2 / variance) * jnp.sqrt(width**2 / variance)
 
 
 def smooth(maps: Float[Array, "maps Y X"], taps: Float[Array, " R"]) -> Float[Array, "maps Y X"]:

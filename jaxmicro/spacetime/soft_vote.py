@@ -20,8 +20,9 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float
 
+from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import UsageError
 from jaxmicro.spacetime.neighbourhood import Neighbourhood, correlate, sum_at_pixels
 
@@ -116,23 +117,14 @@ class SoftVote(eqx.Module):
 
 
 def neighbour_shares(
-    settings: SoftVote,
-    probabilities: Float[Array, "t K n"],
-    rows: Int[Array, "#t n"],
-    cols: Int[Array, "#t n"],
-    weight: Shaped[Array, "#t n"],
-    shape: tuple[int, int],
+    settings: SoftVote, probabilities: Float[Array, "t K n"], pixels: Pixels
 ) -> tuple[Float[Array, "t K n"], Float[Array, "t n"]]:
     """Kernel-weighted sums of the other pixels' probabilities (t, K, n), and of ones (t, n)."""
     n_frames, _, n = probabilities.shape
-    rows, cols, weight = (jnp.broadcast_to(a, (n_frames, n)) for a in (rows, cols, weight))
-    visited = weight > 0
     kernel = settings.kernel().astype(probabilities.dtype)
 
     def total(values: Float[Array, "t n"]) -> Float[Array, "t n"]:
-        return sum_at_pixels(
-            values, rows, cols, visited, shape, lambda g: correlate(g, kernel, settings.origin)
-        )
+        return sum_at_pixels(values, pixels, lambda g: correlate(g, kernel, settings.origin))
 
     sums = jax.lax.map(total, jnp.moveaxis(probabilities, 1, 0))
     count = total(jnp.ones((n_frames, n), probabilities.dtype))
@@ -141,35 +133,33 @@ def neighbour_shares(
 
 @eqx.filter_jit
 def soft_vote(
-    settings: SoftVote,
-    probabilities: Float[Array, "t K n"],
-    rows: Int[Array, "#t n"],
-    cols: Int[Array, "#t n"],
-    weight: Shaped[Array, "#t n"],
-    shape: tuple[int, int],
+    settings: SoftVote, probabilities: Float[Array, "t K n"], pixels: Pixels
 ) -> Float[Array, "t K n"]:
     """Corrected class probabilities of the sampled pixels of a movie.
 
     Args:
       settings: the vote.
       probabilities: of each class at each pixel, summing to 1 over the K classes.
-      rows, cols, weight: where the pixels lie, (t, n), or (1, n) where all frames share the
-        places; weight 0 marks padding.
-      shape: (rows, columns) of the frame.
+      pixels: the pixels they belong to; batch axes (frames,).
 
     Returns:
       Probabilities of the same shape; a pixel without neighbours keeps its own.
     """
-    sums, count = neighbour_shares(settings, probabilities, rows, cols, weight, shape)
+    return decide(settings, probabilities, *neighbour_shares(settings, probabilities, pixels))
+
+
+def decide(
+    settings: SoftVote,
+    p: Float[Array, "t K n"],
+    sums: Float[Array, "t K n"],
+    count: Float[Array, "t n"],
+) -> Float[Array, "t K n"]:
+    """Corrected probabilities from a pixel's own `p` and what `neighbour_shares` gave."""
     # FFT sums leave rounding errors of about 1e-7 of the largest sum where there is nothing.
     size = jnp.sum(settings.kernel()).astype(count.dtype)
     rounding = 16 * jnp.finfo(count.dtype).eps * size
     alone = count[:, None] <= rounding
     share = jnp.where(alone, 0, sums / jnp.where(alone, 1, count[:, None]))
-    return _decide(settings, probabilities, share, alone)
-
-
-def _decide(settings, p, share, alone):
     sharpness = settings.sharpness.astype(p.dtype)
     threshold = settings.threshold.astype(p.dtype) * (1 - _TIE)
     most = jnp.max(share, axis=1, keepdims=True)

@@ -17,6 +17,7 @@ from jaxmicro.dictionary.learn import LearningOptions
 from jaxmicro.errors import UsageError
 from jaxmicro.spacetime.local import Local
 from jaxmicro.spacetime.neighbourhood import Neighbourhood
+from jaxmicro.spacetime.soft_correction import SoftSettings
 
 SEEDED = settings(derandomize=True, database=None, deadline=None, max_examples=60)
 TEXTS = ('say "no"', "a \\ b", "two\nlines", "µm², Å, 電池", "tab\t, bell\a", "'''", '"""', "#", "")
@@ -136,7 +137,8 @@ def test_an_enhance_variant_comes_back_with_the_same_recipe(folder, tables):
             {"n_atoms", "n_patches", "learning"},
         ),  # atoms, patches, [learning]
         (Local, LocalOptions, set()),
-        (Neighbourhood, Correction, set()),
+        (Neighbourhood, Correction, {"radius"}),  # needed by the vote, found by a soft correction
+        (SoftSettings, Correction, {"threshold", "steps"}),  # left out they are the record's own
         (job.Priors, Prior, {"scaling"}),  # from Python only: priors of another movie's range
         (job.Sampler, Posterior, {"foreground"}),  # [foreground]
     ],

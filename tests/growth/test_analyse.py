@@ -9,8 +9,12 @@ import pytest
 from jaxmicro.data.movie import Movie
 from jaxmicro.data.sampling import sample
 from jaxmicro.errors import DataError, UsageError
-from jaxmicro.growth.analyse import visit
-from jaxmicro.growth.plan import Sampling
+from jaxmicro.growth.analyse import analyse, visit
+from jaxmicro.growth.notes import notes
+from jaxmicro.growth.plan import ForegroundRule, Plan, Sampling
+from jaxmicro.mixture.gmrm import GMRM
+from jaxmicro.spacetime.local import Local
+from jaxmicro.spacetime.soft_correction import SoftSettings
 
 
 @pytest.fixture
@@ -68,3 +72,37 @@ def test_the_movie_is_surveyed_before_it_is_sampled(movie):
     images[:, ::2] = 9
     with pytest.raises(DataError, match="2 distinct grey values, too few for 3 classes"):
         visit(movie.replace(images=images), n_classes=3)
+
+
+def test_a_soft_correction_decides_labels_and_probabilities():
+    """Two halves with a few pixels that the noise takes to the other class."""
+    rng = np.random.default_rng(4)
+    truth = np.broadcast_to(np.arange(40) < 20, (3, 40, 40))
+    movie = Movie(rng.normal(100 + 30 * truth, 12).astype(np.float32))
+    pixels = sample(2, movie, 0.5)
+    rows, cols = np.asarray(pixels.rows), np.asarray(pixels.cols)
+    real = truth[np.arange(3)[:, None], rows, cols]
+    soft = SoftSettings(radius=2.0, steps=3)
+
+    def run(correction, estimator="count"):
+        plan = Plan(
+            GMRM(2, share=("means", "sds")),
+            foreground=ForegroundRule("brightest"),
+            correction=correction,
+            estimator=estimator,
+        )
+        return analyse(pixels, plan)
+
+    plain, corrected = run(None), run(soft)
+    wrong = (plain.foreground != real).mean(), (corrected.foreground != real).mean()
+    assert wrong[1] < 0.5 * wrong[0]
+    assert np.asarray(corrected.corrected.n_changed).sum() > 0
+    assert any(note.startswith("soft correction") for note in notes(corrected))
+    chance = np.asarray(corrected.corrected.foreground(corrected.partition.foreground))
+    added = run(soft, "posterior").growth.area_px
+    np.testing.assert_allclose(added, 1600 * chance.mean(axis=1), rtol=1e-5)
+
+
+def test_a_soft_correction_of_local_proportions_is_refused():
+    with pytest.raises(UsageError, match="count the neighbours twice"):
+        Plan(GMRM(2), local=Local(), correction=SoftSettings())

@@ -61,5 +61,5 @@ def test_each_replicate_has_its_own_area(overlapping):
 def test_an_unknown_estimator_and_an_impossible_pair_are_refused():
     with pytest.raises(UsageError, match="estimator 'mean' is not known; use one of count, post"):
         Plan(GMRM(2), estimator="mean")
-    with pytest.raises(UsageError, match=r"estimator 'posterior' .* leave the correction out"):
+    with pytest.raises(UsageError, match=r"estimator 'posterior' .* a soft correction or none"):
         Plan(GMRM(2), estimator="posterior", correction=Correction(Neighbourhood(2), 0.3))

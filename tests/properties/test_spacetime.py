@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pixels_at import pixels_at
 
-from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import JaxmicroError, UsageError
 from jaxmicro.mixture.ecm import Result
 from jaxmicro.mixture.gmrm import GMRM
@@ -123,7 +123,7 @@ def sampled(seed, batch, share=0.8):
 
 
 def voted(parts, threshold):
-    return vote(*parts, SHAPE, BALL, jnp.asarray(threshold, jnp.float32), 3)
+    return vote(parts[0], pixels_at(*parts, SHAPE), BALL, jnp.asarray(threshold, jnp.float32), 3)
 
 
 @given(seeds, st.sampled_from([0.0, 0.05, 0.4, 1.0]), st.sampled_from([(3,), (3, 2)]))
@@ -196,7 +196,7 @@ def test_a_vote_has_a_program_for_every_shape(batch, n, shape, ball, k, shared):
 
     where = like((n,) if shared else (*batch, n), jnp.int32)
     out = jax.eval_shape(
-        lambda z, at, w: vote(z, at, at, w, shape, Neighbourhood(**ball), 0.3, k),
+        lambda z, at, w: vote(z, pixels_at(z, at, at, w, shape), Neighbourhood(**ball), 0.3, k),
         like((*batch, n), jnp.int32),
         where,
         like(where.shape, jnp.float32),
@@ -208,10 +208,10 @@ def test_a_vote_has_a_program_for_every_shape(batch, n, shape, ball, k, shared):
 @settings(max_examples=10)
 @given(seeds, st.sampled_from([0.0, 0.4, 1.0]))
 def test_a_soft_vote_gives_probabilities(seed, threshold):
-    _, rows, cols, weight = sampled(seed, (3,))
+    pixels = pixels_at(*sampled(seed, (3,)), SHAPE)
     p = np.random.default_rng(seed).dirichlet(np.ones(3), (3, N)).swapaxes(1, 2)
     settings_ = SoftVote.from_vote(BALL, threshold, dtype=jnp.float64)
-    out = np.asarray(soft_vote(settings_, jnp.asarray(p), rows, cols, weight, SHAPE))
+    out = np.asarray(soft_vote(settings_, jnp.asarray(p), pixels))
     assert (out >= 0).all()
     np.testing.assert_allclose(out.sum(axis=1), 1, atol=1e-9)
 
@@ -253,11 +253,6 @@ def scene(seed, dtype, frames=3):
     return values, rows, cols, weight
 
 
-def pixels_of(values, rows, cols, weight):
-    places_ = (jnp.asarray(a) for a in (values, rows, cols, weight))
-    return Pixels(*places_, jnp.full(len(values), 99.0, values.dtype), SHAPE)
-
-
 @functools.cache
 def fitted(seed, kind, dtype, turned=False, spoiled=False):
     values, *rest = scene(seed, dtype)
@@ -265,7 +260,7 @@ def fitted(seed, kind, dtype, turned=False, spoiled=False):
         values = np.where(rest[-1] > 0, values, np.nan)
     if turned:
         values, *rest = (a[::-1].copy() for a in (values, *rest))
-    out = fit_local(MODEL, pixels_of(values, *rest), LOCAL[kind], quantum=0.0)
+    out = fit_local(MODEL, pixels_at(values, *rest, SHAPE), LOCAL[kind], quantum=0.0)
     return jax.tree.map(np.asarray, (out.fit, out.responsibilities, out.neighbours))
 
 
@@ -307,7 +302,7 @@ def test_pixels_of_weight_zero_are_not_looked_at(program, seed):
 @given(few_seeds)
 def test_maps_are_probabilities_everywhere(seed):
     found, resp, _ = fitted(seed, "centred", np.float64)
-    pixels = pixels_of(*scene(seed, np.float64))
+    pixels = pixels_at(*scene(seed, np.float64), SHAPE)
     weights = jnp.asarray(found.params.weights)
     for frame in dense_maps(jnp.asarray(resp), pixels, weights, LOCAL["centred"]):
         assert frame.shape == (2, *SHAPE)

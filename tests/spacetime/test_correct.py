@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pixels_at import pixels_at
 
 from jaxmicro.data.phantom import operando
 from jaxmicro.errors import UsageError
@@ -55,9 +56,9 @@ def by_hand(labels, rows, cols, weight, n, threshold, n_classes):
     ids=str,
 )
 def test_vote_is_its_definition(n, threshold, n_classes, rng):
-    pixels = random_pixels(rng, 4, n_classes)
-    labels, changed, alone = by_hand(*pixels, n, threshold, n_classes)
-    out = vote(*map(jnp.asarray, pixels), SHAPE, n, threshold, n_classes)
+    given = random_pixels(rng, 4, n_classes)
+    labels, changed, alone = by_hand(*given, n, threshold, n_classes)
+    out = vote(jnp.asarray(given[0]), pixels_at(*given, SHAPE), n, threshold, n_classes)
     np.testing.assert_array_equal(out.labels, labels)
     np.testing.assert_array_equal(out.n_changed, changed)
     np.testing.assert_array_equal(out.n_alone, alone)
@@ -69,8 +70,7 @@ def test_a_lone_wrong_pixel_is_outvoted_and_a_share_at_the_threshold_is_enough()
     rows = jnp.array([2, 1, 3, 2, 2])
     cols = jnp.array([2, 2, 2, 1, 3])
     labels = jnp.array([[True, False, False, False, False]])
-    n = Neighbourhood(1, "l1")
-    at = (rows, cols, jnp.ones(5), (5, 5), n)
+    at = pixels_at(labels, rows, cols, jnp.ones(5), (5, 5)), Neighbourhood(1, "l1")
     out = vote(labels, *at, 0.05)
     # with one neighbour, which disagrees, every arm changes too: all decide at once
     np.testing.assert_array_equal(out.labels, [[False, True, True, True, True]])
@@ -85,11 +85,11 @@ def test_a_lone_wrong_pixel_is_outvoted_and_a_share_at_the_threshold_is_enough()
 
 def test_threshold_0_changes_nothing_and_lone_pixels_stay(rng):
     labels, rows, cols, weight = random_pixels(rng, 3, 2)
-    arrays = tuple(map(jnp.asarray, (labels, rows, cols, weight)))
-    out = vote(*arrays, SHAPE, Neighbourhood(5, "l2"), 0.0)
+    pixels = pixels_at(labels, rows, cols, weight, SHAPE)
+    out = vote(jnp.asarray(labels), pixels, Neighbourhood(5, "l2"), 0.0)
     np.testing.assert_array_equal(out.labels, labels)
     assert out.n_changed.sum() == 0
-    out = vote(*arrays, SHAPE, Neighbourhood(0, "l2"), 1.0)
+    out = vote(jnp.asarray(labels), pixels, Neighbourhood(0, "l2"), 1.0)
     np.testing.assert_array_equal(out.labels, labels)
     np.testing.assert_array_equal(out.n_alone, weight.sum(axis=1))
 
@@ -98,11 +98,11 @@ def test_two_frames_the_past_votes_and_the_future_does_not():
     """One place, two frames, one pixel each: the later pixel sees the earlier, not vice versa."""
     labels = jnp.array([[0], [1]])
     place = jnp.array([1])
-    at = (place, place, jnp.ones(1), (3, 3))
-    causal = vote(labels, *at, Neighbourhood(1, "l1", causal=True), 0.5)
+    at = pixels_at(labels, place, place, jnp.ones(1), (3, 3))
+    causal = vote(labels, at, Neighbourhood(1, "l1", causal=True), 0.5)
     assert causal.labels.tolist() == [[0], [0]]
     assert causal.n_alone.tolist() == [1, 0]
-    centred = vote(labels, *at, Neighbourhood(1, "l1", causal=False), 0.5)
+    centred = vote(labels, at, Neighbourhood(1, "l1", causal=False), 0.5)
     assert centred.labels.tolist() == [[1], [0]]
 
 
@@ -112,7 +112,8 @@ def test_whole_frames_are_the_pixels_of_whole_frames(rng):
     rows, cols = (jnp.asarray(a.ravel()) for a in np.indices(shape, dtype=np.int32))
     n = Neighbourhood(2, "l2")
     whole = vote_frames(labels, n, 0.4, n_classes=3)
-    pixels = vote(labels.reshape(t, -1), rows, cols, jnp.ones(72), shape, n, 0.4, 3)
+    flat = labels.reshape(t, -1)
+    pixels = vote(flat, pixels_at(flat, rows, cols, jnp.ones(72), shape), n, 0.4, 3)
     np.testing.assert_array_equal(whole.labels.reshape(t, -1), pixels.labels)
     np.testing.assert_array_equal(whole.n_changed, pixels.n_changed)
     assert whole.labels.dtype == pixels.labels.dtype == jnp.uint8
@@ -120,7 +121,7 @@ def test_whole_frames_are_the_pixels_of_whole_frames(rng):
     visited = jnp.asarray(rng.random((t, *shape)) < 0.5)
     some = vote_frames(labels, n, 0.4, visited, 3)
     weight = visited.reshape(t, -1).astype(jnp.float32)
-    listed = vote(labels.reshape(t, -1), rows[None], cols[None], weight, shape, n, 0.4, 3)
+    listed = vote(flat, pixels_at(flat, rows[None], cols[None], weight, shape), n, 0.4, 3)
     np.testing.assert_array_equal(some.labels.reshape(t, -1), listed.labels)
     np.testing.assert_array_equal(some.n_alone, listed.n_alone)
     np.testing.assert_array_equal(some.labels[~visited], labels[~visited])
@@ -137,10 +138,10 @@ def test_replicates_never_see_one_another(shared, rng):
     else:
         places = [jnp.asarray(np.stack([item[k] for item in items], 1)) for k in (1, 2, 3)]
     labels = jnp.asarray(np.stack([item[0] for item in items], 1))
-    together = vote(labels, *places, SHAPE, n, 0.4)
+    together = vote(labels, pixels_at(labels, *places, SHAPE), n, 0.4)
     assert together.n_changed.shape == (4, 3)
     for b, item in enumerate(items):
-        alone = vote(*map(jnp.asarray, item), SHAPE, n, 0.4)
+        alone = vote(jnp.asarray(item[0]), pixels_at(*item, SHAPE), n, 0.4)
         np.testing.assert_array_equal(together.labels[:, b], alone.labels)
         np.testing.assert_array_equal(together.n_alone[:, b], alone.n_alone)
 
@@ -156,7 +157,8 @@ def test_vote_removes_salt_and_pepper_from_a_phantom(rng):
 
 def test_lowers_for_every_platform():
     def program(labels, rows, cols, weight):
-        out = vote(labels, rows, cols, weight, SHAPE, Neighbourhood(7, "l2"), 0.2, 3)
+        pixels = pixels_at(labels, rows, cols, weight, SHAPE)
+        out = vote(labels, pixels, Neighbourhood(7, "l2"), 0.2, 3)
         return out.labels, out.n_changed
 
     shape = (5, 2, N)
@@ -173,16 +175,15 @@ def test_lowers_for_every_platform():
         ({"labels": jnp.zeros(3, jnp.int32)}, "frame axis"),
         ({"labels": jnp.zeros((1, 1, 1, 3), jnp.int32)}, "4 axes"),
         ({"labels": jnp.zeros((1, 3), bool), "n_classes": 3}, "bool"),
+        ({"labels": jnp.zeros((2, 3), jnp.int32)}, r"\(2, 3\) do not belong to .* \(1, 3\)"),
     ],
 )
 def test_refuses_in_one_line(change, word):
     place = jnp.zeros(3, jnp.int32)
+    labels = jnp.zeros((1, 3), jnp.int32)
     given = {
-        "labels": jnp.zeros((1, 3), jnp.int32),
-        "rows": place,
-        "cols": place,
-        "weight": jnp.ones(3),
-        "shape": (3, 3),
+        "labels": labels,
+        "pixels": pixels_at(labels, place, place, jnp.ones(3), (3, 3)),
         "neighbourhood": Neighbourhood(1),
         "threshold": 0.5,
     }

@@ -1,4 +1,4 @@
-"""Learned corrections beat their start, with labels and without; they need no truth to do so."""
+"""Fitted corrections err less than their start, with labels and without."""
 
 import jax
 import jax.numpy as jnp
@@ -44,8 +44,7 @@ def case():
 def wrong(case, learned):
     """Share of wrong labels after the soft vote with the start's and the learned settings."""
     pixels, truth, _, p, start = case
-    place = pixels.rows, pixels.cols, pixels.weight, pixels.shape
-    out = [soft_vote(s, p, *place) for s in (start, learned.settings)]
+    out = [soft_vote(s, p, pixels) for s in (start, learned.settings)]
     return [float(np.mean(np.argmax(o, axis=1) != truth)) for o in out]
 
 
@@ -67,17 +66,14 @@ def test_without_labels_it_errs_less_than_its_start_and_than_no_correction(case)
     plain = float(np.mean(np.argmax(np.asarray(p), axis=1) != truth))
     assert after < before
     assert after < plain
-    # neighbours foretell a hidden pixel's grey value better than the frame's weights do
+    # neighbours predict a hidden pixel's grey value better than the frame's weights do
     n = int(np.sum(np.asarray(pixels.n_pixels)))
     frame = -criteria(MODEL, params, pixels).log_likelihood / n
     assert float(learned.held_out) < frame
     # the hard vote with the learned numbers is legal and runs
     hard = vote(
         jnp.asarray(truth),
-        pixels.rows,
-        pixels.cols,
-        pixels.weight,
-        pixels.shape,
+        pixels,
         learned.neighbourhood(),
         float(learned.settings.threshold),
         4,

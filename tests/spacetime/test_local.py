@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pixels_at import pixels_at
 
 from jaxmicro.data.movie import Movie
 from jaxmicro.data.phantom import operando
@@ -12,7 +13,6 @@ from jaxmicro.errors import UsageError
 from jaxmicro.mixture.criteria import criteria
 from jaxmicro.mixture.ecm import Result, fit
 from jaxmicro.mixture.gmrm import GMRM, Params
-from jaxmicro.mixture.lanes import Lane
 from jaxmicro.mixture.trend import Trend
 from jaxmicro.spacetime import local_loop
 from jaxmicro.spacetime.local import Local, fit_local, local_criteria
@@ -63,10 +63,10 @@ def sums_by_pairs(rows, cols, values, kernel, causal):
 
 def kernel_sums(cells, rows, cols, values, kernel):
     """The engine's sums with the pixel itself taken off, (t, n)."""
-    rows, cols, values = (jnp.asarray(a) for a in (rows, cols, values))
+    values = jnp.asarray(values)
+    pixels = pixels_at(values, rows, cols, jnp.ones(values.shape), cells.frame)
     decay, width = jnp.asarray(kernel.decay), jnp.asarray(kernel.width)
-    ones = jnp.ones(values.shape)
-    level, _ = make_level(cells, rows, cols, ones, len(values), width, decay, kernel.causal, None)
+    level, _ = make_level(cells, pixels, width, decay, kernel.causal, None)
     maps, _ = gathered_over_time(
         cells, level.places.cell, values[:, None], len(values), decay, kernel.causal, None
     )
@@ -227,7 +227,7 @@ def test_frame_by_frame_with_carried_past_is_the_causal_batch(pixels, start):
         past = one.past
         labels.append(np.asarray(one.classify())[0])
         np.testing.assert_allclose(one.neighbours[0], whole.neighbours[t], atol=1e-5)
-    # both reach the same fixed point but for pixels on a knife's edge
+    # both reach the same fixed point but for pixels near the decision boundary
     assert np.mean(np.stack(labels) == np.asarray(whole.classify())) > 0.998
 
 
@@ -315,7 +315,8 @@ def test_lowers_for_cuda_and_tpu(pixels, start):
     design = MODEL.design(pixels)
 
     def program(values, rows, cols, weight, first):
-        movie = local_loop.Places(Lane(values, design, weight), rows, cols)
+        item = Pixels(values, rows, cols, weight, pixels.n_domain, pixels.shape)
+        movie = local_loop.Observed(item, design)
         state = local_loop.begin(MODEL, movie, first, settings)
         found, _ = local_loop.advance(MODEL, movie, state, None, settings, jnp.asarray(5))
         return found.responsibilities

@@ -11,6 +11,7 @@ import numpy as np
 from jaxmicro.app import page
 from jaxmicro.app.quantify.run import Quantified
 from jaxmicro.growth.analyse import result_names
+from jaxmicro.spacetime.soft_correction import SoftCorrection
 
 
 def summary_rows(run: Quantified) -> list[tuple[str, str]]:
@@ -44,16 +45,21 @@ def summary_rows(run: Quantified) -> list[tuple[str, str]]:
 
 
 def _correction_text(run: Quantified) -> str:
-    c, voted = run.variant.correction, run.analysis.vote
-    if c is None or voted is None:
+    c, found = run.variant.correction, run.analysis.corrected
+    if c is None or found is None:
         return "none"
     when = "past and present" if c.causal else "past, present and future"
-    share = np.asarray(voted.n_changed).sum() / max(
-        1.0, float(np.sum(np.asarray(run.pixels.n_pixels)))
-    )
+    changed = float(np.sum(np.asarray(found.n_changed)))
+    share = changed / max(1.0, float(np.sum(np.asarray(run.pixels.n_pixels))))
+    if isinstance(found, SoftCorrection):
+        name, radius, threshold = "soft vote", found.radius, found.threshold
+    else:
+        assert c.radius is not None
+        assert c.threshold is not None
+        name, radius, threshold = "vote", c.radius, c.threshold
     return (
-        f"vote of {when} neighbours within {c.radius} ({c.metric.upper()}), threshold "
-        f"{c.threshold:g}: {100 * share:.2g} % of the visited pixels changed"
+        f"{name} of {when} neighbours within {radius:.3g} ({c.metric.upper()}), threshold "
+        f"{threshold:.2g}: {100 * share:.2g} % of the visited pixels changed"
     )
 
 

@@ -18,6 +18,7 @@ from jaxmicro.mixture.gmrm import GMRM, SHAREABLE
 from jaxmicro.mixture.trend import Trend
 from jaxmicro.spacetime.local import Local
 from jaxmicro.spacetime.neighbourhood import Neighbourhood
+from jaxmicro.spacetime.soft_correction import SoftSettings
 
 Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
 
@@ -83,10 +84,18 @@ class Foreground(Table):
 
 
 class Correction(Table):
-    """[correction]: the vote of the neighbours; leave the table out for none."""
+    """[correction]: of the labels by their neighbours; leave the table out for none."""
 
-    radius: Annotated[int, Field(ge=1, le=64, description="a whole number from 1 to 64")]
-    threshold: Annotated[float, Field(ge=0, le=1, description="a share between 0 and 1")]
+    kind: Annotated[
+        Literal["vote", "soft"],
+        Field(description="'vote' (as the numbers say) or 'soft' (numbers fitted to the movie)"),
+    ] = "vote"
+    radius: Annotated[
+        int | float | None, Field(ge=1, le=64, description="a number of pixels from 1 to 64")
+    ] = None
+    threshold: Annotated[float | None, Field(ge=0, le=1, description="a share between 0 and 1")] = (
+        None
+    )
     metric: Annotated[Literal["l1", "l2"], Field(description="'l1' or 'l2'")] = "l2"
     causal: Annotated[bool, Field(description="true (past and present frames only) or false")] = (
         True
@@ -94,10 +103,24 @@ class Correction(Table):
     time_scale: Annotated[
         float, Field(ge=0.1, le=1000, description="pixels from one frame to the next, 0.1 to 1000")
     ] = 1.0
+    steps: Annotated[
+        int | None, Field(ge=0, le=10_000, description="of the fit, 0 to 10000; kind = 'soft'")
+    ] = None
 
-    def settings(self) -> plan.Correction:
-        ball = Neighbourhood(**self.model_dump(exclude={"threshold"}))
-        return plan.Correction(ball, self.threshold)
+    @pydantic.model_validator(mode="after")
+    def _complete(self) -> Correction:
+        if self.kind == "vote" and (self.radius is None or self.threshold is None):
+            raise ValueError("kind = 'vote' needs a radius and a threshold")
+        if self.kind == "vote" and self.steps is not None:
+            raise ValueError("steps belong to kind = 'soft'; leave them out")
+        return self
+
+    def settings(self) -> plan.Correction | SoftSettings:
+        given = self.model_dump(exclude={"kind"}, exclude_none=True)
+        if self.kind == "soft":
+            return SoftSettings(**given)
+        threshold = given.pop("threshold")
+        return plan.Correction(Neighbourhood(**given), threshold)
 
 
 class LocalOptions(Table):
