@@ -125,7 +125,12 @@ def learn_correction(
         assert model is not None
         assert params is not None
         even = Params(
-            jnp.ones_like(params.weights), params.means, params.sds, params.trend, params.gain
+            jnp.ones_like(params.weights),
+            params.means,
+            params.sds,
+            params.trend,
+            params.gain,
+            params.law,
         )
         design = model.design(pixels)
         design = design[:, None] if design.ndim == 2 else design
