@@ -91,7 +91,7 @@ def run(
         start = fit(model, pixels, **variant.stopping, progress=advance.say)
         start = jax.block_until_ready(start)
     rule = variant.foreground
-    parts = partition(start.params, rule.rule, tuple(rule.ranks), rule.overlap)
+    parts = partition(start.params, rule.rule, tuple(rule.ranks), rule.overlap, model.family)
     with stages.stage("draw", 100, unit="%") as advance:
         shown = 0
 
@@ -129,7 +129,7 @@ def _noise(table: Table, movie: Movie) -> Noise:
                 "censoring = 'saturated' needs the grey level at which the detector saturates and "
                 "the file does not say; give posterior.saturation"
             )
-    return Noise(table.likelihood, table.grey_per_quantum, table.offset, saturation)
+    return Noise(saturation)
 
 
 def _sampler(table: Table, foreground: tuple[int, ...]) -> Sampler:
@@ -200,10 +200,10 @@ def summary_rows(run: Drawn) -> list[tuple[str, str]]:
     if found.overlap is not None:
         rows.append(("overlap", f"{100 * found.overlap:.2g} % effective importance draws"))
     rows += [
-        ("method", f"{attrs['method']}, {sizes['chain']} x {sizes['draw']} draws, likelihood "
-                   f"{attrs['likelihood']}"),
-        ("model", f"{attrs['classes']} classes, trend {attrs['trend'] or 'none'}, shared over "
-                  f"the movie: {attrs['share'] or 'nothing'}"),
+        ("method", f"{attrs['method']}, {sizes['chain']} x {sizes['draw']} draws"),
+        ("model", f"{attrs['classes']} {attrs['family']} classes, trend "
+                  f"{attrs['trend'] or 'none'}, shared over the movie: "
+                  f"{attrs['share'] or 'nothing'}"),
         ("foreground", f"class {attrs['foreground']}: {run.partition.reason}"),
     ]  # fmt: skip
     return rows

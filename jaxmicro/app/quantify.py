@@ -170,7 +170,7 @@ def quantify(
     _refuse_failure(fitted)
     notes += _result_notes(fitted)
     rule = variant.foreground
-    parts = partition(fitted.params, rule.rule, tuple(rule.ranks), rule.overlap)
+    parts = partition(fitted.params, rule.rule, tuple(rule.ranks), rule.overlap, model.family)
     with stages.stage("correct") as advance:
         classes = model.classify(fitted.params, pixels) if local is None else local.classify()
         labels = parts.is_foreground(np.asarray(classes))

@@ -75,7 +75,7 @@ class Pipeline:
         known = np.isfinite(np.asarray(params.means)).all(axis=-1)
         try:
             if known.any():
-                parts = partition(params, self.rule, self.ranks)
+                parts = partition(params, self.rule, self.ranks, family=self.model.family)
                 return parts.is_foreground(classes), known
         except NothingGrows:
             known = np.zeros_like(known)

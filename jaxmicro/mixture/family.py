@@ -233,6 +233,12 @@ class PoissonGaussian(Family):
         r = () if self._point_known else (0,)
         return r if self.grey_per_quantum is not None else (*r, 1)
 
+    def known(self, centre: float, scale: float) -> tuple[float, float, float]:
+        """The law of standardised grey values as far as it is given; what is not is 0."""
+        r = 0.0 if self.read_noise is None else (self.read_noise / scale) ** 2
+        q = 0.0 if self.grey_per_quantum is None else self.grey_per_quantum / scale
+        return r, q, 0.0 if self.offset is None else (self.offset - centre) / scale
+
     def scaled(self, law: Array, centre: Any, scale: Any) -> Array:
         r, q, o = law[..., 0], law[..., 1], law[..., 2]
         return jnp.stack([r / scale**2, q / scale, (o - centre) / scale], axis=-1)
