@@ -25,17 +25,14 @@ import math
 from types import ModuleType
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from jaxmicro.errors import UsageError
+from jaxmicro.mixture.student import HALF_LOG_2PI, LEAST_DOF, log_constant
 
-LEAST_DOF, MOST_DOF = 1.0, 1000.0  # estimates stay between: Cauchy, and next to normal
 FIRST_DOF = 8.0  # where an estimate starts
-_HALF_LOG_2PI = 0.5 * float(np.log(2 * np.pi))
-_SHIFT = 6  # the series below hold 7 digits from here on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +56,7 @@ class Family:
 
     def constant(self, law: Any, xp: ModuleType = jnp) -> Any:
         """The part of g that does not depend on u."""
-        return -_HALF_LOG_2PI
+        return -HALF_LOG_2PI
 
     def kernel(self, u: Any, law: Any, xp: ModuleType = jnp) -> Any:
         """The part of g that depends on u."""
@@ -147,7 +144,7 @@ class StudentT(Family):
         return (0,) if self.dof is None else ()
 
     def constant(self, law: Any, xp: ModuleType = jnp) -> Any:
-        return _log_constant(law[0], xp)
+        return log_constant(law[0], xp)
 
     def kernel(self, u: Any, law: Any, xp: ModuleType = jnp) -> Any:
         return -0.5 * (law[0] + 1) * xp.log1p(u * u / law[0])
@@ -310,46 +307,3 @@ def family_of(name: str, **numbers: float | None) -> Family:
                 f"family = {owner!r}"
             )
     return found[0](**given)
-
-
-def _log_constant(dof: Any, xp: ModuleType) -> Any:
-    """log Gamma((nu + 1) / 2) - log Gamma(nu / 2) - log(pi nu) / 2.
-
-    The difference of two log-gammas of large arguments would keep no digits in float32: it is
-    carried by recurrence to where its asymptotic series holds.
-    """
-    a = 0.5 * dof
-    y = a + _SHIFT
-    out = 0.5 * xp.log1p(_SHIFT / a) - _HALF_LOG_2PI
-    for j in range(_SHIFT):
-        out = out - xp.log1p(0.5 / (a + j))
-    return out - 1 / (8 * y) + 1 / (192 * y**3) - 1 / (640 * y**5)
-
-
-def _log_less_digamma(x: Array) -> Array:
-    """log x - digamma(x), with the same care; it falls from infinity to 0."""
-    y = x + _SHIFT
-    out = 1 / (2 * y) + 1 / (12 * y**2) - 1 / (120 * y**4) - jnp.log1p(_SHIFT / x)
-    for j in range(_SHIFT):
-        out = out + 1 / (x + j)
-    return out
-
-
-def dof_score(dof: Array, log_less: Array) -> Array:
-    """d g / d log nu at a pixel, from log w - w + 1 of its weight w."""
-    slope = jax.grad(lambda a: jnp.sum(_log_constant(a, jnp)))(dof)
-    return dof * (slope - 0.5 * jnp.log1p(1 / dof) + 0.5 / dof + 0.5 * log_less)
-
-
-def next_dof(dof: Float[Array, "*b"], mean_log_less: Float[Array, "*b"]) -> Float[Array, "*b"]:
-    """The M-step of the degrees of freedom, from the mean of log w - w + 1 over the pixels.
-
-    Solves log x - digamma(x) = target for x = nu / 2 by Newton's steps in log x, from an
-    approximate inverse that is good to a few per cent.
-    """
-    target = _log_less_digamma(0.5 * (dof + 1)) - mean_log_less
-    x = 1 / (jnp.sqrt(9 + 12 * target) - 3)
-    for _ in range(4):
-        value, slope = jax.jvp(_log_less_digamma, (x,), (x,))
-        x = x * jnp.exp(jnp.clip((target - value) / slope, -1, 1))
-    return jnp.clip(2 * x, LEAST_DOF, MOST_DOF)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxmicro.mixture.family import LEAST_DOF, MOST_DOF, StudentT, dof_score
+from jaxmicro.mixture.family import StudentT
 from jaxmicro.mixture.gmrm import (
     GMRM,
     Params,
@@ -22,6 +22,7 @@ from jaxmicro.mixture.gmrm import (
 )
 from jaxmicro.mixture.lanes import Lane, over_frames
 from jaxmicro.mixture.maximise import recentred
+from jaxmicro.mixture.student import LEAST_DOF, MOST_DOF, dof_score
 
 
 def coordinates(model: GMRM) -> list[tuple[str, int]]:

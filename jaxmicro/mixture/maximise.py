@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxmicro.mixture.detector import law_step, mean_step
-from jaxmicro.mixture.family import next_dof
 from jaxmicro.mixture.gmrm import GMRM, Params, Stats
+from jaxmicro.mixture.student import next_dof
 
 _ROUNDS = 3  # conditional maximisations settle to rounding in two or three rounds
 _ALIVE = 1e-2  # a class with less than this many pixels keeps its mean and sd

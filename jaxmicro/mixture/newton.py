@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxmicro.mixture.family import LEAST_DOF, MOST_DOF
 from jaxmicro.mixture.gmrm import GMRM, Params, Stats
 from jaxmicro.mixture.information import (
     coordinates,
@@ -29,6 +28,7 @@ from jaxmicro.mixture.information import (
 )
 from jaxmicro.mixture.lanes import Lane, e_lane
 from jaxmicro.mixture.maximise import m_step
+from jaxmicro.mixture.student import LEAST_DOF, MOST_DOF
 
 MAX_ROUNDS = 80  # a lane that needs more sits on a ridge that float32 cannot resolve
 CONTRACTING = 0.1  # a round that leaves more of the gap than this asks for fresh information

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxmicro.mixture.family import LEAST_DOF, MOST_DOF
 from jaxmicro.mixture.gmrm import GMRM, Params, Stats
 from jaxmicro.mixture.lanes import Lane, e_lane
 from jaxmicro.mixture.maximise import m_step
+from jaxmicro.mixture.student import LEAST_DOF, MOST_DOF
 
 
 class State(eqx.Module):
