@@ -25,13 +25,14 @@ from jaxmicro.mixture.trend import Trend
 
 N, K, P = 300, 3, 2
 LINE = PoissonGaussian()
+SLOW = pytest.mark.slow
 CASES = [
-    (StudentT(), False),
-    (StudentT(5.0), True),
     (StudentT(), True),
     (LINE, False),
-    (PoissonGaussian(grey_per_quantum=0.08), False),
-    (PoissonGaussian(read_noise=0.3, offset=-4.0), False),
+    pytest.param(StudentT(), False, marks=SLOW),
+    pytest.param(StudentT(5.0), True, marks=SLOW),
+    pytest.param(PoissonGaussian(grey_per_quantum=0.08), False, marks=SLOW),
+    pytest.param(PoissonGaussian(read_noise=0.3, offset=-4.0), False, marks=SLOW),
 ]
 
 
