@@ -152,9 +152,12 @@ def against_posterior(by_noise: dict[str, list[Scene]], count: int) -> None:
                 apart.append((point - draws.mean((0, 1))) / draws.std((0, 1)))
             area, truth = drawn["growth"]["area_px"].values, s.truth["weights"][:, 3] * 96**2
             ratio.append(((area.mean((0, 1)) - truth) / area.std((0, 1)))[1:])
-        print(f"posterior     {family.name:<17} estimate at most {np.abs(apart).max():.2f} "
-              f"posterior sds from the mean; areas off by {np.mean(np.square(ratio)) ** 0.5:.2f} sds (rms)",
-              flush=True)  # fmt: skip
+        off = np.mean(np.square(ratio)) ** 0.5
+        print(
+            f"posterior     {family.name:<17} estimate at most {np.abs(apart).max():.2f} posterior "
+            f"sds from the mean; areas off by {off:.2f} sds (rms)",
+            flush=True,
+        )
 
 
 def main() -> None:
@@ -165,9 +168,7 @@ def main() -> None:
     began = time.perf_counter()
     seeds = list(range(0 if options.even else 1, 2 * options.scenes, 2))
     by_noise = {noise: scenes(noise, seeds) for noise in SDS}
-    print(
-        "rate    noise            right by BIC  of a family: mean (grey), sd %, area bias %, width %"
-    )
+    print("rate    noise     right by BIC; error of means (grey), sds (%), area: bias, width (%)")
     for rate in RATES:
         families_at(rate, by_noise)
     narrow_classes(by_noise["poisson-gaussian"])
