@@ -73,7 +73,7 @@ def law_step(
     columns = {0: jnp.ones_like(along), 1: along}
     rows = jnp.stack([columns[i] for i in family.free], axis=-1)
     if len(family.free) == 2:
-        rows = rows * jnp.where(flat, jnp.asarray([1.0, 0.0]), jnp.ones(2)).astype(rows.dtype)
+        rows = rows.at[..., 1].multiply(jnp.where(flat, 0, 1))
     plain = law[:, :1] + law[:, 1:2] * along
     variance = jnp.maximum(plain, sd_floor**2)
 
@@ -89,7 +89,9 @@ def law_step(
     score = total(jnp.sum(rows * pull[..., None], axis=1))
     information = total(jnp.einsum("tk,tkf,tkg->tfg", 0.5 * held / variance**2, rows, rows))
     ridge = 1e-5 * jnp.max(jnp.abs(information), axis=(1, 2)) + jnp.finfo(law.dtype).tiny
-    information = information + ridge[:, None, None] * jnp.eye(rows.shape[-1], dtype=law.dtype)
+    information = (
+        information + ridge[:, None, None] * jnp.eye(rows.shape[-1], dtype=law.dtype)[None]
+    )
     step = _best_part(height, _solve(information, score))
     return law.at[:, jnp.asarray(family.free)].add(
         jnp.broadcast_to(step, (law.shape[0], step.shape[1]))

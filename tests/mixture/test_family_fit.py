@@ -103,8 +103,10 @@ def test_no_other_maximiser_finds_more(family):
     pixels, out, model = planted(family.name), fitted(family), model_of(family)
     p = out.params
     start = [np.log(np.asarray(p.weights)).ravel(), np.asarray(p.means[0]), np.asarray(p.trend)]
-    own = [np.log(np.asarray(p.sds[0])), np.log(np.asarray(p.law[0]))]
-    own = own if family.heavy_tailed else [np.asarray(p.law[0, :2])]
+    if family.heavy_tailed:
+        own = [np.log(np.asarray(p.sds[0])), np.log(np.asarray(p.law[0]))]
+    else:
+        own = [np.asarray(p.law[0, :2])]
     x0 = np.concatenate([np.ravel(a) for a in (*start, *own)])
 
     def at(x):

@@ -13,7 +13,7 @@ from jaxmicro.spacetime.local import fit_local, local_criteria
 
 MEANS = np.array([50.0, 80.0])
 ONE = jnp.ones((3, 2))
-START = Params(0.5 * ONE, ONE * jnp.asarray([45.0, 85.0]), 9 * ONE, jnp.zeros((3, 0)), ONE)
+START = Params(0.5 * ONE, ONE * jnp.asarray([[45.0, 85.0]]), 9 * ONE, jnp.zeros((3, 0)), ONE)
 
 
 def halves(family):
