@@ -52,7 +52,7 @@ def planted(key: jax.Array, priors: Priors, model: GMRM, n_frames: int, n: int):
     empty = jnp.zeros((n_frames, n), jnp.float32)
     pixels = Pixels(empty, rows, cols, jnp.ones_like(empty), jnp.full(n_frames, 4096.0), (64, 64))
     zero = jnp.zeros((), jnp.float32)
-    noise = Noise().standardised(0.0, 1.0, jnp.float32)
+    noise = Noise().standardised(model.family, 0.0, 1.0, jnp.float32)
     places = Lane(empty, model.design(pixels), jnp.ones_like(empty))
     problem = Problem(
         model.n_classes, model.trend.n_terms, bool(model.share), priors, places, None, noise,

@@ -18,6 +18,9 @@ from .mixture.criteria import criteria as criteria
 from .mixture.ecm import Fit as Fit
 from .mixture.ecm import Result as Result
 from .mixture.ecm import fit as fit
+from .mixture.family import Gaussian as Gaussian
+from .mixture.family import PoissonGaussian as PoissonGaussian
+from .mixture.family import StudentT as StudentT
 from .mixture.gmrm import GMRM as GMRM
 from .mixture.gmrm import Params as Params
 from .mixture.trend import Trend as Trend

@@ -40,17 +40,21 @@ MOVIE_CASES = {
     "quadratic_k4": f"large.tif {HALF} --crop 1:38,2:54 --frames 1:6",
     "shared_k4": "movie.tif --rate 0.50261 --exclude 0:2,0:4 --exclude 36:37,50:52",
     "shared_k3_grows": f"movie.tif {HALF} --pattern lines --thickness '0.5 um'",
+    "student_t_k4": f"movie.tif {HALF} --pattern stratified",
+    "poisson_gaussian_k4": f"movie.tif {HALF}",
     "local_k4": f"movie.tif {HALF} --pattern random --dense",
     "local_k4_causal": f"movie.tif {HALF}",
     "local_k3_grows": f"movie.tif {HALF} --pattern lines",
 }
 POSTERIOR = {
     "plain_k3": "method = 'laplace'",
-    "linear_k3": "method = 'laplace'\nlikelihood = 'student-t'",
+    "linear_k3": "method = 'laplace'\ncensoring = 'saturated'\nsaturation = 255.0",
     "linear_k4": "method = 'svi'\nsteps = 20",
     "quadratic_k3": "method = 'nuts'\nwarmup = 50\ntarget_accept = 0.9",
-    "quadratic_k4": "method = 'laplace'\nlikelihood = 'poisson-gaussian'\ngrey_per_quantum = 2.0",
+    "quadratic_k4": "method = 'laplace'",
     "shared_k4": "method = 'laplace'\nlog_likelihood_every = 10\n[posterior.priors]\nreference = 1",
+    "student_t_k4": "method = 'laplace'",
+    "poisson_gaussian_k4": "method = 'laplace'",
     "shared_k3_grows": "method = 'nuts'\nwarmup = 50\nplacement = 'vectorized'",
 }
 POSTERIOR_MARKS = {name: [slow] for name in POSTERIOR if name != "plain_k3"}

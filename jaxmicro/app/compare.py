@@ -60,6 +60,7 @@ def _row(name: str, variant: Variant, pixels: Pixels, say: Progress) -> dict[str
     return {
         "model": name,
         "classes": variant.mixture.classes,
+        "family": variant.mixture.family,
         "trend": variant.mixture.trend or "none",
         "shared": " ".join(variant.mixture.share) or "none",
         "proportions": variant.mixture.proportions,

@@ -18,7 +18,8 @@ from jaxmicro.errors import UsageError
 
 CLASSES = ("electrode", "electrolyte", "SEI", "deposit")
 TERMS = ("x", "y", "x:y")
-NOISES = ("poisson-gaussian", "gaussian")
+NOISES = ("poisson-gaussian", "gaussian", "student-t")
+TAILS = 4.0  # degrees of freedom of the heavy-tailed noise
 ROUNDING_VARIANCE = 1.0 / 12.0  # of rounding to whole greys, exact to 1e-9 for sds above 1
 
 
@@ -80,12 +81,14 @@ def operando(
     trend is 0, rounding to whole greys included. With `noise="gaussian"` it holds at every pixel
     (clipping to 0..255 apart, which touches about 1 pixel in 10^4). With "poisson-gaussian" the
     grey is `gain` times a Poisson count plus a Gaussian part that fills the variance up to
-    sds^2 at the class mean; a pixel whose trend is b then has variance sds^2 + gain * b.
+    sds^2 at the class mean; a pixel whose trend is b then has variance sds^2 + gain * b. With
+    "student-t" the tails are those of 4 degrees of freedom (outliers such as hot pixels): the
+    scale of a class is sds / sqrt(2).
 
     Args:
       seed: of everything: geometry, drift of the trend, noise.
       shape: frames, rows, columns; at least 4 frames and 32 rows and columns.
-      noise: "poisson-gaussian" or "gaussian".
+      noise: "poisson-gaussian", "gaussian" or "student-t".
       scatter: shuffle each frame's labels over its pixels: same weights, no spatial
         arrangement, so that the plain mixture model is exactly true.
       scene: "dendrite", "rods" (2 to 4 pixels wide), "islands" or "front" (a layer that retreats).
@@ -207,7 +210,11 @@ def _record(rng, labels, trend, means, sds, noise, gain) -> np.ndarray:
         variance = variance - gain * means
         grey = gain * rng.poisson(np.maximum(grey, 0.0) / gain).astype(np.float32)
     width = np.sqrt(variance).astype(np.float32)[labels]
-    grey += width * rng.standard_normal(labels.shape, dtype=np.float32)
+    if noise == "student-t":
+        unit = rng.standard_t(TAILS, labels.shape).astype(np.float32)
+        grey += width * unit * np.float32(np.sqrt(1 - 2 / TAILS))
+    else:
+        grey += width * rng.standard_normal(labels.shape, dtype=np.float32)
     return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
 
 

@@ -186,7 +186,7 @@ def result_names(fitted: Fit) -> np.ndarray:
 
 def _partitions(fitted: Fitted, rule: ForegroundRule) -> tuple[Partition | None, ...]:
     params = fitted.fit.params
-    options = (rule.rule, rule.ranks, rule.overlap)
+    options = (rule.rule, rule.ranks, rule.overlap, fitted.model.family)
     if params.means.ndim == 2:
         return (partition(params, *options),)
 

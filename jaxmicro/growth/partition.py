@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxmicro.errors import NumericalError, UsageError
+from jaxmicro.mixture.family import GAUSSIAN, Family
 from jaxmicro.mixture.gmrm import Params
 
 RULES = ("auto", "brightest", "darkest", "ranks", "merge", "grows")
@@ -42,6 +43,7 @@ def partition(
     rule: str = "auto",
     ranks: tuple[int, ...] = (),
     overlap: float = DEFAULT_OVERLAP,
+    family: Family = GAUSSIAN,
 ) -> Partition:
     """Split the classes of a fitted movie.
 
@@ -52,6 +54,7 @@ def partition(
         Bhattacharyya coefficient exceeds `overlap` (Hennig 2010, Adv. Data Anal. Classif. 4:3);
         the brightest merged group is foreground. "grows": all classes whose share of the frame
         starts below a quarter of its peak. "auto": "grows", or "merge" where nothing grows.
+      family: of the classes, whose overlap "merge" looks at.
 
     Raises:
       UsageError: unknown rule, rank outside the classes, everything or nothing foreground, or
@@ -84,21 +87,26 @@ def partition(
                 "foreground rule 'grows': no class starts near 0 and then grows; "
                 "use 'brightest', 'darkest' or 'ranks'"
             )
-    groups = merged_groups(params, overlap)
+    groups = merged_groups(params, overlap, family)
     if len(groups) == 1:
         return Partition((k - 1,), k, "the brightest class (all components overlap)")
     return Partition(groups[-1], k, "the brightest group of overlapping components")
 
 
-def merged_groups(params: Params, overlap: float) -> list[tuple[int, ...]]:
-    """Runs of neighbouring classes, merged while some pair overlaps by more than `overlap`."""
-    weights, means, sds = _pooled(params)
+def merged_groups(
+    params: Params, overlap: float, family: Family = GAUSSIAN
+) -> list[tuple[int, ...]]:
+    """Runs of neighbouring classes, merged while some pair overlaps by more than `overlap`.
+
+    A merged group counts as one class of the family, with the mean and sd of its components.
+    """
+    weights, means, sds, law = _pooled(params)
     parts: list[tuple[tuple[int, ...], float, float, float]] = [
         ((i,), w, m, s**2) for i, (w, m, s) in enumerate(zip(weights, means, sds, strict=True))
     ]
     while len(parts) > 1:
         pairs = [
-            bhattacharyya(a[2], a[3] ** 0.5, b[2], b[3] ** 0.5)
+            family.overlap((a[2], a[3] ** 0.5), (b[2], b[3] ** 0.5), law)
             for a, b in itertools.pairwise(parts)
         ]
         i = int(np.argmax(pairs))
@@ -113,16 +121,15 @@ def merged_groups(params: Params, overlap: float) -> list[tuple[int, ...]]:
     return [p[0] for p in parts]
 
 
-def bhattacharyya(mean_a: float, sd_a: float, mean_b: float, sd_b: float) -> float:
-    """Bhattacharyya coefficient of two normals: 1 if equal, 0 if they do not overlap."""
-    var = sd_a**2 + sd_b**2
-    return float(np.sqrt(2 * sd_a * sd_b / var) * np.exp(-0.25 * (mean_a - mean_b) ** 2 / var))
-
-
 def _pooled(
     params: Params,
-) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"], Float[np.ndarray, " K"]]:
-    """Class weights, means and sds pooled over the frames; medians shrug off a bad frame."""
+) -> tuple[
+    Float[np.ndarray, " K"],
+    Float[np.ndarray, " K"],
+    Float[np.ndarray, " K"],
+    Float[np.ndarray, " L"] | None,
+]:
+    """Class weights, means, sds and law pooled over the frames; medians ignore a bad frame."""
     k = params.means.shape[-1]
     three = (params.weights, params.means, params.sds)
     arrays = [np.asarray(a, float).reshape(-1, k) for a in three]
@@ -130,7 +137,10 @@ def _pooled(
     if not fitted.any():
         raise NumericalError("no frame could be fitted, so there are no classes to partition")
     weights, means, sds = (a[fitted] for a in arrays)
-    return weights.mean(axis=0), np.median(means, axis=0), np.median(sds, axis=0)
+    law = None
+    if params.law is not None:
+        law = np.median(np.asarray(params.law, float)[fitted], axis=0)
+    return weights.mean(axis=0), np.median(means, axis=0), np.median(sds, axis=0), law
 
 
 def _rising(share: Float[np.ndarray, "frames K"]) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ import numpy as np
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import NumericalError, UsageError
 from jaxmicro.mixture.ecm import Progress, Result, fit
+from jaxmicro.mixture.family import GAUSSIAN, Family
 from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.mixture.trend import Trend
 
@@ -93,7 +94,7 @@ def log_likelihood_and_entropy(
         seen = np.asarray(frame.weight) > 0
         r, c = np.asarray(frame.rows)[seen], np.asarray(frame.cols)[seen]
         z, w = (np.asarray(a, np.float64)[seen] for a in (frame.values, frame.weight))
-        joint = _log_joint(params, t, z, by_row[:, r] * by_col[:, c])
+        joint = _log_joint(model.family, params, t, z, by_row[:, r] * by_col[:, c])
         top = joint.max(axis=0)
         share = np.exp(joint - top)
         level = share.sum(axis=0)
@@ -105,8 +106,11 @@ def log_likelihood_and_entropy(
     return log_likelihood, entropy
 
 
-def _log_joint(params: Params, t: int, z: np.ndarray, design: np.ndarray) -> np.ndarray:
-    """log p_k + log N(z | class k) at the pixels of frame t, (K, n) float64."""
+def _log_joint(
+    family: Family, params: Params, t: int, z: np.ndarray, design: np.ndarray
+) -> np.ndarray:
+    """log p_k + log density of z in class k at the pixels of frame t, (K, n) float64."""
+    law = None if params.law is None else np.asarray(params.law[t], np.float64)
     weights, means, sds, trend, gain = (
         np.asarray(a[t], np.float64)
         for a in (params.weights, params.means, params.sds, params.trend, params.gain)
@@ -116,8 +120,8 @@ def _log_joint(params: Params, t: int, z: np.ndarray, design: np.ndarray) -> np.
     slope = trend @ design
     u = (z[None] - gain[:, None] * slope[None] - means[:, None]) / sds[:, None]
     tiny = np.finfo(np.float64).tiny
-    constant = np.log(np.maximum(weights, tiny)) - np.log(sds) - 0.5 * math.log(2 * math.pi)
-    return constant[:, None] - 0.5 * u * u
+    constant = np.log(np.maximum(weights, tiny)) - np.log(sds) + family.constant(law, np)
+    return constant[:, None] + family.kernel(u, law, np)
 
 
 def choose_classes(
@@ -126,6 +130,7 @@ def choose_classes(
     *,
     candidates: Sequence[int] = (2, 3, 4, 5),
     share: tuple[str, ...] = ("means", "sds"),
+    family: Family = GAUSSIAN,
     max_frames: int = 6,
     tolerance: float = 1e-6,
     quantum: float | None = None,
@@ -148,10 +153,10 @@ def choose_classes(
         raise UsageError("choose_classes needs at least one number of classes to try")
     few = _spread(pixels, max_frames)
     # Compiling takes longer than fitting: the fits of all candidates share one program.
-    most = GMRM(max(candidates), trend, share)
+    most = GMRM(max(candidates), trend, share, family=family)
 
     def candidate(k: int) -> Candidate:
-        model = GMRM(k, trend, share)
+        model = GMRM(k, trend, share, family=family)
         say = None if progress is None else functools.partial(_prefixed, progress, k)
         out = fit(most, few, tolerance=tolerance, quantum=quantum, classes=k, progress=say)
         result = Result(int(np.max(np.asarray(out.result))))
@@ -161,7 +166,7 @@ def choose_classes(
     tried = [candidate(k) for k in candidates]
     best = _best(tried)
     table = tuple(dataclasses.replace(c, chosen=c is best) for c in tried)
-    return GMRM(best.n_classes, trend, share), table
+    return GMRM(best.n_classes, trend, share, family=family), table
 
 
 def _best(tried: Sequence[Candidate]) -> Candidate:

@@ -162,10 +162,11 @@ def _begin(
     def one(args) -> State:
         lane, scale = standardise(args[0], sd_floor)
         if args[1] is None:
-            first = squarem.begin(_start(model, lane, present), max_steps)
+            begun = scale.begin(_start(model, lane, present), model.family)
+            first = squarem.begin(begun, max_steps)
             params = first.best
         else:
-            first, params = None, scale.standardised(args[1])
+            first, params = None, scale.standardised(args[1], model.family)
         zero = jnp.zeros((), jnp.int32)
         trace = jnp.full(max_steps, jnp.nan, lane.values.dtype)
         second = newton.begin(model, params, max_steps, zero, zero, trace)
@@ -291,7 +292,8 @@ def _found(
     held = jnp.sum(end.held, axis=0)
     judged = judge(model, lane, scale, end.best, held, end.log_likelihood, converged, present)
     gap = jnp.where(converged, end.gap + scale.rounding(end.best), jnp.inf)
-    return record(lane, scale, end.best, end.log_likelihood, judged, (end.trace, end.step, gap))
+    run = end.trace, end.step, gap
+    return record(lane, scale, end.best, end.log_likelihood, judged, model.family, run)
 
 
 def _start(model: GMRM, lane: Lane, present: Int[Array, ""]) -> Params:

@@ -2,6 +2,7 @@
 
 Pixel i of frame t belongs to class k with probability p_tk and then
 z_i ~ N(delta_k + g_k f(x_i, y_i) . beta_t, sigma_k^2), with g_k = 1 unless `gain` is asked for.
+Other distributions about the same means: see `family`.
 
 Arrays are class-major: K unrolled rows of n pixels each, which XLA turns into straight vector
 loops. Everything the M-step needs is a responsibility-weighted sum of fixed functions of the
@@ -20,17 +21,18 @@ from jaxtyping import Array, Float, Int
 
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import UsageError
+from jaxmicro.mixture.family import GAUSSIAN, Family
 from jaxmicro.mixture.trend import Trend
 
 SHAREABLE = ("means", "sds", "gain")
-_LOG_2PI = float(np.log(2 * np.pi))
 
 
 class Params(eqx.Module):
     """Parameters of the model, with the batch axes of the pixels they belong to.
 
     Values are in the movie's grey units; `trend` per unit of the scaled coordinate. Classes are in
-    order of increasing mean. `gain` averages 1 over the classes.
+    order of increasing mean. `gain` averages 1 over the classes. `law` holds the L numbers of the
+    class family, as in `Family.columns`; None where it has none.
     """
 
     weights: Float[Array, "*batch K"]
@@ -38,6 +40,7 @@ class Params(eqx.Module):
     sds: Float[Array, "*batch K"]
     trend: Float[Array, "*batch P"]
     gain: Float[Array, "*batch K"]
+    law: Float[Array, "*batch L"] | None = None
 
     def __getitem__(self, index: Any) -> Params:
         return jax.tree.map(lambda a: a[index], self)
@@ -47,18 +50,24 @@ class Params(eqx.Module):
         weights, means, sds, gain = (
             a[..., :n_classes] for a in (self.weights, self.means, self.sds, self.gain)
         )
-        return Params(weights, means, sds, self.trend, gain)
+        return Params(weights, means, sds, self.trend, gain, self.law)
 
 
 class Stats(eqx.Module):
-    """Responsibility-weighted sums about the current parameters (u = z - class mean at pixel)."""
+    """Responsibility-weighted sums about the current parameters (u = z - class mean at pixel).
 
+    `held` are the pixels of each class. In the other sums a pixel of a heavy-tailed class counts
+    with its weight w as well, and `log_less` sums log w - w + 1 over all classes.
+    """
+
+    held: Float[Array, "*batch K"]
     s0: Float[Array, "*batch K"]
     su: Float[Array, "*batch K"]
     suu: Float[Array, "*batch K"]
     sf: Float[Array, "*batch K P"]
     suf: Float[Array, "*batch K P"]
     sff: Float[Array, "*batch K P P"]
+    log_less: Float[Array, "*batch"] | None = None
 
 
 class GMRM(eqx.Module):
@@ -66,16 +75,18 @@ class GMRM(eqx.Module):
 
     `share` holds any of "means", "sds" and "gain"; weights and trend are always per frame. With
     `share = ()` each frame is fitted alone, as in the paper. With `gain` the trend of class k is
-    multiplied by a factor g_k.
+    multiplied by a factor g_k. `family` is the distribution of a class about its mean; its law is
+    shared where the sds are.
 
     Raises:
-      UsageError: fewer than 1 class, or an unknown name in `share`.
+      UsageError: fewer than 1 class, an unknown name in `share`, or what the family does not have.
     """
 
     n_classes: int = eqx.field(static=True)
     trend: Trend = eqx.field(static=True, default=Trend())
     share: tuple[str, ...] = eqx.field(static=True, default=())
     gain: bool = eqx.field(static=True, default=False)
+    family: Family = eqx.field(static=True, default=GAUSSIAN)
 
     def __check_init__(self) -> None:
         if not 1 <= self.n_classes <= 32:
@@ -85,6 +96,16 @@ class GMRM(eqx.Module):
                 raise UsageError(f"share = {name!r} is not known; use any of {SHAREABLE}")
         if self.gain and not self.trend.n_terms:
             raise UsageError("gain = true needs a trend to act on; give one or set gain = false")
+        if self.gain and self.family.ties_sds:
+            raise UsageError(
+                f"gain = true is not supported by family = {self.family.name!r} (a gain moves the "
+                "means that the sds depend on); set gain = false"
+            )
+        if self.n_classes == 1 and len(self.family.free) > 1:
+            raise UsageError(
+                f"family = {self.family.name!r} cannot estimate its line of variances from one "
+                "class; use 2 or more, or give grey_per_quantum"
+            )
 
     def design(self, pixels: Pixels) -> Float[Array, "P *batch n"]:
         return self.trend.design(pixels.rows, pixels.cols, pixels.shape, pixels.values.dtype)
@@ -92,19 +113,21 @@ class GMRM(eqx.Module):
     def n_parameters(self, n_frames: int = 1, n_classes: Any = None) -> Any:
         """Free parameters: K-1 weights and P trend terms a frame, K means, sds (and K-1 gains).
 
+        The sds of a family that ties them are no parameters; the free numbers of its law are.
         With fewer classes than the model's, those of a fit that leaves the others empty.
         """
         k = self.n_classes if n_classes is None else n_classes
         total = n_frames * (k - 1 + self.trend.n_terms)
-        for name, count in (("means", k), ("sds", k), ("gain", k - 1 if self.gain else 0)):
+        of_sds = (0 if self.family.ties_sds else k) + len(self.family.free)
+        for name, count in (("means", k), ("sds", of_sds), ("gain", k - 1 if self.gain else 0)):
             total += count * (1 if name in self.share else n_frames)
         return total
 
     def log_joint(
         self, params: Params, values: Float[Array, "*batch n"], design: Float[Array, "P *#batch n"]
     ) -> list[Float[Array, "*batch n"]]:
-        """log p_k + log N(z | class k) at each pixel, one array per class."""
-        return _log_joint(params, values, design)[0]
+        """log p_k + log density of z in class k at each pixel, one array per class."""
+        return _log_joint(self.family, params, values, design)
 
     def responsibilities(self, params: Params, pixels: Pixels) -> Float[Array, "*batch K n"]:
         """C_ik, the posterior class probabilities at each pixel."""
@@ -128,23 +151,26 @@ def _spread(design: Float[Array, "P *b n"], pixels: Pixels) -> Float[Array, "P *
 
 
 def _log_joint(
-    params: Params, values: Float[Array, "*batch n"], design: Float[Array, "P *#batch n"]
-) -> tuple[list[Float[Array, "*batch n"]], list[Float[Array, "*batch n"]]]:
-    """Log joint densities and standardised-by-nothing residuals u_k, one array per class."""
+    family: Family,
+    params: Params,
+    values: Float[Array, "*batch n"],
+    design: Float[Array, "P *#batch n"],
+) -> list[Float[Array, "*batch n"]]:
+    """Log joint densities, one array per class."""
+    law = None if params.law is None else jnp.moveaxis(params.law, -1, 0)[..., None]
     slope = jnp.zeros_like(values)
     for j in range(design.shape[0]):
         slope = slope + params.trend[..., j, None] * design[j]
     plain = values - slope
     tiny = jnp.finfo(values.dtype).tiny
-    log_joint, residuals = [], []
+    log_joint = []
     for k in range(params.means.shape[-1]):
         gain = params.gain[..., k, None]
         u = plain + (1 - gain) * slope - params.means[..., k, None]
         sd = params.sds[..., k, None]
         constant = jnp.log(jnp.maximum(params.weights[..., k, None], tiny)) - jnp.log(sd)
-        log_joint.append(constant - 0.5 * _LOG_2PI - 0.5 * (u / sd) ** 2)
-        residuals.append(u)
-    return log_joint, residuals
+        log_joint.append(constant + family.constant(law) + family.kernel(u / sd, law))
+    return log_joint
 
 
 def e_step(
@@ -152,14 +178,15 @@ def e_step(
     values: Float[Array, " n"],
     design: Float[Array, "P n"],
     weight: Float[Array, " n"],
+    family: Family = GAUSSIAN,
 ) -> tuple[Float[Array, ""], Stats]:
     """One pass over the pixels of one frame: log-likelihood and sufficient statistics.
 
     The sums are taken about the current class means, so that float32 keeps the digits that the
     variances need.
     """
-    resp, u, log_likelihood = posterior(params, values, design, weight)
-    return log_likelihood, moments(params, resp, u, design)
+    resp, u, log_likelihood = posterior(params, values, design, weight, family=family)
+    return log_likelihood, moments(params, resp, u, design, family)
 
 
 def moments(
@@ -167,19 +194,28 @@ def moments(
     resp: Float[Array, "K n"],
     u: Float[Array, "K n"],
     design: Float[Array, "P n"],
+    family: Family = GAUSSIAN,
 ) -> Stats:
     """Sufficient statistics from weighted responsibilities and standardised residuals."""
+    held = log_less = None
+    if family.heavy_tailed:
+        held = jnp.sum(resp, axis=1)
+        w = family.weight(u, params.law)
+        log_less = jnp.sum(resp * (jnp.log(w) - w + 1))
+        resp = resp * w
     moment = resp * u
     sums = product(resp, moment_table(design))
     sums_u = product(moment, moment_table(design, order=1))
     sd, p = params.sds, design.shape[0]
     return Stats(
+        sums[:, 0] if held is None else held,
         sums[:, 0],
         sums_u[:, 0] * sd,
         jnp.sum(moment * u, axis=1) * sd**2,
         sums[:, 1 : p + 1],
         sums_u[:, 1:] * sd[:, None],
         sums[:, pair_columns(p)],
+        log_less,
     )
 
 
@@ -189,6 +225,7 @@ def posterior(
     design: Float[Array, "P n"],
     weight: Float[Array, " n"],
     log_weights: Float[Array, "K n"] | None = None,
+    family: Family = GAUSSIAN,
 ) -> tuple[Float[Array, "K n"], Float[Array, "K n"], Float[Array, ""]]:
     """Weighted responsibilities, standardised residuals, and the summed log-likelihood.
 
@@ -206,8 +243,8 @@ def posterior(
     u = values[None, :] * inverse[:, None] + shift
     tiny = jnp.finfo(values.dtype).tiny
     weights = params.weights if log_weights is None else jnp.ones_like(params.weights)
-    constant = jnp.log(jnp.maximum(weights, tiny) * inverse) - 0.5 * _LOG_2PI
-    log_joint = constant[:, None] - 0.5 * u * u
+    constant = jnp.log(jnp.maximum(weights, tiny) * inverse) + family.constant(params.law)
+    log_joint = constant[:, None] + family.kernel(u, params.law)
     if log_weights is not None:
         log_joint = log_joint + log_weights
     # The shift cancels; as a constant it also spares derivatives the ties of a maximum (0 / 0).

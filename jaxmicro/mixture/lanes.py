@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxmicro.mixture.family import GAUSSIAN, Family
 from jaxmicro.mixture.gmrm import Params, Stats, e_step
 
 CHUNK = 32_768  # pixels of small frames worked on together where no matrix product is in the way
@@ -61,9 +63,11 @@ def thinned(lane: Lane) -> Lane:
     return padded(Lane(lane.values[:, pick], lane.design[:, :, pick], lane.weight[:, pick]))
 
 
-def e_lane(params: Params, lane: Lane) -> tuple[Float[Array, " T"], Stats]:
+def e_lane(
+    params: Params, lane: Lane, family: Family = GAUSSIAN
+) -> tuple[Float[Array, " T"], Stats]:
     """E-step of every frame of a lane."""
-    return over_frames(e_step, params, lane)
+    return over_frames(functools.partial(e_step, family=family), params, lane)
 
 
 def blocks_of(n: int) -> tuple[int, int]:

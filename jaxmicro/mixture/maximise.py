@@ -12,7 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from jaxmicro.mixture.detector import law_step, mean_step
 from jaxmicro.mixture.gmrm import GMRM, Params, Stats
+from jaxmicro.mixture.student import next_dof
 
 _ROUNDS = 3  # conditional maximisations settle to rounding in two or three rounds
 _ALIVE = 1e-2  # a class with less than this many pixels keeps its mean and sd
@@ -29,11 +31,14 @@ def m_step(
     """New parameters of one lane; leading axis of everything is its T frames.
 
     Rounds of: (means, trend) given (sds, gain), exact weighted least squares; gain; sds. While
-    `tied` all classes share one sd. No sd falls below `sd_floor`.
+    `tied` all classes share one sd. No sd falls below `sd_floor`. With a family that ties the sds
+    the rounds are: trend given means and line; means given the line; the line.
     """
     tiny = jnp.finfo(stats.s0.dtype).tiny
     pool_means, pool_sds = "means" in model.share, "sds" in model.share
-    weights = stats.s0 / jnp.maximum(jnp.sum(stats.s0, axis=-1, keepdims=True), tiny)
+    weights = stats.held / jnp.maximum(jnp.sum(stats.held, axis=-1, keepdims=True), tiny)
+    if model.family.ties_sds:
+        return _detector_step(model, params, stats, weights, tied, sd_floor)
     variance = params.sds**2
     closed_form = not model.trend.n_terms and (pool_sds or not pool_means)
 
@@ -54,7 +59,7 @@ def m_step(
             slope = slope + jnp.broadcast_to(d_trend[..., None, :], slope.shape)
             shift = shift + d_shift
         rss = recentred(stats, shift, slope).suu
-        variance = _variances(rss, stats.s0, variance, pool_sds, tied, sd_floor)
+        variance = _variances(rss, stats.held, variance, pool_sds, tied, sd_floor)
         return shift, slope, trend, gain, variance
 
     zero = jnp.zeros_like(params.means), jnp.zeros_like(stats.sf)
@@ -67,7 +72,57 @@ def m_step(
         if "gain" in model.share:
             scale = jnp.mean(scale, axis=0, keepdims=True)
         gain, trend = gain / scale, trend * scale
-    return Params(weights, params.means + shift, jnp.sqrt(variance), trend, gain)
+    law = _degrees_of_freedom(model, params, stats)
+    return Params(weights, params.means + shift, jnp.sqrt(variance), trend, gain, law)
+
+
+def _degrees_of_freedom(model: GMRM, params: Params, stats: Stats) -> Float[Array, "T L"] | None:
+    """The law of a heavy-tailed family; pooled over frames where they share the sds."""
+    if stats.log_less is None or params.law is None or not model.family.free:
+        return params.law
+    count, less = jnp.sum(stats.held, axis=-1), stats.log_less
+    if "sds" in model.share:
+        count, less = (jnp.broadcast_to(jnp.sum(a), a.shape) for a in (count, less))
+    return next_dof(params.law[:, 0], less / jnp.maximum(count, 1))[:, None]
+
+
+def _detector_step(
+    model: GMRM,
+    params: Params,
+    stats: Stats,
+    weights: Float[Array, "T K"],
+    tied: Bool[Array, ""],
+    sd_floor: Float[Array, ""],
+) -> Params:
+    """The M-step of a family whose sds follow from means and law."""
+    pool_means, pool_law = "means" in model.share, "sds" in model.share
+    family, start = model.family, params.law
+    if start is None:
+        raise ValueError(f"parameters of family {family.name!r} need a law")
+
+    def sds(law: Array, shift: Array) -> Array:
+        return family.sds(law, params.means + shift, sd_floor)
+
+    def a_round(_: Any, at: tuple[Array, ...]) -> tuple[Array, ...]:
+        shift, trend, law = at
+        slope = jnp.broadcast_to((trend - params.trend)[..., None, :], stats.sf.shape)
+        rest = recentred(stats, shift, slope)
+        if model.trend.n_terms:
+            precision = 1 / sds(law, shift) ** 2
+            normal = jnp.einsum("tkpq,tk->tpq", rest.sff, precision)
+            d_trend = solve_spd(normal, jnp.einsum("tkp,tk->tp", rest.suf, precision))
+            trend, slope = trend + d_trend, slope + d_trend[..., None, :]
+            rest = recentred(stats, shift, slope)
+        line = sds(law, shift) ** 2, jnp.broadcast_to(law[:, 1:2], shift.shape)
+        shift = shift + mean_step(stats.held, rest.su, rest.suu, line, sd_floor, pool_means)
+        rss = recentred(stats, shift, slope).suu
+        how = tied, sd_floor, pool_law
+        law = law_step(family, law, params.means + shift, stats.held, rss, how)
+        return shift, trend, law
+
+    at = jnp.zeros_like(params.means), params.trend, start
+    shift, trend, law = jax.lax.fori_loop(0, _ROUNDS, a_round, at)
+    return Params(weights, params.means + shift, sds(law, shift), trend, params.gain, law)
 
 
 def recentred(stats: Stats, shift: Float[Array, "T K"], slope: Float[Array, "T K P"]) -> Stats:
@@ -84,12 +139,14 @@ def recentred(stats: Stats, shift: Float[Array, "T K"], slope: Float[Array, "T K
         + jnp.sum(slope * sff_slope, axis=-1)
     )
     return Stats(
+        stats.held,
         stats.s0,
         stats.su - shift * stats.s0 - sf_slope,
         jnp.maximum(suu, 0),
         stats.sf,
         stats.suf - shift[..., None] * stats.sf - sff_slope,
         stats.sff,
+        stats.log_less,
     )
 
 
@@ -158,7 +215,7 @@ def _gains(
 
 def _variances(
     rss: Float[Array, "T K"],
-    s0: Float[Array, "T K"],
+    held: Float[Array, "T K"],
     old: Float[Array, "T K"],
     pool_frames: bool,
     tied: Bool[Array, ""],
@@ -167,10 +224,10 @@ def _variances(
     """Class variances: pooled over frames where shared, over classes while tied."""
     shape = rss.shape
     if pool_frames:
-        rss, s0 = jnp.sum(rss, axis=0, keepdims=True), jnp.sum(s0, axis=0, keepdims=True)
-    alive = s0 > _ALIVE
-    free = jnp.where(alive, rss / jnp.where(alive, s0, 1), old[: rss.shape[0]])
-    total = jnp.maximum(jnp.sum(s0, axis=-1, keepdims=True), _ALIVE)
+        rss, held = jnp.sum(rss, axis=0, keepdims=True), jnp.sum(held, axis=0, keepdims=True)
+    alive = held > _ALIVE
+    free = jnp.where(alive, rss / jnp.where(alive, held, 1), old[: rss.shape[0]])
+    total = jnp.maximum(jnp.sum(held, axis=-1, keepdims=True), _ALIVE)
     common = jnp.sum(rss, axis=-1, keepdims=True) / total
     new = jnp.where(tied, jnp.broadcast_to(common, free.shape), free)
     return jnp.broadcast_to(jnp.maximum(new, sd_floor**2), shape)

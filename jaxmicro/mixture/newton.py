@@ -23,9 +23,12 @@ from jaxmicro.mixture.information import (
     gradient_and_information,
     missing_of_frames,
     move,
+    shared,
+    slices,
 )
 from jaxmicro.mixture.lanes import Lane, e_lane
 from jaxmicro.mixture.maximise import m_step
+from jaxmicro.mixture.student import LEAST_DOF, MOST_DOF
 
 MAX_ROUNDS = 80  # a lane that needs more sits on a ridge that float32 cannot resolve
 CONTRACTING = 0.1  # a round that leaves more of the gap than this asks for fresh information
@@ -44,8 +47,8 @@ def solve(
     A few rounding errors are added to the diagonal, which is scaled to 1. NaN where the matrix is
     not positive definite.
     """
-    names = np.concatenate([[name] * count for name, count in coordinates(model)])
-    common = np.isin(names, model.share)
+    names = [name for name, count in coordinates(model) for _ in range(count)]
+    common = np.isin(names, shared(model))
     mine = np.flatnonzero(~common)
     if not common.any():
         return _cho_solve(matrix, gradient[..., None])[..., 0]
@@ -57,10 +60,10 @@ def solve(
     pulled = jnp.einsum("tab,tac->bc", border, both)
     schur = jnp.sum(corner, axis=0) - pulled[:, :-1]
     target = jnp.sum(gradient[:, ours], axis=0) - pulled[:, -1]
-    shared = _cho_solve(schur[None], target[None, :, None])[0, :, 0]
-    local = both[..., -1] - jnp.einsum("tab,b->ta", both[..., :-1], shared)
+    together = _cho_solve(schur[None], target[None, :, None])[0, :, 0]
+    local = both[..., -1] - jnp.einsum("tab,b->ta", both[..., :-1], together)
     out = jnp.zeros_like(gradient).at[:, mine].set(local)
-    return out.at[:, ours].set(jnp.broadcast_to(shared[None], (matrix.shape[0], len(ours))))
+    return out.at[:, ours].set(jnp.broadcast_to(together[None], (matrix.shape[0], len(ours))))
 
 
 def _cho_solve(matrix: Float[Array, "T q q"], right: Float[Array, "T q c"]) -> Array:
@@ -155,7 +158,7 @@ def advance(
     slack = 4 * jnp.finfo(lane.values.dtype).eps
 
     def body(s: State) -> State:
-        log_likelihood, stats = e_lane(s.at, lane)
+        log_likelihood, stats = e_lane(s.at, lane, model.family)
         level = jnp.sum(log_likelihood) / count
         worse = ~(level >= s.reference - slack * jnp.abs(s.reference))
         mapped = m_step(model, s.at, stats, tied=jnp.asarray(False), sd_floor=sd_floor)
@@ -182,7 +185,7 @@ def advance(
             best=choose(worse, s.best, s.at),
             fallback=choose(worse, s.fallback, mapped),
             log_likelihood=jnp.where(worse, s.log_likelihood, log_likelihood),
-            held=jnp.where(worse, s.held, stats.s0),
+            held=jnp.where(worse, s.held, stats.held),
             reference=jnp.where(worse, s.reference, level),
             damping=jnp.where(worse | ~usable, jnp.minimum(up, MAX_DAMPING), down),
             predicted=jnp.where(worse, s.predicted, predicted),
@@ -233,30 +236,34 @@ def _directions(
     damping: Float[Array, ""],
 ) -> tuple[Float[Array, ""], Float[Array, "T q"]]:
     """Predicted gain of log-likelihood and the damped step; coordinates that cannot move stay."""
-    k, p = model.n_classes, model.trend.n_terms
+    at, k = slices(model), model.n_classes
     score, complete, missing = known
     # Adding a constant to all logits, or trading gain for trend, changes nothing: pin both.
-    total = jnp.sum(stats.s0, axis=-1)
+    total = jnp.sum(stats.held, axis=-1)
     pin = jnp.einsum("t,tk,tj->tkj", total, params.weights, params.weights)
     complete = complete.at[:, :k, :k].add(pin)
     if model.gain:
-        block = slice(3 * k + p, 4 * k + p)
+        block = at["gain"]
         size = jnp.mean(jnp.diagonal(complete, axis1=1, axis2=2)[:, block], axis=1)
         complete = complete.at[:, block, block].add(
             jnp.broadcast_to(size[:, None, None], (size.shape[0], k, k))
         )
 
     def pooled(a: Float[Array, "T K"], name: str) -> Float[Array, "T K"]:
-        return jnp.broadcast_to(jnp.sum(a, axis=0), a.shape) if name in model.share else a
+        return jnp.broadcast_to(jnp.sum(a, axis=0), a.shape) if name in shared(model) else a
 
-    slope = pooled(score[:, 2 * k : 3 * k], "sds")
-    at_floor = (params.sds <= sd_floor * 1.0001) & (slope <= 0)
-    empty = {name: pooled(stats.s0, name) < 1e-2 for name in ("weights", "means", "sds", "gain")}
-    frozen = [empty["weights"], empty["means"], empty["sds"] | at_floor]
+    empty = {name: pooled(stats.held, name) < 1e-2 for name in ("weights", "means", "sds", "gain")}
+    frozen = [empty["weights"], empty["means"]]
+    if not model.family.ties_sds:
+        slope = pooled(score[:, at["sds"]], "sds")
+        at_floor = (params.sds <= sd_floor * 1.0001) & (slope <= 0)
+        frozen.append(empty["sds"] | at_floor)
     # A trend term that is 0 at every visited pixel cannot move either.
-    frozen.append(~(jnp.diagonal(complete, axis1=1, axis2=2)[:, 3 * k : 3 * k + p] > 0))
+    frozen.append(~(jnp.diagonal(complete, axis1=1, axis2=2)[:, at["trend"]] > 0))
     if model.gain:
         frozen.append(empty["gain"])
+    if model.family.free:
+        frozen.append(_at_bound(model, params, pooled(score[:, at["law"]], "law")))
     fixed = jnp.concatenate(frozen, axis=1)
     free = ~(fixed[:, :, None] | fixed[:, None, :])
     eye = fixed[:, :, None] * jnp.eye(score.shape[1], dtype=score.dtype)[None]
@@ -266,3 +273,11 @@ def _directions(
     newton = solve(model, score, observed)
     damped = solve(model, score, observed + damping * complete)
     return 0.5 * jnp.sum(score * newton), jnp.where(damping > 0, damped, newton)
+
+
+def _at_bound(model: GMRM, params: Params, slope: Float[Array, "T F"]) -> Bool[Array, "T F"]:
+    """Degrees of freedom that have reached a bound and are pulled beyond it."""
+    if params.law is None or not model.family.heavy_tailed:
+        return jnp.zeros(slope.shape, bool)
+    over = (params.law >= MOST_DOF * 0.9999) & (slope >= 0)
+    return over | ((params.law <= LEAST_DOF * 1.0001) & (slope <= 0))

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxmicro.mixture.family import GAUSSIAN, Family
 from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.mixture.lanes import Lane
 
@@ -130,15 +131,28 @@ class Scale(eqx.Module):
     floor: Float[Array, ""]
     bad: Bool[Array, " T"]
 
-    def standardised(self, params: Params) -> Params:
+    def standardised(self, params: Params, family: Family = GAUSSIAN) -> Params:
         """Parameters in grey values as the fit sees them; sds not below the floor."""
-        return Params(
-            params.weights,
-            (params.means - self.centre) / self.scale,
-            jnp.maximum(params.sds / self.scale, self.floor),
-            params.trend / self.scale,
-            params.gain,
+        law = None if params.law is None else family.scaled(params.law, self.centre, self.scale)
+        return self.begin(
+            Params(
+                params.weights,
+                (params.means - self.centre) / self.scale,
+                jnp.maximum(params.sds / self.scale, self.floor),
+                params.trend / self.scale,
+                params.gain,
+                law,
+            ),
+            family,
         )
+
+    def begin(self, params: Params, family: Family) -> Params:
+        """Standardised parameters with the law of the family, and sds that obey it."""
+        sds, law = family.begin(
+            params.weights, params.means, params.sds, params.law, self.centre, self.scale
+        )
+        sds = jnp.maximum(sds, self.floor)
+        return Params(params.weights, params.means, sds, params.trend, params.gain, law)
 
     def rounding(self, params: Params) -> Float[Array, ""]:
         """Log-likelihood per pixel that class means may lose when rounded to grey values."""
@@ -150,16 +164,22 @@ class Scale(eqx.Module):
         """Which classes of standardised parameters have the least sd that is allowed."""
         return params.sds <= self.floor * 1.0001
 
-    def restored(self, params: Params, finite: Bool[Array, " T"]) -> Params:
+    def restored(
+        self, params: Params, finite: Bool[Array, " T"], family: Family = GAUSSIAN
+    ) -> Params:
         """Parameters in grey values, classes by increasing mean, NaN where not `finite`."""
         order = by_mean(params)
         nan = jnp.where(finite, 1.0, jnp.nan).astype(params.means.dtype)[:, None]
+        law = params.law
+        if law is not None:
+            law = family.restored(law, self.centre, self.scale) * nan
         return Params(
             params.weights[:, order] * nan,
             (params.means[:, order] * self.scale + self.centre) * nan,
             params.sds[:, order] * self.scale * nan,
             params.trend * self.scale * nan,
             params.gain[:, order] * nan,
+            law,
         )
 
 
@@ -217,6 +237,7 @@ def record(
     params: Params,
     log_likelihood: Float[Array, " T"],
     judged: tuple[Int[Array, " T"], Bool[Array, " T"]],
+    family: Family,
     run: tuple[Float[Array, " steps"], Int[Array, ""], Float[Array, ""]],
 ) -> Fit:
     """The fit of standardised frames in grey values; `run` is trace, steps and gap."""
@@ -230,7 +251,7 @@ def record(
         return jnp.broadcast_to(a, (n_frames, *a.shape))
 
     return Fit(
-        scale.restored(params, finite),
+        scale.restored(params, finite, family),
         jnp.where(finite, in_grey, jnp.nan),
         every(trace - jnp.log(scale.scale)),
         every(steps),

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxmicro.mixture.gmrm import GMRM, Params, Stats
 from jaxmicro.mixture.lanes import Lane, e_lane
 from jaxmicro.mixture.maximise import m_step
+from jaxmicro.mixture.student import LEAST_DOF, MOST_DOF
 
 
 class State(eqx.Module):
@@ -61,7 +62,7 @@ def advance(
     slack = 4 * jnp.finfo(lane.values.dtype).eps
 
     def body(s: State) -> State:
-        log_likelihood, stats = e_lane(s.at, lane)
+        log_likelihood, stats = e_lane(s.at, lane, model.family)
         level = jnp.sum(log_likelihood) / count
         tied = s.step < tied_steps
         mapped = m_step(model, s.at, stats, tied=tied, sd_floor=sd_floor)
@@ -70,7 +71,9 @@ def advance(
         rejected = (s.phase == 0) & worse & (s.step > 0)
         second = s.phase == 1
 
-        jump, gap, ratio = _extrapolate(s.base, s.first, mapped, stats, count, s.ratio)
+        jump, gap, ratio = _extrapolate(
+            model, (s.base, s.first, mapped), stats, count, s.ratio, sd_floor
+        )
         plain = tied | (s.step + 1 < tied_steps)
         go_plain = plain | ~second
         next_at = _choose(rejected, s.fallback, _choose(go_plain, mapped, jump))
@@ -102,19 +105,22 @@ def _choose(condition: Bool[Array, ""], yes: Params, no: Params) -> Params:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
 
-def _free(p: Params) -> tuple[Array, ...]:
+def _free(model: GMRM, p: Params) -> tuple[Array, ...]:
     """Coordinates in which any extrapolation gives legal parameters."""
     tiny = jnp.finfo(p.weights.dtype).tiny
-    return (jnp.log(jnp.maximum(p.weights, tiny)), p.means, jnp.log(p.sds), p.trend, p.gain)
+    out = (jnp.log(jnp.maximum(p.weights, tiny)), p.means, jnp.log(p.sds), p.trend, p.gain)
+    if p.law is None:
+        return out
+    return (*out, jnp.log(p.law) if model.family.heavy_tailed else p.law)
 
 
 def _extrapolate(
-    t0: Params,
-    t1: Params,
-    t2: Params,
+    model: GMRM,
+    points: tuple[Params, Params, Params],
     stats: Stats,
     count: Float[Array, ""],
     old_ratio: Float[Array, ""],
+    sd_floor: Float[Array, ""],
 ) -> tuple[Params, Float[Array, ""], Float[Array, ""]]:
     """SQUAREM point after two steps, and the gap to the optimum they foretell.
 
@@ -123,7 +129,8 @@ def _extrapolate(
     d' I_c d / (2 (1 - rho)): Aitken's extrapolation without differences of log-likelihoods,
     which float32 could not resolve.
     """
-    u0, u1, u2 = _free(t0), _free(t1), _free(t2)
+    t1 = points[1]
+    u0, u1, u2 = (_free(model, p) for p in points)
     d0 = [b - a for a, b in zip(u0, u1, strict=True)]
     d1 = [b - a for a, b in zip(u1, u2, strict=True)]
     v = [b - a for a, b in zip(d0, d1, strict=True)]
@@ -137,14 +144,24 @@ def _extrapolate(
     jump = [a - 2 * alpha * b + alpha**2 * c for a, b, c in zip(u0, d0, v, strict=True)]
     weights = jax.nn.softmax(jump[0], axis=-1)
     log_sd = jnp.clip(jump[2], u2[2] - 2, u2[2] + 2)
-    return Params(weights, jump[1], jnp.exp(log_sd), jump[3], jump[4]), gap, ratio
+    sds, law = jnp.exp(log_sd), None
+    if len(jump) > 5 and model.family.heavy_tailed:
+        law = jnp.clip(jnp.exp(jnp.clip(jump[5], u2[5] - 1, u2[5] + 1)), LEAST_DOF, MOST_DOF)
+        law = law if model.family.free else t1.law
+    elif len(jump) > 5:
+        law = jump[5]
+        sds = model.family.sds(law, jump[1], sd_floor)
+    return Params(weights, jump[1], sds, jump[3], jump[4], law), gap, ratio
 
 
 def _information(d: list[Array], at: Params, stats: Stats) -> Float[Array, ""]:
     """d' I_c d with the complete-data information at `at`, summed over frames."""
-    d_weight, d_mean, d_sd, d_trend, d_gain = d
+    d_weight, d_mean, d_sd, d_trend, d_gain = d[:5]
     slope = at.gain[..., None] * d_trend[..., None, :] + d_gain[..., None] * at.trend[..., None, :]
     sff = jnp.einsum("tkpq,tkp,tkq->tk", stats.sff, slope, slope)
     cross = 2 * d_mean * jnp.sum(stats.sf * slope, axis=-1)
     location = (stats.s0 * d_mean**2 + cross + sff) / at.sds**2
-    return jnp.sum(location + stats.s0 * (2 * d_sd**2 + d_weight**2))
+    total = jnp.sum(location + stats.held * (2 * d_sd**2 + d_weight**2))
+    if stats.log_less is not None and len(d) > 5:
+        total = total + jnp.sum(0.5 * jnp.sum(stats.held, axis=-1) * d[5][:, 0] ** 2)
+    return total

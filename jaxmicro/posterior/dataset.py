@@ -108,7 +108,7 @@ def _attributes(inputs: Inputs, items: list[Item], complete: bool) -> dict[str, 
     return {
         "inference_library": "jaxmicro, numpyro",
         "method": inputs.sampler.method,
-        "likelihood": inputs.noise.likelihood,
+        "family": inputs.model.family.name,
         "complete": int(complete),
         "classes": inputs.model.n_classes,
         "trend": inputs.model.trend.formula,

@@ -55,7 +55,7 @@ def model(problem: Problem) -> None:
 def frame_log_likelihood(problem: Problem, mixture: Mixture) -> Float[Array, " T"]:
     """Log-likelihood of the pixels of every frame, nats, in standardised grey values."""
     pixels, noise = problem.pixels, problem.noise
-    if noise.likelihood == "gaussian":
+    if not noise.family.heavy_tailed:
         total = gaussian_log_likelihood(mixture, pixels)
     else:
         every = pixel_log_likelihood(noise, mixture, pixels.values, pixels.design)
@@ -70,8 +70,8 @@ def frame_log_likelihood(problem: Problem, mixture: Mixture) -> Float[Array, " T
 def sample_prior(problem: Problem) -> Mixture:
     """Sample every parameter from its prior, inside a NumPyro model."""
     means = _sample_means(problem)
-    own_sds, sds = _sample_sds(problem)
-    dof = jnp.asarray(1.0, problem.dtype)
+    own_sds, sds, line = _sample_sds(problem, means)
+    dof = jnp.asarray(problem.noise.dof(1.0), problem.dtype)
     if is_sampled(problem, "dof"):
         dof = _sample_log_normal(problem, "dof", problem.priors.dof, 1)[0]
     if problem.movie:
@@ -81,6 +81,7 @@ def sample_prior(problem: Problem) -> Mixture:
     else:
         log_weights, trend = _sample_frame(problem)
     derived = {"means": means, "sds": sds, "weights": jnp.exp(log_weights), "trend": trend}
+    derived |= {"line": line} if line is not None else {}
     for name, value in derived.items():
         if BY_NAME[name].derived(problem):
             numpyro.deterministic(name, value)
@@ -99,7 +100,9 @@ def _mixture(problem: Problem, log_weights, means, sds, trend, dof) -> Mixture:
 
 
 def rounded(problem: Problem, own_sds: Float[Array, " K"]) -> Float[Array, " K"]:
-    """Class sds with the variance of rounding to grey levels."""
+    """Class sds with the variance of rounding to grey levels; a detector's line includes it."""
+    if problem.noise.family.ties_sds:
+        return own_sds
     return jnp.sqrt(own_sds**2 + problem.grey_step**2 / 12)
 
 
@@ -129,13 +132,23 @@ def gap_unit(problem: Problem) -> float:
     return GAP_UNIT * (problem.priors.gap or (4.0 / problem.n_classes,))[0]
 
 
-def _sample_sds(problem: Problem) -> tuple[Float[Array, " K"], Float[Array, " K"]]:
-    """Class sds without and with the variance of rounding."""
+def _sample_sds(
+    problem: Problem, means: Float[Array, " K"]
+) -> tuple[Float[Array, " K"], Float[Array, " K"], Float[Array, " 3"] | None]:
+    """Class sds without and with the variance of rounding, and the detector's line."""
     k, prior = problem.n_classes, problem.priors
+    if problem.noise.family.ties_sds:
+        ends = jnp.zeros(0, problem.dtype)
+        if is_sampled(problem, "end_sds"):
+            n = size(problem, "end_sds")
+            ends = _sample_log_normal(problem, "end_sds", prior.sd or (1.0 / k, 0.5), n)
+        line = problem.noise.line(ends)
+        sds = problem.noise.line_sds(line, means)
+        return sds, sds, line
     common = _sample_log_normal(problem, "common_sd", prior.sd or (1.0 / k, 0.5), 1)
     about = jnp.broadcast_to(jnp.log(common), (k,))
     own_sds = numpyro.sample("own_sds", dist.LogNormal(about, prior.sd_ratio).to_event(1))
-    return own_sds, rounded(problem, own_sds)
+    return own_sds, rounded(problem, own_sds), None
 
 
 def _sample_frame(problem: Problem) -> tuple[Float[Array, "1 K"], Float[Array, "1 P"]]:
@@ -232,5 +245,5 @@ def mixture_at(problem: Problem, values: dict[str, Array]) -> Mixture:
         values["means"],
         values["sds"],
         jnp.broadcast_to(trend, (n_frames, p)),
-        values.get("dof", jnp.ones(1, dtype))[0],
+        values.get("dof", jnp.full(1, problem.noise.dof(1.0), dtype))[0],
     )

@@ -67,6 +67,20 @@ def check(model: GMRM, pixels: Pixels) -> None:
         raise DataError("the pixels hold NaN or infinity; exclude those pixels")
 
 
+def check_censoring(model: GMRM, noise: Noise) -> None:
+    """Refuse saturated pixels where the family has no probability for them.
+
+    Raises:
+      UsageError: saturation with heavy-tailed classes.
+    """
+    if noise.saturation is not None and model.family.heavy_tailed:
+        raise UsageError(
+            "censoring of saturated pixels is not supported by the posterior with family "
+            f"{model.family.name!r}; use 'gaussian' or 'poisson-gaussian', or leave the "
+            "saturation out"
+        )
+
+
 def _check_enough(model: GMRM, pixels: Pixels) -> None:
     need = PIXELS_PER_CLASS * model.n_classes
     visited = np.asarray(pixels.n_pixels)
@@ -98,8 +112,8 @@ def posterior(
       model: share = ("means", "sds") is one posterior over the movie, share = () one per frame.
       pixels: batch axis (frames,).
       start: a fit of the same model to the same pixels, where chains start; default: made here.
-      priors, noise, sampler: see there; the defaults are weakly informative priors, Gaussian
-        classes, and NUTS with 4 chains of 1000 draws without areas.
+      priors, noise, sampler: see there; the defaults are weakly informative priors, no censored
+        pixel, and NUTS with 4 chains of 1000 draws without areas.
       progress: called with (steps done, steps in all).
 
     Returns:
@@ -107,11 +121,12 @@ def posterior(
       of frames on their own it keeps the frames that were finished.
 
     Raises:
-      UsageError, DataError: see `check`.
+      UsageError, DataError: see `check` and `check_censoring`; a fit of another family.
       NumericalError: the fit to start from is not finite, or no mode of the posterior was found.
       KeyboardInterrupt: interrupted before a draw was kept.
     """
     check(model, pixels)
+    check_censoring(model, noise or Noise())
     inputs = _inputs(model, pixels, start, priors or Priors(), noise or Noise(), sampler)
     items: list[Item] = []
     for i in range(len(inputs.items)):
@@ -139,6 +154,10 @@ def _inputs(
     step = noise.grey_step or 0.0
     if start is None:
         start = fit(model, pixels, quantum=step)
+    if (start.params.law is None) != (not model.family.columns):
+        raise UsageError(
+            f"the fit to start from is not one of family {model.family.name!r}; fit the same model"
+        )
     if not np.all(np.isfinite(np.asarray(start.params.means))):
         raise NumericalError("the fit to start from is not finite; check the pixels' values")
     if priors.reference is not None and not 0 <= priors.reference < model.n_classes:

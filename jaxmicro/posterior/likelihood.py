@@ -1,4 +1,4 @@
-"""Likelihood of the grey values given the mixture, classes summed out, for every noise model.
+"""Likelihood of the grey values given the mixture, classes summed out, for every family.
 
 All grey values here are standardised, (z - centre) / scale; see `scaling`. With Gaussian classes
 the value and the gradient of the log-likelihood both come from one E-step over the pixels: by
@@ -14,110 +14,111 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import gammaln, log_ndtr
+import numpy as np
+from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float
 
 from jaxmicro.errors import UsageError
+from jaxmicro.mixture.family import Family, PoissonGaussian, StudentT
 from jaxmicro.mixture.gmrm import Params, Stats
 from jaxmicro.mixture.lanes import Lane, e_lane
 
-LIKELIHOODS = ("gaussian", "student-t", "poisson-gaussian")
-_HALF_LOG_2PI = 0.9189385332046727
+_ENDS = (-2.0, 2.0)  # standardised: they hold 99 % of the grey values
+_LEAST_VARIANCE = 1e-6  # standardised, of a class
 
 
 @dataclasses.dataclass(frozen=True)
 class Noise:
-    """Distribution of the grey values about the mean of their class.
+    """What recording does to grey values, whatever the family of the classes.
 
     Attributes:
-      likelihood: "gaussian"; "student-t", with heavier tails, whose degrees of freedom are
-        estimated and common to all classes; "poisson-gaussian", with variance
-        sd_k^2 + grey_per_quantum * (m - offset) at a pixel with mean m (Foi et al. 2008, IEEE
-        Trans. Image Process. 17:1737).
-      grey_per_quantum: grey levels per detected quantum (electron, photon); required by
-        "poisson-gaussian" and refused with other likelihoods.
-      offset: grey level without signal (black level).
       saturation: right-censoring: a pixel recorded at this grey level or above is only known to be
         at least that bright; None: no pixel is censored.
       grey_step: step between recorded grey levels; class sds include the rounding variance
         grey_step^2 / 12. None: the smallest step found in the values; 0: not rounded. Where class
-        sds are close to the step, they are determined by the rounding rather than by the data.
+        sds are close to the step, they are determined by the rounding rather than by the data. A
+        family that ties the sds takes them as they are recorded, rounding included.
 
     Raises:
-      UsageError: unknown likelihood; `grey_per_quantum` missing, not positive or without effect; a
-        negative `grey_step`; or saturation together with "student-t".
+      UsageError: a negative `grey_step`.
     """
 
-    likelihood: str = "gaussian"
-    grey_per_quantum: float | None = None
-    offset: float = 0.0
     saturation: float | None = None
     grey_step: float | None = None
 
     def __post_init__(self) -> None:
-        if self.likelihood not in LIKELIHOODS:
-            raise UsageError(
-                f"likelihood {self.likelihood!r} is not known; use one of {', '.join(LIKELIHOODS)}"
-            )
-        quantum, counts = self.grey_per_quantum, self.likelihood == "poisson-gaussian"
-        if counts and (quantum is None or not quantum > 0):
-            raise UsageError(
-                f"grey_per_quantum = {quantum} is not allowed with likelihood 'poisson-gaussian'; "
-                "give the detector's grey levels per quantum, a number above 0"
-            )
-        if not counts and quantum is not None:
-            raise UsageError(
-                f"grey_per_quantum = {quantum} has no effect with likelihood "
-                f"{self.likelihood!r}; leave it out or use 'poisson-gaussian'"
-            )
         if self.grey_step is not None and not self.grey_step >= 0:
             raise UsageError(f"grey_step = {self.grey_step} is not allowed; use 0 or more")
-        if self.saturation is not None and self.likelihood == "student-t":
-            raise UsageError(
-                "censoring of saturated pixels is not supported by the posterior with likelihood "
-                "'student-t'; use 'gaussian' or 'poisson-gaussian', or leave the saturation out"
-            )
 
-    def standardised(self, centre: float, scale: float, dtype: Any) -> StandardNoise:
-        """The same noise for the standardised grey values (z - centre) / scale."""
-
-        def number(value: float | None, shift: float) -> Array | None:
-            return None if value is None else jnp.asarray((value - shift) / scale, dtype)
-
-        return StandardNoise(
-            self.likelihood,
-            number(self.grey_per_quantum, 0.0),
-            jnp.asarray((self.offset - centre) / scale, dtype),
-            number(self.saturation, centre),
-        )
+    def standardised(self, family: Family, centre: float, scale: float, dtype: Any) -> ClassNoise:
+        """Family and noise for the standardised grey values (z - centre) / scale."""
+        limit = None
+        if self.saturation is not None:
+            limit = jnp.asarray((self.saturation - centre) / scale, dtype)
+        law = None
+        if isinstance(family, PoissonGaussian):
+            law = jnp.asarray(family.known(centre, scale), dtype)
+        return ClassNoise(family, law, limit)
 
 
-class StandardNoise(eqx.Module):
-    """A `Noise` in standardised grey values: `grey_per_quantum`, `offset` and `saturation`."""
+class ClassNoise(eqx.Module):
+    """Distribution of standardised grey values about the mean of their class.
 
-    likelihood: str = eqx.field(static=True)
-    grey_per_quantum: Float[Array, ""] | None
-    offset: Float[Array, ""]
-    saturation: Float[Array, ""] | None
+    `law` holds what is given of a detector's line, 0 elsewhere. Its free numbers are sampled as
+    sds of classes that lie at the ends of the grey values.
+    """
+
+    family: Family = eqx.field(static=True)
+    law: Float[Array, " 3"] | None = None
+    saturation: Float[Array, ""] | None = None
 
     @property
     def estimates_dof(self) -> bool:
         """Whether the degrees of freedom are a parameter."""
-        return self.likelihood == "student-t"
+        return self.family.heavy_tailed and bool(self.family.free)
 
-    def shot_variance(self, mean: Float[Array, "T n"]) -> Float[Array, "T n"]:
-        """Variance of the counting noise at pixels with the given mean; 0 without it."""
-        if self.grey_per_quantum is None:
-            return jnp.zeros_like(mean)
-        return self.grey_per_quantum * jnp.maximum(mean - self.offset, 0)
+    @property
+    def n_ends(self) -> int:
+        """Number of free numbers of a detector's line."""
+        return len(self.family.free) if self.family.ties_sds else 0
 
-    def class_scale(
-        self, mean: Float[Array, "T n"], sd: Float[Array, "T m"]
-    ) -> Float[Array, "T n"]:
-        """Scale of a class with sd `sd` at pixels with local mean `mean`."""
-        if self.grey_per_quantum is None:
-            return jnp.broadcast_to(sd, mean.shape)
-        return jnp.sqrt(sd**2 + self.shot_variance(mean))
+    def dof(self, estimate: float) -> float:
+        """The degrees of freedom that are given, or else `estimate`."""
+        given = self.family.dof if isinstance(self.family, StudentT) else None
+        return estimate if given is None else given
+
+    def line(self, end_sds: Float[Array, " F"]) -> Float[Array, " 3"]:
+        """The detector's line from the sds at its ends: at both, or at the one that is free."""
+        r, q, o = self._given
+        if self.family.free == (0, 1):
+            q = (end_sds[1] ** 2 - end_sds[0] ** 2) / (_ENDS[1] - _ENDS[0])
+        elif self.family.free == (1,):
+            q = end_sds[0] ** 2 / self._reach
+        if 0 in self.family.free:
+            r = end_sds[0] ** 2 - q * (_ENDS[0] - o)
+        return jnp.stack([r, q, o])
+
+    def end_sds(self, line: Float[np.ndarray, " 3"]) -> Float[np.ndarray, " F"]:
+        """The inverse of `line`."""
+        variance = line[0] + line[1] * (np.asarray(_ENDS) - line[2])
+        if self.family.free == (1,):
+            variance = line[1:2] * float(self._reach)
+        return np.sqrt(np.maximum(variance, 1e-3))[: self.n_ends]
+
+    @property
+    def _given(self) -> tuple[Array, Array, Array]:
+        if self.law is None:
+            raise ValueError(f"family {self.family.name!r} has no line of variances")
+        return self.law[0], self.law[1], self.law[2]
+
+    @property
+    def _reach(self) -> Array:
+        """From the offset to the bright end."""
+        return jnp.maximum(_ENDS[1] - self._given[2], 0.1)
+
+    def line_sds(self, line: Float[Array, " 3"], means: Float[Array, " K"]) -> Float[Array, " K"]:
+        """Class sds of a detector's line."""
+        return jnp.sqrt(jnp.maximum(line[0] + line[1] * (means - line[2]), _LEAST_VARIANCE))
 
     def log_density(
         self,
@@ -127,17 +128,12 @@ class StandardNoise(eqx.Module):
         dof: Float[Array, ""],
     ) -> Float[Array, "T n"]:
         """log f(z | class) in nats; log P(z >= saturation | class) at censored pixels."""
-        scale = self.class_scale(mean, sd)
-        u = (values - mean) / scale
-        if self.likelihood == "student-t":
-            half = 0.5 * (dof + 1)
-            constant = gammaln(half) - gammaln(0.5 * dof) - 0.5 * jnp.log(jnp.pi * dof)
-            return constant - jnp.log(scale) - half * jnp.log1p(u**2 / dof)
-        plain = -_HALF_LOG_2PI - jnp.log(scale) - 0.5 * u**2
+        u, law = (values - mean) / sd, dof[None]
+        plain = self.family.constant(law) - jnp.log(sd) + self.family.kernel(u, law)
         if self.saturation is None:
             return plain
         censored = values >= self.saturation
-        return jnp.where(censored, log_ndtr((mean - self.saturation) / scale), plain)
+        return jnp.where(censored, log_ndtr((mean - self.saturation) / sd), plain)
 
     def draw(
         self,
@@ -147,12 +143,11 @@ class StandardNoise(eqx.Module):
         dof: Float[Array, ""],
     ) -> Float[Array, "T n"]:
         """Grey values about `mean`; `keys` for the normal part and for the tails."""
-        scale = self.class_scale(mean, sd)
         unit = jax.random.normal(keys[0], mean.shape, mean.dtype)
-        if self.likelihood == "student-t":
+        if self.family.heavy_tailed:
             half = jnp.broadcast_to(dof / 2, mean.shape)
             unit = unit / jnp.sqrt(jax.random.gamma(keys[1], half, dtype=mean.dtype) / half)
-        values = mean + scale * unit
+        values = mean + sd * unit
         return values if self.saturation is None else jnp.minimum(values, self.saturation)
 
 
@@ -202,12 +197,12 @@ def _e_pass(mixture: Mixture, pixels: Lane) -> tuple[Float[Array, " T"], Stats]:
 
 
 def pixel_log_likelihood(
-    noise: StandardNoise,
+    noise: ClassNoise,
     mixture: Mixture,
     values: Float[Array, "T n"],
     design: Float[Array, "P S n"],
 ) -> Float[Array, "T n"]:
-    """log sum_k p_k f(z | class k) of every pixel, in nats, for any noise model."""
+    """log sum_k p_k f(z | class k) of every pixel, in nats, for any family."""
     joint = class_log_joint(noise, mixture, values, design)
     top = jax.lax.stop_gradient(_largest(joint))
     total = sum((jnp.exp(j - top) for j in joint[1:]), jnp.exp(joint[0] - top))
@@ -215,7 +210,7 @@ def pixel_log_likelihood(
 
 
 def class_log_joint(
-    noise: StandardNoise,
+    noise: ClassNoise,
     mixture: Mixture,
     values: Float[Array, "T n"],
     design: Float[Array, "P S n"],

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxmicro.errors import UsageError
 from jaxmicro.mixture.lanes import Lane
-from jaxmicro.posterior.likelihood import StandardNoise
+from jaxmicro.posterior.likelihood import ClassNoise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Problem(eqx.Module):
     priors: Priors = eqx.field(static=True)
     pixels: Lane
     saturated: Lane | None
-    noise: StandardNoise
+    noise: ClassNoise
     baseline: Float[Array, " T"]
     grey_step: Float[Array, ""]
     reference: Int[Array, ""]

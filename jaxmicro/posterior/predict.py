@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, Int
 from jaxmicro.mixture.lanes import Lane
 from jaxmicro.posterior.density import mixture_at
 from jaxmicro.posterior.likelihood import (
+    ClassNoise,
     Mixture,
-    StandardNoise,
     class_log_joint,
     pixel_log_likelihood,
     trend_at,
@@ -48,7 +48,7 @@ def _reported(site: Site, values: np.ndarray, scaling: Scaling, movie: bool) -> 
     elif site.grey == "difference":
         values = values * scaling.scale
     if not site.dims:
-        return values[..., 0]
+        return values[..., site.column]
     alone = "frame" in site.dims and not movie
     return values[:, :, None] if alone else values
 
@@ -170,7 +170,7 @@ def _histograms(
 
 
 def simulate(
-    key: Array, noise: StandardNoise, mixture: Mixture, design: Float[Array, "P T n"]
+    key: Array, noise: ClassNoise, mixture: Mixture, design: Float[Array, "P T n"]
 ) -> Float[Array, "T n"]:
     """Draw standardised grey values from the model at the pixels of `design`."""
     n_frames, n = design.shape[1:]

@@ -85,7 +85,7 @@ def problem_of(
         priors=priors,
         pixels=padded(used),
         saturated=saturated,
-        noise=noise.standardised(*scaling, dtype),
+        noise=noise.standardised(model.family, *scaling, dtype),
         baseline=jnp.zeros(pixels.n_frames, dtype),
         grey_step=jnp.asarray(step / scaling.scale, dtype),
         reference=jnp.asarray(0),

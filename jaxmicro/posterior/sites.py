@@ -31,6 +31,7 @@ class Site:
       grey: how standardised values become grey levels: "value" (times scale, plus centre),
         "difference" (times scale) or "no".
       in_mixture: it is needed to rebuild the `Mixture` of a draw.
+      column: which number is reported of a site without dimensions.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Site:
     units: str = "1"
     grey: Literal["value", "difference", "no"] = "no"
     in_mixture: bool = False
+    column: int = 0
 
     @property
     def coordinate(self) -> str:
@@ -60,6 +62,10 @@ def _never(problem: Problem) -> bool:
 
 def _several_classes(problem: Problem) -> bool:
     return problem.n_classes > 1
+
+
+def _free_sds(problem: Problem) -> bool:
+    return not problem.noise.family.ties_sds
 
 
 def _movie(problem: Problem) -> bool:
@@ -97,9 +103,20 @@ def _per_term(problem: Problem) -> Shape:
 _PER_COORDINATE = "grey level per unit of the scaled coordinate (-1 to 1 over the frame)"
 
 SITES = (
-    Site("common_sd", _always, _one),
+    Site("common_sd", _free_sds, _one),
     Site("lowest_mean", _always, _scalar),
-    Site("own_sds", _always, _per_class),
+    Site("own_sds", _free_sds, _per_class),
+    Site("end_sds", lambda p: p.noise.n_ends > 0, lambda p: (p.noise.n_ends,)),
+    Site(
+        "line",
+        _never,
+        lambda p: (3,),
+        derived=lambda p: p.noise.family.ties_sds,
+        reported="grey_per_quantum",
+        units="grey level",
+        grey="difference",
+        column=1,
+    ),
     Site("scaled_gaps", _several_classes, _per_class_but_one),
     Site(
         "weights",

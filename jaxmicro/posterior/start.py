@@ -15,6 +15,7 @@ from jaxmicro.posterior.sites import BY_NAME, coordinate_shapes, walk_coordinate
 from jaxmicro.posterior.walk_approximation import approximate_walks
 
 _LEAST_WEIGHT = 1e-4  # log odds of the start must be finite
+_DOF_RANGE = (1.5, 100.0)  # of a start: the likelihood is flat beyond
 _LEAST_GAP = 0.02  # standardised grey values between neighbouring class means
 _LEAST_VARIANCE = 1e-4  # standardised, of a class without rounding
 
@@ -32,9 +33,9 @@ def start_values(
     weights = np.maximum(np.asarray(params.weights, float), _LEAST_WEIGHT)
     weights = weights / weights.sum(axis=-1, keepdims=True)
     trend = np.asarray(params.trend, float) / scaling.scale
-    means, values = _shared_values(problem, params, scaling)
+    means, own_sds, values = _shared_values(problem, params, scaling)
     if walk_coordinates(problem):
-        problem, walks = _walk_values(problem, means, values["own_sds"], weights, trend)
+        problem, walks = _walk_values(problem, means, own_sds, weights, trend)
         values |= walks
     else:
         values |= {"weights": weights[0], "trend": trend[0]}
@@ -44,26 +45,34 @@ def start_values(
 
 def _shared_values(
     problem: Problem, params: Params, scaling: Scaling
-) -> tuple[Float[np.ndarray, " K"], Values]:
-    """Class means, and values of the parameters of means, sds and degrees of freedom."""
+) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"], Values]:
+    """Class means, their own sds, and values of the parameters of means, sds and law."""
     means = (np.asarray(params.means, float)[0] - scaling.centre) / scaling.scale
-    rounding = float(problem.grey_step) ** 2 / 12
+    noise, dof, ends = problem.noise, problem.priors.dof[0], np.zeros(0)
+    rounding = 0.0 if noise.family.ties_sds else float(problem.grey_step) ** 2 / 12
     variance = (np.asarray(params.sds, float)[0] / scaling.scale) ** 2 - rounding
     own_sds = np.sqrt(np.maximum(variance, _LEAST_VARIANCE))
     gaps = np.maximum(np.diff(means), _LEAST_GAP)
     if problem.n_classes > 1:
         means = means[0] + np.concatenate([[0], np.cumsum(gaps)])
-    noise = problem.noise
-    if noise.grey_per_quantum is not None:
-        shot = float(noise.grey_per_quantum) * np.maximum(means - float(noise.offset), 0)
-        own_sds = np.sqrt(np.maximum(own_sds**2 - shot, 0.1 * own_sds**2))
-    return means, {
-        "lowest_mean": np.asarray(means[0]),
-        "scaled_gaps": gaps / gap_unit(problem),
-        "own_sds": own_sds,
-        "common_sd": np.exp(np.mean(np.log(own_sds), keepdims=True)),
-        "dof": np.full(1, problem.priors.dof[0]),
-    }
+    if params.law is not None:
+        law = np.asarray(noise.family.scaled(params.law[:1], *scaling), float)[0]
+        if noise.family.ties_sds:
+            ends = noise.end_sds(law)
+        else:
+            dof = float(np.clip(law[0], *_DOF_RANGE))
+    return (
+        means,
+        own_sds,
+        {
+            "lowest_mean": np.asarray(means[0]),
+            "scaled_gaps": gaps / gap_unit(problem),
+            "own_sds": own_sds,
+            "end_sds": ends,
+            "common_sd": np.exp(np.mean(np.log(own_sds), keepdims=True)),
+            "dof": np.full(1, dof),
+        },
+    )
 
 
 def _walk_values(

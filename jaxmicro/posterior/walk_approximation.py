@@ -82,7 +82,7 @@ def _total(problem: Problem, shared: Shared, walks: Walks) -> Float[Array, ""]:
         jnp.broadcast_to(means[None], (n_frames, k)),
         jnp.broadcast_to(sds[None], (n_frames, k)),
         walks[k - 1 :].T,
-        jnp.asarray(problem.priors.dof[0], dtype),
+        jnp.asarray(problem.noise.dof(problem.priors.dof[0]), dtype),
     )
     return jnp.sum(frame_log_likelihood(problem, mixture))
 

@@ -125,9 +125,7 @@ def learn_correction(
     if labels is None:
         assert model is not None
         assert params is not None
-        even = Params(
-            jnp.ones_like(params.weights), params.means, params.sds, params.trend, params.gain
-        )
+        even = eqx.tree_at(lambda p: p.weights, params, jnp.ones_like(params.weights))
         design = model.design(pixels)
         design = design[:, None] if design.ndim == 2 else design
         log_density = jnp.stack(model.log_joint(even, pixels.values, design), axis=1)

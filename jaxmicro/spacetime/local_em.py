@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxmicro.data.sampling import Pixels
-from jaxmicro.mixture.gmrm import Params, Stats, moments, posterior
+from jaxmicro.mixture.family import Family
+from jaxmicro.mixture.gmrm import GMRM, Params, Stats, moments, posterior
 from jaxmicro.mixture.lanes import CHUNK, Lane, batched_map
 from jaxmicro.spacetime.smooth import (
     Cells,
@@ -145,6 +146,7 @@ def proportions(
 
 
 def frame_step(
+    family: Family,
     params: Params,
     values: Float[Array, " n"],
     design: Float[Array, "P n"],
@@ -166,7 +168,7 @@ def frame_step(
     log_weights = jax.lax.dot(jnp.eye(k, dtype=log_m.dtype), power[None] * log_m, precision=high)
     # FLOOR**10 is still a float32 above 0, so no largest term need be taken out
     norm = jax.lax.dot(jnp.ones((1, k), log_m.dtype), jnp.exp(log_weights), precision=high)[0]
-    resp, u, unnormalised = posterior(params, values, design, weight, log_weights)
+    resp, u, unnormalised = posterior(params, values, design, weight, log_weights, family)
     log_likelihood = unnormalised - pairwise_sum(weight * jnp.log(norm))
     new = resp[:-1]
     step = (new - old).reshape(-1)
@@ -179,7 +181,8 @@ def frame_step(
     spread = jnp.sum(pi * lm * lm, axis=0) - mean**2
     curvature = jnp.sum(w * q**2 * jnp.maximum(spread, 0))
     change = 4 * jnp.dot(step, step, precision=high)
-    return Sums(log_likelihood, moments(params, resp, u, design), new, slope, curvature, change)
+    stats = moments(params, resp, u, design, family)
+    return Sums(log_likelihood, stats, new, slope, curvature, change)
 
 
 def pairwise_sum(terms: Float[Array, " n"]) -> Float[Array, ""]:
@@ -191,15 +194,19 @@ def pairwise_sum(terms: Float[Array, " n"]) -> Float[Array, ""]:
 
 
 def movie_step(
+    model: GMRM,
     params: Params,
     lane: Lane,
     levels: tuple[Level, ...],
     old: Float[Array, "T k n"],
-    pseudo_count: Float[Array, ""],
-    interaction: Float[Array, ""],
+    strength: tuple[Float[Array, ""], Float[Array, ""]],
     causal: bool,
 ) -> tuple[Sums, tuple[Float[Array, "k Y X"], ...]]:
-    """Proportions from the old responsibilities, then the E-step of every frame."""
+    """Proportions from the old responsibilities, then the E-step of every frame.
+
+    `strength` is the pseudo-count and the interaction.
+    """
+    pseudo_count, interaction = strength
     n_frames, n = lane.values.shape
     pairs = [
         gathered_over_time(
@@ -235,7 +242,9 @@ def movie_step(
             pseudo_count,
         )
         known = neighbours[0] / (neighbours[0] + pseudo_count)
-        return frame_step(frame_params, z, design, weight, log_m, known, interaction, frame_old)
+        return frame_step(
+            model.family, frame_params, z, design, weight, log_m, known, interaction, frame_old
+        )
 
     place = None
     if not shared:

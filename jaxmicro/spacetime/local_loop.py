@@ -84,7 +84,7 @@ class Found(eqx.Module):
 def begin(model: GMRM, movie: Observed, start: Params, settings: Settings) -> State:
     """The state before the first step: the responsibilities of the frames' own weights."""
     lane, scale = standardise(movie.lane, settings.sd_floor)
-    params = scale.standardised(start)
+    params = scale.standardised(start, model.family)
     n_frames, n = lane.values.shape
     weight = jnp.broadcast_to(lane.weight, lane.values.shape)
 
@@ -160,7 +160,13 @@ def _step(
     """New proportions, responsibilities, parameters and interaction."""
     pixels = jnp.maximum(jnp.sum(jnp.broadcast_to(lane.weight, lane.values.shape)), 1)
     sums, _ = movie_step(
-        s.params, lane, levels, s.old, settings.pseudo_count, s.interaction, settings.causal
+        model,
+        s.params,
+        lane,
+        levels,
+        s.old,
+        (settings.pseudo_count, s.interaction),
+        settings.causal,
     )
     new = m_step(model, s.params, sums.stats, tied=jnp.asarray(False), sd_floor=scale.floor)
     interaction = s.interaction
@@ -192,26 +198,21 @@ def _found(
     counts: list[Float[Array, "Y X"]],
 ) -> Found:
     """One more pass with the last parameters, and the record of the fit in grey values."""
+    strength = settings.pseudo_count, state.interaction
     sums, inherited = movie_step(
-        state.params,
-        lane,
-        levels,
-        state.old,
-        settings.pseudo_count,
-        state.interaction,
-        settings.causal,
+        model, state.params, lane, levels, state.old, strength, settings.causal
     )
     weight = jnp.broadcast_to(lane.weight, lane.values.shape)
     rest = jnp.maximum(weight - jnp.sum(sums.responsibilities, axis=1), 0)
     resp = jnp.concatenate([sums.responsibilities, rest[:, None]], axis=1)
     order = by_mean(state.params)
-    held = jnp.sum(sums.stats.s0, axis=0)
+    held = jnp.sum(sums.stats.held, axis=0)
     converged = state.gap <= settings.tolerance
     judged = judge(
         model, lane, scale, state.params, held, sums.log_likelihood, converged, model.n_classes
     )
     run = (state.trace, state.steps + 1, state.gap)
-    fit = record(lane, scale, state.params, sums.log_likelihood, judged, run)
+    fit = record(lane, scale, state.params, sums.log_likelihood, judged, model.family, run)
     neighbours = jnp.where(weight > 0, levels[0].neighbours, 0)
     past = None
     if settings.causal:
@@ -231,4 +232,8 @@ def _moved(old: Params, new: Params, sums: Sums) -> Float[Array, ""]:
     along = 2 * d_mean * jnp.sum(s.sf * slope, axis=-1)
     square = jnp.einsum("tkpq,tkp,tkq->tk", s.sff, slope, slope)
     location = (s.s0 * d_mean**2 + along + square) / old.sds**2
-    return jnp.sum(location + 2 * s.s0 * jnp.log(new.sds / old.sds) ** 2)
+    total = jnp.sum(location + 2 * s.held * jnp.log(new.sds / old.sds) ** 2)
+    if s.log_less is not None and new.law is not None and old.law is not None:
+        turn = jnp.log(new.law[:, 0] / old.law[:, 0])
+        total = total + jnp.sum(0.5 * jnp.sum(s.held, axis=-1) * turn**2)
+    return total

@@ -94,9 +94,9 @@ def test_interruption_is_marked_in_report_and_exit_status(run, phantom, tmp_path
     [
         ("metod = 'nuts'", "posterior.metod is not a known key"),
         ("method = 'gibbs'", "use 'nuts', 'svi' or 'laplace'"),
-        ("likelihood = 'poisson-gaussian'", "and grey_per_quantum go together"),
-        ("likelihood = 'student-t'\ncensoring = 'saturated'", "not supported by the posterior"),
-        ("gain = 2.0", "line 8: posterior: the key gain is now called grey_per_quantum"),
+        ("likelihood = 'student-t'", "the key likelihood is now family in .mixture.; move it"),
+        ("gain = 2.0", "line 8: posterior: the key gain is now grey_per_quantum in .mixture."),
+        ("offset = 2.0", "line 8: posterior: the key offset is now offset in .mixture."),
         ("saturation = 255.0", "needs censoring = 'saturated'"),
         ("[posterior.priors]\ngap = [1.0]", "posterior.priors.gap"),
     ],

@@ -7,6 +7,7 @@ import pytest
 from jaxmicro.app.cli import listed
 from jaxmicro.app.quantify.spec import Variant, load
 from jaxmicro.errors import UsageError
+from jaxmicro.mixture.family import Gaussian, PoissonGaussian, StudentT
 
 GOOD = """description = "a model"
 
@@ -85,3 +86,56 @@ def test_options_that_take_several_files_take_a_glob_of_the_shell():
         "a.toml",
         "b.toml",
     ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "family"),
+    [
+        ('family = "gaussian"', Gaussian()),
+        ('family = "student-t"', StudentT()),
+        ('family = "student-t"\ndof = 4', StudentT(4.0)),
+        ('family = "poisson-gaussian"', PoissonGaussian()),
+        (
+            'family = "poisson-gaussian"\nread_noise = 2.0\ngrey_per_quantum = 0.5\noffset = 10.0',
+            PoissonGaussian(2.0, 0.5, 10.0),
+        ),
+    ],
+)
+def test_every_family_can_be_said_in_a_file(tmp_path, keys, family):
+    first = _load(tmp_path, GOOD.replace("classes = 4", f"classes = 4\n{keys}"))
+    assert first.mixture.model().family == family
+    assert _load(tmp_path, first.to_toml()) == first
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        (
+            'family = "cauchy"',
+            "mixture.family = 'cauchy' is not allowed; use one of gaussian, stud",
+        ),
+        ("dof = 4.0", "dof = 4 has no effect with family = 'gaussian'; leave it out or use"),
+        ('family = "student-t"\ndof = 0.5', "mixture.dof = 0.5 is not allowed; use degrees of"),
+        (
+            'family = "student-t"\noffset = 3.0',
+            "offset = 3 has no effect with family = 'student-t'",
+        ),
+        (
+            'family = "poisson-gaussian"\ngrey_per_quantum = 0.0',
+            "mixture.grey_per_quantum = 0.0 is not allowed; use grey levels per detected quantum",
+        ),
+        ('family = "poisson-gaussian"\nread_noise = -2.0', "mixture.read_noise = -2.0 is not"),
+        ('family = "poisson-gaussian"\ngain = true', "gain = true is not supported by family"),
+        (
+            'family = "student-t"\n[posterior]\ncensoring = "saturated"',
+            "censoring = 'saturated' is not supported by the posterior with family",
+        ),
+    ],
+)
+def test_impossible_families_are_named(tmp_path, keys, says):
+    good = GOOD.replace("[mixture]\nclasses = 4\ntrend", f"[mixture]\nclasses = 4\n{keys}\ntrend")
+    if "[posterior]" in keys:
+        family, table = keys.split("\n", 1)
+        good = GOOD.replace("classes = 4", f"classes = 4\n{family}") + table
+    with pytest.raises(UsageError, match=says):
+        _load(tmp_path, good)

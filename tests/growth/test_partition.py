@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from jaxmicro.errors import UsageError
-from jaxmicro.growth.partition import bhattacharyya, merged_groups, partition
+from jaxmicro.growth.partition import merged_groups, partition
+from jaxmicro.mixture.family import GAUSSIAN
 from jaxmicro.mixture.gmrm import Params
 
 
@@ -54,8 +55,8 @@ def test_bhattacharyya_of_normals_against_quadrature():
 
     expected = np.trapezoid(np.sqrt(normal(10, 7) * normal(31, 12)), x)
     # the grid's step of 2.5e-3 integrates such smooth functions to rounding
-    assert bhattacharyya(10.0, 7.0, 31.0, 12.0) == pytest.approx(expected, rel=1e-9)
-    assert bhattacharyya(4.0, 2.0, 4.0, 2.0) == pytest.approx(1.0)
+    assert GAUSSIAN.overlap((10.0, 7.0), (31.0, 12.0), None) == pytest.approx(expected, rel=1e-9)
+    assert GAUSSIAN.overlap((4.0, 2.0), (4.0, 2.0), None) == pytest.approx(1.0)
 
 
 def test_overlapping_components_are_merged_and_far_ones_are_not():

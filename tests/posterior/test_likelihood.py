@@ -9,12 +9,15 @@ import pytest
 from scipy import stats
 
 from jaxmicro.errors import UsageError
+from jaxmicro.mixture.family import GAUSSIAN, PoissonGaussian, StudentT
+from jaxmicro.mixture.gmrm import GMRM
 from jaxmicro.posterior import Mixture, Noise
+from jaxmicro.posterior.inference import check_censoring
 from jaxmicro.posterior.likelihood import gaussian_log_likelihood, pixel_log_likelihood
 
 
 def test_e_step_gives_value_gradient_and_hessian_of_the_marginal_likelihood(lane, mixture):
-    noise = Noise().standardised(0.0, 1.0, jnp.float64)
+    noise = Noise().standardised(GAUSSIAN, 0.0, 1.0, jnp.float64)
 
     def plain(m):
         return jnp.sum(pixel_log_likelihood(noise, m, lane.values, lane.design))
@@ -48,42 +51,54 @@ def _by_hand(lane, mixture, density):
     return out
 
 
-@pytest.mark.parametrize("kind", ["gaussian", "student-t", "poisson-gaussian", "censored"])
+@pytest.mark.parametrize("kind", ["gaussian", "student-t", "censored"])
 def test_densities_agree_with_scipy(lane, mixture, kind):
-    def variance(mean, sd):
-        return sd**2 + 0.3 * np.maximum(mean + 1, 0)
-
-    noise, density = {
-        "gaussian": (Noise(), stats.norm.logpdf),
-        "student-t": (
-            Noise("student-t"),
-            lambda z, m, s: stats.t.logpdf(z, 5.0, m, s),
-        ),
-        "poisson-gaussian": (
-            Noise("poisson-gaussian", grey_per_quantum=0.3, offset=-1.0),
-            lambda z, m, s: stats.norm.logpdf(z, m, np.sqrt(variance(m, s))),
-        ),
+    noise, family, density = {
+        "gaussian": (Noise(), GAUSSIAN, stats.norm.logpdf),
+        "student-t": (Noise(), StudentT(), lambda z, m, s: stats.t.logpdf(z, 5.0, m, s)),
         "censored": (
             Noise(saturation=0.5),
+            PoissonGaussian(),
             lambda z, m, s: np.where(
                 z >= 0.5, stats.norm.logsf(0.5, m, s), stats.norm.logpdf(z, m, s)
             ),
         ),
     }[kind]
     ours = pixel_log_likelihood(
-        noise.standardised(0.0, 1.0, jnp.float64), mixture, lane.values, lane.design
+        noise.standardised(family, 0.0, 1.0, jnp.float64), mixture, lane.values, lane.design
     )
     np.testing.assert_allclose(ours, _by_hand(lane, mixture, density), rtol=1e-9)
 
 
 @pytest.mark.parametrize(
+    "family",
+    [
+        PoissonGaussian(),
+        PoissonGaussian(grey_per_quantum=0.4, offset=-30.0),
+        PoissonGaussian(read_noise=2.0, offset=-30.0),
+        PoissonGaussian(2.0, 0.4, -30.0),
+    ],
+    ids=repr,
+)
+def test_a_detectors_line_is_the_one_through_its_ends(family):
+    noise = Noise().standardised(family, 100.0, 25.0, jnp.float64)
+    law = family.scaled(jnp.array([4.0, 0.4, -30.0]), 100.0, 25.0)
+    line = noise.line(jnp.asarray(noise.end_sds(np.asarray(law))))
+    means = jnp.array([-2.0, 0.0, 1.5])
+    # the same line about whatever grey level: read noise 2, 0.4 grey levels per quantum
+    np.testing.assert_allclose(
+        25 * noise.line_sds(line, means), np.sqrt(4 + 0.4 * (100 + 25 * means + 30)), rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: Noise("cauchy"), "likelihood 'cauchy' is not known"),
-        (lambda: Noise("poisson-gaussian"), "grey_per_quantum = None is not allowed"),
-        (lambda: Noise(grey_per_quantum=1.0), "grey_per_quantum = 1.0 has no effect"),
         (lambda: Noise(grey_step=-1.0), "grey_step = -1.0 is not allowed"),
-        (lambda: Noise("student-t", saturation=255.0), "not supported by the posterior"),
+        (
+            lambda: check_censoring(GMRM(2, family=StudentT()), Noise(saturation=255.0)),
+            "not supported by the posterior with family 'student-t'",
+        ),
     ],
 )
 def test_noise_that_makes_no_sense(make, words):

@@ -5,6 +5,7 @@ import numpy as np
 import numpyro
 import pytest
 
+from jaxmicro.mixture.family import PoissonGaussian, StudentT
 from jaxmicro.mixture.gmrm import GMRM
 from jaxmicro.mixture.trend import Trend
 from jaxmicro.posterior import Noise, Priors
@@ -16,10 +17,11 @@ MOVIE = ("means", "sds")
 VARIANTS = [
     (GMRM(1), Noise()),
     (GMRM(3, Trend("x + y")), Noise()),
-    (GMRM(2, Trend("x")), Noise("student-t")),
-    (GMRM(1, Trend("x"), MOVIE), Noise("student-t")),
+    (GMRM(2, Trend("x"), family=StudentT()), Noise()),
+    (GMRM(1, Trend("x"), MOVIE, family=StudentT(4.0)), Noise()),
     (GMRM(3, share=MOVIE), Noise(saturation=120.0)),
-    (GMRM(3, Trend("x + y"), MOVIE), Noise("poisson-gaussian", grey_per_quantum=0.5)),
+    (GMRM(3, Trend("x + y"), MOVIE, family=PoissonGaussian()), Noise()),
+    (GMRM(2, family=PoissonGaussian(1.0, 0.5, 0.0)), Noise(saturation=120.0)),
 ]
 
 

@@ -31,10 +31,10 @@ def summary_rows(run: Drawn) -> list[tuple[str, str]]:
     if found.overlap is not None:
         rows.append(("overlap", f"{100 * found.overlap:.2g} % effective importance draws"))
     rows += [
-        ("method", f"{attrs['method']}, {sizes['chain']} x {sizes['draw']} draws, likelihood "
-                   f"{attrs['likelihood']}"),
-        ("model", f"{attrs['classes']} classes, trend {attrs['trend'] or 'none'}, shared over "
-                  f"the movie: {attrs['share'] or 'nothing'}"),
+        ("method", f"{attrs['method']}, {sizes['chain']} x {sizes['draw']} draws"),
+        ("model", f"{attrs['classes']} {attrs['family']} classes, trend "
+                  f"{attrs['trend'] or 'none'}, shared over the movie: "
+                  f"{attrs['share'] or 'nothing'}"),
         ("foreground", f"class {attrs['foreground']}: {run.partition.reason}"),
     ]  # fmt: skip
     return rows

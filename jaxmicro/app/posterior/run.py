@@ -86,7 +86,7 @@ def run(
     check(model, pixels)
     with stages.stage("fit") as advance:
         start = fit_plan(pixels, plan, advance.say).fit
-    parts = partition(start.params, rule.rule, rule.ranks, rule.overlap)
+    parts = partition(start.params, rule.rule, rule.ranks, rule.overlap, model.family)
     with stages.stage("draw", 100, unit="%") as advance:
         shown = 0
 
@@ -124,7 +124,7 @@ def _noise(table: Table, movie: Movie) -> Noise:
                 "censoring = 'saturated' needs the grey level at which the detector saturates and "
                 "the file does not say; give posterior.saturation"
             )
-    return Noise(table.likelihood, table.grey_per_quantum, table.offset, saturation)
+    return Noise(saturation)
 
 
 def _sampler(table: Table, foreground: tuple[int, ...]) -> Sampler:

@@ -78,9 +78,10 @@ def histogram(run: Quantified, path: pathlib.Path, n_shown: int = 3) -> pathlib.
         density = ax.hist(values, edges, density=True, color="#C8C8C8", label="visited pixels")[0]
         grey = np.linspace(edges[0], edges[-1], 400)
         total = np.zeros_like(grey)
+        law = None if params.law is None else np.asarray(params.law[t], float)
         for k in range(run.model.n_classes):
             w, m, s = (float(a[t, k]) for a in (params.weights, params.means, params.sds))
-            curve = w * np.exp(-0.5 * ((grey - m) / s) ** 2) / (s * np.sqrt(2 * np.pi))
+            curve = w * run.model.family.density(grey, m, s, law)
             total += curve
             fore = k in run.partition.foreground
             ax.plot(

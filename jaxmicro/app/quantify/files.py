@@ -42,7 +42,7 @@ def fit_dataset(run: Quantified) -> xr.Dataset:
     variables = {
         "weights": by(params.weights, "class", "1", "class proportions p_k"),
         "means": by(params.means, "class", "grey", "class means delta_k at the frame's centre"),
-        "sds": by(params.sds, "class", "grey", "class standard deviations sigma_k"),
+        "sds": by(params.sds, "class", "grey", run.model.family.sd_meaning),
         "trend": by(params.trend, "term", "grey", "trend per unit of the scaled coordinate"),
         "log_likelihood": by(fit.log_likelihood, "", "nat", "over the visited pixels"),
         "steps": by(fit.steps, "", "1", "passes over the pixels"),
@@ -51,11 +51,14 @@ def fit_dataset(run: Quantified) -> xr.Dataset:
     }
     if run.model.gain:
         variables["gain"] = by(params.gain, "class", "1", "factor g_k on the trend")
+    for i, (name, units, text) in enumerate(run.model.family.columns):
+        variables[name] = by(np.asarray(params.law)[:, i], "", units, text)
     data = xr.Dataset(variables, coords=coords)
     if run.movie.times_s is not None:
         data = data.assign_coords(time=("frame", run.movie.times_s, {"units": "s"}))
     data.attrs = {
         "model": run.variant.to_toml(),
+        "family": run.model.family.name,
         "foreground_classes": list(run.partition.foreground),
         "coordinates": "x and y run from -1 at the first to +1 at the last column and row",
     }

@@ -34,8 +34,8 @@ def summary_rows(run: Quantified) -> list[tuple[str, str]]:
         ("visited", f"{visited:.0f} pixels a frame "
                     f"({100 * visited / float(np.mean(np.asarray(pixels.n_domain))):.3g} %), "
                     f"{pixels.pattern if drawn else 'all that the movie has'}"),
-        ("model", f"{mixture.classes} classes, trend {mixture.trend or 'none'}, shared over the "
-                  f"movie: {shared}"),
+        ("model", f"{mixture.classes} {mixture.family} classes, trend {mixture.trend or 'none'}, "
+                  f"shared over the movie: {shared}"),
         ("fit", ", ".join(f"{n} {name}" for name, n in ended.items())
          + f"; {int(np.max(np.asarray(run.fit.steps)))} steps, {run.fit.optimum_text}"),
         ("foreground", f"class {', '.join(map(str, run.partition.foreground))} of "

@@ -14,6 +14,7 @@ from jaxmicro.growth import plan
 from jaxmicro.growth.estimators import ESTIMATORS
 from jaxmicro.growth.partition import DEFAULT_OVERLAP, RULES
 from jaxmicro.growth.plan import EVERY_PIXEL, Plan, Sampling
+from jaxmicro.mixture.family import NAMES, family_of
 from jaxmicro.mixture.gmrm import GMRM, SHAREABLE
 from jaxmicro.mixture.trend import Trend
 from jaxmicro.spacetime.local import Local
@@ -24,7 +25,7 @@ Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 class Mixture(Table):
-    """[mixture]: classes, trend, and what all frames share."""
+    """[mixture]: classes and their distribution, trend, and what all frames share."""
 
     classes: Annotated[int, Field(ge=1, le=32, description="a whole number from 1 to 32")]
     trend: Annotated[
@@ -38,6 +39,20 @@ class Mixture(Table):
         Literal["global", "local"],
         Field(description="'global' (one weight per class and frame) or 'local' (by neighbours)"),
     ] = "global"
+    family: Annotated[
+        Literal["gaussian", "student-t", "poisson-gaussian"],
+        Field(description=f"one of {', '.join(NAMES)}"),
+    ] = "gaussian"
+    dof: Annotated[
+        float | None, Field(ge=1, description="degrees of freedom, at least 1; left out: estimated")
+    ] = None
+    read_noise: Annotated[
+        float | None, Field(ge=0, description="an sd of at least 0 grey levels")
+    ] = None
+    grey_per_quantum: Annotated[
+        float | None, Field(gt=0, description="grey levels per detected quantum, above 0")
+    ] = None
+    offset: Annotated[float | None, Field(description="grey level without signal")] = None
 
     @pydantic.model_validator(mode="after")
     def _buildable(self) -> Mixture:
@@ -45,7 +60,14 @@ class Mixture(Table):
         return self
 
     def model(self) -> GMRM:
-        return GMRM(self.classes, Trend(self.trend), tuple(self.share), self.gain)
+        family = family_of(
+            self.family,
+            dof=self.dof,
+            read_noise=self.read_noise,
+            grey_per_quantum=self.grey_per_quantum,
+            offset=self.offset,
+        )
+        return GMRM(self.classes, Trend(self.trend), tuple(self.share), self.gain, family)
 
 
 class FitOptions(Table):
@@ -174,20 +196,21 @@ class Prior(Table):
     ] = None
 
 
+# Keys that [posterior] had of its own, and what they are called where the fit sees them too.
+_MOVED = {
+    "likelihood": "family",
+    "grey_per_quantum": "grey_per_quantum",
+    "gain": "grey_per_quantum",
+    "offset": "offset",
+}
+
+
 class Posterior(Table):
     """[posterior]: how `jaxmicro posterior` draws; the other commands leave it alone."""
 
     method: Annotated[
         Literal["nuts", "svi", "laplace"], Field(description="'nuts', 'svi' or 'laplace'")
     ] = "nuts"
-    likelihood: Annotated[
-        Literal["gaussian", "student-t", "poisson-gaussian"],
-        Field(description="'gaussian', 'student-t' or 'poisson-gaussian'"),
-    ] = "gaussian"
-    grey_per_quantum: Annotated[
-        float | None, Field(gt=0, description="grey levels per detected quantum, above 0")
-    ] = None
-    offset: Annotated[float, Field(description="grey level without signal")] = 0.0
     censoring: Annotated[
         Literal["none", "saturated"], Field(description="'none' or 'saturated'")
     ] = "none"
@@ -215,20 +238,13 @@ class Posterior(Table):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _renamed(cls, values: Any) -> Any:
-        if isinstance(values, dict) and "gain" in values:
-            raise ValueError("the key gain is now called grey_per_quantum; rename it")
+        for old, new in _MOVED.items():
+            if isinstance(values, dict) and old in values:
+                raise ValueError(f"the key {old} is now {new} in [mixture]; move it there")
         return values
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Posterior:
-        counts = self.likelihood == "poisson-gaussian"
-        if counts != (self.grey_per_quantum is not None):
-            raise ValueError("likelihood = 'poisson-gaussian' and grey_per_quantum go together")
-        if self.censoring == "saturated" and self.likelihood == "student-t":
-            raise ValueError(
-                "censoring is not supported by the posterior with likelihood = 'student-t'; use "
-                "'gaussian' or 'poisson-gaussian', or censoring = 'none'"
-            )
         if self.saturation is not None and self.censoring == "none":
             raise ValueError("a saturation level needs censoring = 'saturated'")
         return self
@@ -255,6 +271,16 @@ class Variant(Table):
     @pydantic.model_validator(mode="after")
     def _plan_is_possible(self) -> Variant:
         self.plan()
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _censoring_goes_with_family(self) -> Variant:
+        censored = self.posterior is not None and self.posterior.censoring == "saturated"
+        if censored and self.mixture.family == "student-t":
+            raise ValueError(
+                "censoring = 'saturated' is not supported by the posterior with family = "
+                "'student-t'; use 'gaussian' or 'poisson-gaussian', or censoring = 'none'"
+            )
         return self
 
     def plan(self, sampling: Sampling = EVERY_PIXEL) -> Plan:
