@@ -96,8 +96,9 @@ def test_no_module_imports_itself_by_a_detour():
         visit(name, ())
 
 
-def test_functions_of_the_posterior_are_short_and_take_few_arguments():
-    for path in (PACKAGE / "posterior").glob("*.py"):
+@pytest.mark.parametrize("package", ["posterior", "app/enhance"])
+def test_functions_are_short_and_take_few_arguments(package):
+    for path in (PACKAGE / package).glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef):
                 a = node.args
