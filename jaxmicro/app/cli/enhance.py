@@ -83,7 +83,7 @@ def enhance(
     from jaxmicro.app.enhance import images, report
     from jaxmicro.app.enhance import run as job
     from jaxmicro.app.progress import Stages
-    from jaxmicro.data.read import read_image, read_volume, sha256
+    from jaxmicro.data.read import read_image, sha256
 
     began = time.perf_counter()
     output.check_target(out, force)
@@ -101,7 +101,7 @@ def enhance(
     terminal = console()
     stages = Stages(terminal)
     with stages.stage("open"):
-        volumes = [read_volume(source, pixel_size_nm=pitches[1]) for source in apply]
+        volumes = images.open_volumes(apply, pitches[1])
         plan = job.EnhancePlan(
             train=images.open_training(train or (), pitches[0]),
             recipe=recipe, **resolutions, invert=invert,
