@@ -41,10 +41,11 @@ shown (15 nm pixels); methods that keep the slice's pixels are interpolated (cub
 have data range 1. FRC: period where the ring correlation with the truth falls below 1/7. Every
 rival has its parameter chosen *on the truth*, ours have not.
 
---real: a folder with txm_nmc/ and stem_particles/. The left half of a good slice teaches, a crop of
-its right half, degraded on purpose, is enhanced; another material is the control; and the good
-slice teaches for a crop of one with a missing wedge, where rivals leave a residual as strong as the
-noise. Needs scikit-image, scikit-learn and bm3d (pip); what is missing is named and left out.
+--real: a folder with txm_nmc/ and stem_particles/. The dictionary is learned from the left half of
+a good slice, and a crop of its right half, degraded on purpose, is enhanced; another material is
+the control. A crop of a slice with a missing wedge is enhanced with the same dictionary, where
+rivals leave a residual as strong as the noise. Needs scikit-image, scikit-learn and bm3d (pip);
+what is missing is named and left out.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ from jaxmicro.dictionary.forward import FWHM_PER_SD, Forward, gaussian
 from jaxmicro.dictionary.noise import estimate_noise
 from jaxmicro.dictionary.resolution import edge_width, psnr, resolution, ring_correlation, ssim
 
-TEACHER = 100  # seed of the scene that teaches; the scenes of the test are 1, 2, 3, 4
+TRAINING = 100  # seed of the scene to learn from; the scenes of the test are 1, 2, 3, 4
 PSF, TRAIN_FWHM = 60.0, 15.0
 REAL = Recipe(n_patches=20_000, refine=12)  # for the real slices
 
@@ -197,12 +198,12 @@ def phantoms(size, seeds, noises, quick, save):
     sd_box = float(np.sqrt(sd**2 + 3 / 12))  # and the average over a 2 x 2 pixel
     for noise in noises:
         shape = (96, 96) if quick else (256, 256)
-        teacher = stem_txm(TEACHER, shape=shape, n_stem=3, noise_sd=noise)
-        train = list(teacher.stem)
+        training = stem_txm(TRAINING, shape=shape, n_stem=3, noise_sd=noise)
+        train = list(training.stem)
         began = time.perf_counter()
-        coupled, _, _ = build_dictionary(train, teacher.slices[0], recipe, **blur, seed=0)
+        coupled, _, _ = build_dictionary(train, training.slices[0], recipe, **blur, seed=0)
         middle = time.perf_counter()
-        literal, _, _ = build_dictionary(train, teacher.slices[0], paper, seed=0)
+        literal, _, _ = build_dictionary(train, training.slices[0], paper, seed=0)
         print(f"\nnoise {noise:.2f}: learned in {middle - began:.0f} s (coupled) and "
               f"{time.perf_counter() - middle:.0f} s (paper)", flush=True)  # fmt: skip
         coarse = [gaussian(t.values, (1.0, 1.0))[::2, ::2] for t in train]
@@ -293,13 +294,13 @@ def wedge(folder, left, others, atoms, size, save):
     image = Image(part, (pixel, pixel), "tomo_00087")
     blur = {"psf_fwhm_nm": 60.0, "train_fwhm_nm": 45.0}
     noise = estimate_noise(part, seed=0)
-    taught = dict(real_dictionaries(left, others, image, blur))
+    learned = dict(real_dictionaries(left, others, image, blur))
     forward = Forward(float(np.sqrt(60.0**2 - 45.0**2)) / FWHM_PER_SD / pixel)
 
     def results(values, noise):
         choose, power = discrepancy(values, noise.sd), noise.power(values.shape)
         found = dict(rivals(values, noise.sd, power, forward.sd, values.shape, atoms, choose))
-        for name, dictionary in taught.items():
+        for name, dictionary in learned.items():
             found[name] = enhance(dataclasses.replace(image, values=values), dictionary, seed=0)
             found[name] = found[name].values
         return found

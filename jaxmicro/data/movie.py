@@ -8,21 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from jaxmicro.errors import DataError, UsageError
-
-
-class Frames(Protocol):
-    """What `Movie.images` must offer: a (t, y, x) array, or something that reads like one."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-    def __getitem__(self, index: int) -> np.ndarray: ...
-
 
 Box = tuple[int, int, int, int]  # y0, y1, x0, x1
 

@@ -17,6 +17,9 @@ from jaxmicro.data.movie import Image
 from jaxmicro.errors import UsageError
 
 FWHM_PER_SD = 2.0 * math.sqrt(2.0 * math.log(2.0))
+STEM_PIXEL_NM = 15.0  # of STEM and truth
+STEM_FWHM_NM = 15.0  # resolution of STEM
+DECIMATION = 2  # STEM pixels along a TXM pixel
 NOISE_CUTOFF = 0.28  # cycles per pixel: where the reconstruction filter rolls off
 
 
@@ -49,10 +52,7 @@ def stem_txm(
     noise_sd: float = 0.05,
     n_stem: int = 2,
     n_slices: int = 1,
-    stem_pixel_nm: float = 15.0,
-    decimation: int = 2,
     psf_fwhm_nm: float = 60.0,
-    train_fwhm_nm: float = 15.0,
 ) -> Sections:
     """Draw a scene; equal seeds give equal scenes.
 
@@ -61,41 +61,40 @@ def stem_txm(
       shape: rows and columns of a TXM slice; every section covers the same field.
       noise_sd: standard deviation of the noise of a TXM slice.
       n_stem, n_slices: sections for each instrument, all different.
-      stem_pixel_nm: pixel of STEM and truth; a TXM pixel is `decimation` times as long.
-      psf_fwhm_nm, train_fwhm_nm: Gaussian blur of the slices and of STEM, full width at half
-        maximum; a TXM pixel also averages over its own area.
+      psf_fwhm_nm: Gaussian blur of the slices, full width at half maximum, where that of STEM is
+        STEM_FWHM_NM; a TXM pixel also averages over its own area.
 
     Raises:
       UsageError: a scene too small, or a blur of the slices that is not above that of STEM.
     """
-    if min(shape) < 32 or decimation < 1 or n_stem < 1 or n_slices < 1:
+    if min(shape) < 32 or n_stem < 1 or n_slices < 1:
         raise UsageError(
-            f"shape {shape}, decimation {decimation}, {n_stem} STEM sections, {n_slices} slices: "
+            f"shape {shape}, {n_stem} STEM sections, {n_slices} slices: "
             "give 32 rows and columns or more and at least one of each other"
         )
-    if not psf_fwhm_nm > train_fwhm_nm > 0 or noise_sd < 0:
+    if not psf_fwhm_nm > STEM_FWHM_NM or noise_sd < 0:
         raise UsageError(
-            f"blur of {psf_fwhm_nm:g} nm and {train_fwhm_nm:g} nm, noise {noise_sd:g}: the slices' "
-            "blur must be above that of STEM, that above 0, and the noise 0 or more"
+            f"blur of {psf_fwhm_nm:g} nm, noise {noise_sd:g}: the slices' blur must be above that "
+            f"of STEM, {STEM_FWHM_NM:g} nm, and the noise 0 or more"
         )
     streams = np.random.SeedSequence(seed).spawn(n_stem + n_slices)
-    fine = (shape[0] * decimation, shape[1] * decimation)
-    sharp = train_fwhm_nm / FWHM_PER_SD / stem_pixel_nm
-    extra = math.sqrt(psf_fwhm_nm**2 - train_fwhm_nm**2) / FWHM_PER_SD / stem_pixel_nm
+    fine = (shape[0] * DECIMATION, shape[1] * DECIMATION)
+    sharp = STEM_FWHM_NM / FWHM_PER_SD / STEM_PIXEL_NM
+    extra = math.sqrt(psf_fwhm_nm**2 - STEM_FWHM_NM**2) / FWHM_PER_SD / STEM_PIXEL_NM
     stem, slices, truth, noises = [], [], [], []
     for number, stream in enumerate(streams):
         rng = np.random.default_rng(stream)
-        clean = np.clip(_blur(_section(rng, fine, stem_pixel_nm), sharp), 0.0, 1.0)
-        pitch = (stem_pixel_nm, stem_pixel_nm)
+        clean = np.clip(_blur(_section(rng, fine, STEM_PIXEL_NM), sharp), 0.0, 1.0)
+        pitch = (STEM_PIXEL_NM, STEM_PIXEL_NM)
         if number < n_stem:
             stem.append(Image(clean, pitch, name=f"STEM section {number}, seed {seed}"))
             continue
         name = f"TXM slice {number - n_stem}, seed {seed}"
-        coarse = _blur(clean, extra).reshape(shape[0], decimation, shape[1], decimation)
+        coarse = _blur(clean, extra).reshape(shape[0], DECIMATION, shape[1], DECIMATION)
         noise = (noise_sd * correlated_noise(rng, shape)).astype(np.float32)
-        pitch = (stem_pixel_nm * decimation,) * 2
+        pitch = (STEM_PIXEL_NM * DECIMATION,) * 2
         slices.append(Image(coarse.mean(axis=(1, 3)) + noise, pitch, name=name))
-        truth.append(Image(clean, (stem_pixel_nm, stem_pixel_nm), name=f"truth of {name}"))
+        truth.append(Image(clean, (STEM_PIXEL_NM, STEM_PIXEL_NM), name=f"truth of {name}"))
         noises.append(noise)
     return Sections(
         tuple(stem),
@@ -103,7 +102,7 @@ def stem_txm(
         tuple(truth),
         tuple(noises),
         psf_fwhm_nm,
-        train_fwhm_nm,
+        STEM_FWHM_NM,
         noise_sd,
     )
 

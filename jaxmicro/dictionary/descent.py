@@ -112,7 +112,7 @@ def descend(indices, slope, values, gram, penalty, nonnegative, repeats=1):
     """Descent in blocks of patches whose Gram matrices stay in the cache of one core."""
     n, size = indices.shape
     count = min(n, BLOCK.get(size, BLOCK_WIDE))
-    # gathered patch by patch, then transposed: a third of the time of gathering transposed
+    # gathered patch by patch and then transposed, which takes a third of the time
     place = indices[:, :, None] * len(gram) + indices[:, None, :]
     own = gram.ravel().at[place].get(mode="promise_in_bounds")
     own = own.reshape(n // count, count, size, size).transpose(0, 2, 3, 1)

@@ -250,7 +250,6 @@ def enhance(
     mask: np.ndarray | None = None,
     stride: int = 1,
     seed: int,
-    progress: Callable[[int], None] | None = None,
 ) -> Enhanced:
     """Run a dictionary over one slice.
 
@@ -274,7 +273,7 @@ def enhance(
     for stage in dictionary.stages:
         values, uncertainty, statistics = run_stage(
             stage, values, allowed, stride=min(stride, stage.size),
-            plain_average=dictionary.variant == "paper", progress=progress,
+            plain_average=dictionary.variant == "paper",
         )  # fmt: skip
         found.append(statistics)
         allowed = np.isfinite(values)

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from jaxmicro.dictionary.encode import Codes, encode
 
 ROUNDS = 9  # halvings of the bracket; it starts within a factor of about 100
+FLOOR = 1e-2  # least penalty, of the largest correlation
 SLACK = 0.02  # relative, of the error bound
 
 
@@ -17,7 +18,6 @@ def encode_to_error(
     bound: float | Float[np.ndarray, " n"],
     tolerance: float = 1e-3,
     *,
-    floor: float = 1e-2,
     nonnegative: bool = False,
     weights: Float[np.ndarray, "n m"] | None = None,
 ) -> tuple[Codes, Float[np.ndarray, " n"]]:
@@ -26,7 +26,7 @@ def encode_to_error(
     The error of the lasso's solution grows with the penalty, so the largest penalty that still
     meets the bound is found by bisection of its logarithm. Patches with less energy than the bound
     get zero codes; a patch that the dictionary cannot fit that well gets the smallest penalty,
-    `floor` times its largest correlation.
+    FLOOR times its largest correlation.
 
     Returns:
       The codes, and the penalty of each patch.
@@ -35,7 +35,7 @@ def encode_to_error(
     weight = np.ones_like(patches) if weights is None else weights
     top = np.abs((patches * weight) @ atoms.T).max(axis=1)
     top = np.maximum(top, np.finfo(patches.dtype).tiny)
-    low, high = np.log(top * floor), np.log(top)
+    low, high = np.log(top * FLOOR), np.log(top)
     penalty = np.exp(high).astype(patches.dtype)
     empty = np.sum(weight * patches**2, axis=1) <= target
     todo = np.flatnonzero(~empty)

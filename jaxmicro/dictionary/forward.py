@@ -40,14 +40,6 @@ class Forward:
         blurred = np.fft.ifft2(np.fft.fft2(fine) * self.transfer(fine.shape)).real
         return blurred[:: self.decimation, :: self.decimation].astype(fine.dtype)
 
-    def adjoint(self, coarse: Float[np.ndarray, "y x"]) -> Float[np.ndarray, "Y X"]:
-        """The exact adjoint of `apply`."""
-        n = self.decimation
-        fine = np.zeros((coarse.shape[0] * n, coarse.shape[1] * n), coarse.dtype)
-        fine[::n, ::n] = coarse
-        out = np.fft.ifft2(np.fft.fft2(fine) * np.conj(self.transfer(fine.shape))).real
-        return out.astype(coarse.dtype)
-
     def mirrored(self, fine: Float[np.ndarray, "Y X"]) -> Float[np.ndarray, "y x"]:
         """`apply` with mirrored instead of periodic borders; odd remainders are cut off."""
         n = self.decimation
@@ -57,35 +49,6 @@ class Forward:
         wide = np.pad(fine[:height, :width], pad, mode="reflect")
         margin = pad // n
         return self.apply(wide)[margin : margin + height // n, margin : margin + width // n]
-
-    def proximal(
-        self,
-        slice_: Float[np.ndarray, "y x"],
-        power: Float[np.ndarray, "y x"],
-        prior: Float[np.ndarray, "Y X"],
-        trust: float,
-    ) -> Float[np.ndarray, "Y X"]:
-        """argmin over x of |slice - A x|^2 in units of the noise + trust |x - prior|^2.
-
-        Closed form: at each coarse frequency A is one row, so the inverse is Sherman-Morrison's.
-
-        Args:
-          power: noise spectrum at the coarse frequencies, its mean the noise variance.
-          prior: image on the fine grid.
-          trust: weight of the prior, one over its error variance.
-        """
-        n = self.decimation
-        shape = slice_.shape
-        transfer = self.transfer(prior.shape)
-        spectrum = np.fft.fft2(prior)
-
-        def folded(values):
-            return values.reshape(n, shape[0], n, shape[1]).sum(axis=(0, 2)) / n**2
-
-        gain = folded(np.abs(transfer) ** 2) + trust * power
-        missing = (np.fft.fft2(slice_) - folded(transfer * spectrum)) / gain
-        change = np.conj(transfer) * np.tile(missing, (n, n))
-        return np.fft.ifft2(spectrum + change).real.astype(prior.dtype)
 
 
 def blur_between(psf_fwhm_nm: float, train_fwhm_nm: float) -> float:

@@ -1,8 +1,8 @@
 """The noise of a slice: its strength and its spectrum, without taking it to be white.
 
 Reconstructions of tomograms have correlated noise, so the common estimates from the finest wavelet
-scale are wrong there. Here the quietest windows of the slice give the spectrum, and a simulation
-with that spectrum undoes the bias of having looked for quiet windows.
+scale are wrong there. Here the windows of least energy give the spectrum, and a simulation with
+that spectrum undoes the bias of their choice.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from jaxmicro.errors import DataError
 
 WINDOW = 24  # pixels a side; long enough for the correlations of a reconstruction filter
-QUIET = (0.02, 0.12)  # quantiles of window energy taken as flat; the very lowest may be clipped
+FLAT = (0.02, 0.12)  # quantiles of window energy taken as flat; the very lowest may be clipped
 MIN_WINDOWS = 8
 CUTOFF = 0.25  # where a blur of two pixels (FWHM) transmits a quarter of the power
 
@@ -84,9 +84,9 @@ def estimate_noise(
     cutoff: float = CUTOFF,
     seed: int,
 ) -> Noise:
-    """Noise from the quietest windows of a slice.
+    """Noise from the windows of least energy of a slice.
 
-    Even quiet windows hold structure, at the frequencies that the instrument transmits. So below
+    Even these hold structure, at the frequencies that the instrument transmits. So below
     `cutoff` (cycles per pixel) the noise spectrum is kept at or below its value at `cutoff`:
     true of white noise and of a reconstruction filter, which suppresses low frequencies. Noise
     that varies over the slice is read where the slice is flat.
@@ -101,15 +101,15 @@ def estimate_noise(
             f"only {len(windows)} windows of {WINDOW} x {WINDOW} usable pixels; the noise needs "
             f"{MIN_WINDOWS}: give --penalty a value, a larger slice or a smaller mask"
         )
-    sd, correlation, count = _quiet(windows)
+    sd, correlation, count = _flattest(windows)
     if not sd > 0:
         raise DataError("the slice has no noise in its flat parts; give --penalty a value")
     first = Noise(sd, correlation, count)
-    # the same search in pure noise of this spectrum tells how much quiet windows understate it
+    # the same choice in pure noise of this spectrum tells how much it understates the noise
     shape = tuple(max(4 * WINDOW, min(n, 384)) for n in image.shape)
     rng = np.random.default_rng(seed)
     probe = first.sample(rng, shape)
-    found, found_correlation, _ = _quiet(_windows(probe, np.ones(shape, bool)))
+    found, found_correlation, _ = _flattest(_windows(probe, np.ones(shape, bool)))
     spectrum = np.fft.fft2(sd**2 * correlation).real
     expected = np.fft.fft2(first.sd**2 * first.correlation).real
     seen = np.fft.fft2(found**2 * found_correlation).real
@@ -148,12 +148,12 @@ def _windows(image: np.ndarray, good: np.ndarray) -> np.ndarray:
     return out
 
 
-def _quiet(windows: np.ndarray) -> tuple[float, np.ndarray, int]:
-    """(sd, correlation, number of windows) from the quiet ones."""
+def _flattest(windows: np.ndarray) -> tuple[float, np.ndarray, int]:
+    """(sd, correlation, number of windows) from those of least energy."""
     energy = (windows**2).mean(axis=(1, 2))
     order = np.argsort(energy)
-    low = int(QUIET[0] * len(order))
-    high = max(low + MIN_WINDOWS, int(QUIET[1] * len(order)))
+    low = int(FLAT[0] * len(order))
+    high = max(low + MIN_WINDOWS, int(FLAT[1] * len(order)))
     chosen = windows[order[low:high]]
     taper = np.hanning(WINDOW + 2)[1:-1]
     taper = taper[:, None] * taper[None, :]

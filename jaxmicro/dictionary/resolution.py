@@ -9,6 +9,9 @@ from jaxtyping import Bool, Float
 
 from jaxmicro.dictionary.forward import gaussian
 
+EDGES = 200  # the strongest ones, whose widths are measured
+PROFILE_NM = 150.0  # to either side of an edge
+
 
 def ring_correlation(
     one: Float[np.ndarray, "y x"], other: Float[np.ndarray, "y x"]
@@ -54,14 +57,12 @@ def edge_width(
     image: Float[np.ndarray, "y x"],
     pixel_size_nm: float,
     mask: Bool[np.ndarray, "y x"] | None = None,
-    n_edges: int = 200,
-    reach_nm: float = 150.0,
 ) -> float:
     """Median 10 to 90 % width in nm of the strongest edges, from averaged profiles across them.
 
-    NaN where the image has no edge that a profile of `reach_nm` either side can hold.
+    NaN where the image has no edge with a profile of PROFILE_NM to either side.
     """
-    reach = max(3, math.ceil(reach_nm / pixel_size_nm))
+    reach = max(3, math.ceil(PROFILE_NM / pixel_size_nm))
     margin = reach + 3
     if min(image.shape) <= 2 * margin + 2:
         return math.nan
@@ -75,9 +76,9 @@ def edge_width(
     offsets = np.arange(-reach, reach + 0.25, 0.5)
     widths: list[float] = []
     taken = np.zeros(image.shape, bool)
-    for place in np.argsort(-strength, axis=None)[: 60 * n_edges]:
+    for place in np.argsort(-strength, axis=None)[: 60 * EDGES]:
         y, x = divmod(int(place), image.shape[1])
-        if strength[y, x] <= 0 or len(widths) >= n_edges:
+        if strength[y, x] <= 0 or len(widths) >= EDGES:
             break
         if taken[y, x]:
             continue

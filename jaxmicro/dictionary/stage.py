@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -192,7 +191,6 @@ def run_stage(
     *,
     stride: int = 1,
     plain_average: bool = False,
-    progress: Callable[[int], None] | None = None,
 ) -> tuple[Float[np.ndarray, "Y X"], Float[np.ndarray, "Y X"], CodeStatistics]:
     """Code and rebuild one slice, band by band.
 
@@ -217,8 +215,6 @@ def run_stage(
         statistics += found
         fine = Band(tuple(s * n for s in band.starts), stage.size * n)
         overlap.add(fine, rebuilt, weight * taper[None, :])
-        if progress is not None:
-            progress(len(patches))
     allowed = np.kron(mask, np.ones((n, n), bool))
     nothing = np.full(shape, np.nan, np.float32)
     result = np.where(allowed, overlap.mean(nothing), np.nan)

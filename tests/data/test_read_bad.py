@@ -132,15 +132,6 @@ class Bomb:
         return exec, ("raise SystemExit('unpickled')",)
 
 
-def test_an_encrypted_archive_is_named(tmp_path):
-    path = tmp_path / "locked.npz"
-    np.savez(path, movie=np.zeros((2, 8, 8), np.uint8))
-    raw = bytearray(path.read_bytes())
-    raw[raw.index(b"PK\x01\x02") + 8] |= 1  # the flag of the entry in the central directory
-    path.write_bytes(raw)
-    refused(path, "movie.npy is encrypted")
-
-
 def test_pickles_are_never_opened(tmp_path):
     plain = tmp_path / "pickle.npy"
     plain.write_bytes(pickle.dumps(Bomb()))

@@ -86,7 +86,7 @@ def test_objective_equals_lasso_lars(rng, solver):
     ours, reference = (objective(patches, c, atoms, 0.1) for c in (found.dense(), theirs))
     np.testing.assert_allclose(ours, reference, rtol=1e-5)
     assert np.all(found.result == lasso.CONVERGED)
-    # the certificate is honest: nothing is further from the optimum than its gap says
+    # the gap is an upper bound of the distance to the optimum
     assert np.all((ours - reference) / reference <= found.gap + 1e-9)
 
 
@@ -238,12 +238,12 @@ def test_error_bound_is_met_and_the_penalty_is_the_largest_that_meets_it(rng):
     bound = np.full(len(patches), 36 * 0.05**2)
     codes, penalty = encode_to_error(patches, atoms, bound)
     error = np.sum((patches - codes.rebuild(atoms)) ** 2, axis=1)
-    lively = np.sum(patches**2, axis=1) > bound
-    assert codes.nonzeros[~lively].sum() == 0
+    above = np.sum(patches**2, axis=1) > bound
+    assert codes.nonzeros[~above].sum() == 0
     assert np.mean(error <= 1.05 * bound) > 0.95
     looser = encode(patches, atoms, 1.3 * penalty).rebuild(atoms)
     raised = np.sum((patches - looser) ** 2, axis=1)
-    assert np.all(raised[lively] > 0.98 * bound[lively])
+    assert np.all(raised[above] > 0.98 * bound[above])
 
 
 def test_codes_rebuild_equals_dense_product_despite_padding(rng):

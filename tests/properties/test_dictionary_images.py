@@ -18,15 +18,12 @@ def one_line(err):
 
 @settings(max_examples=60)
 @given(PLANE, st.integers(1, 5), st.floats(0, 6), dtypes, seeds)
-def test_the_forward_model_and_its_adjoint(shape, decimation, sd, dtype, seed):
+def test_the_forward_model_keeps_the_mean(shape, decimation, sd, dtype, seed):
     forward = Forward(sd, decimation)
     fine = numbers(seed, tuple(n * decimation for n in shape), dtype)
-    coarse = numbers(seed + 1, shape, dtype)
-    there, back = forward.apply(fine), forward.adjoint(coarse)
+    there = forward.apply(fine)
     assert there.shape == shape
-    assert back.shape == fine.shape
-    assert there.dtype == back.dtype == dtype
-    assert abs(np.vdot(there, coarse) - np.vdot(fine, back)) < 100 * fine.size * ROUNDING[dtype]
+    assert there.dtype == dtype
     flat = np.full(fine.shape, 3.0, dtype)
     np.testing.assert_allclose(forward.apply(flat), 3.0, rtol=ROUNDING[dtype])
     assert abs(there.mean() - fine.mean()) < 10 * ROUNDING[dtype]

@@ -80,7 +80,7 @@ def enhance(
     """Sharpen TXM slices with a dictionary learned from STEM images; no registration needed."""
     from jaxmicro.app import options
     from jaxmicro.app.enhance import images, report, run
-    from jaxmicro.data.read import read_image, read_volume
+    from jaxmicro.data.read import read_image
 
     job = Job.begin(out, force)
     _one_source_of_atoms(locals())
@@ -95,7 +95,7 @@ def enhance(
         "train_fwhm_nm": options.length_nm(train_fwhm, "--train-fwhm"),
     }
     with job.stages.stage("open"):
-        volumes = [read_volume(source, pixel_size_nm=pitches[1]) for source in apply]
+        volumes = images.open_volumes(apply, pitches[1])
         plan = run.EnhancePlan(
             train=images.open_training(train or (), pitches[0]),
             recipe=recipe, **resolutions, invert=invert,

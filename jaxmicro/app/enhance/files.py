@@ -91,11 +91,6 @@ def _text(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def safe_name(name: str) -> str:
-    """A file name from a slice's name."""
-    return "".join(c if c.isalnum() or c in "._-" else "_" for c in pathlib.Path(name).name)
-
-
 def write_sections(scene: Sections, folder: pathlib.Path) -> list[str]:
     """Calibrated TIFFs of a phantom, and scene.json with blur and noise; returns the names."""
     names = []

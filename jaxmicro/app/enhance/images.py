@@ -3,14 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
 
 from jaxmicro.data.movie import Image
-from jaxmicro.data.read import Volume, read_image
+from jaxmicro.data.read import Volume, read_image, read_volume
 from jaxmicro.errors import DataError, UsageError
+
+
+def open_volumes(sources: Sequence[str], pixel_size_nm: float | None) -> tuple[Volume, ...]:
+    """The volumes to enhance; only their headers are read.
+
+    Raises:
+      UsageError: two whose results would have the same name.
+    """
+    volumes = tuple(read_volume(s, pixel_size_nm=pixel_size_nm) for s in sources)
+    names = [safe_name(volume.name) for volume in volumes]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(
+                f"--apply names {names.count(name)} sources called {name}, whose results would "
+                "have one name; rename one, or give them to runs of their own"
+            )
+    return volumes
+
+
+def safe_name(name: str) -> str:
+    """A file name from a slice's name."""
+    return "".join(c if c.isalnum() or c in "._-" else "_" for c in pathlib.Path(name).name)
 
 
 def open_training(sources: Sequence[str], pixel_size_nm: float | None) -> tuple[Image, ...]:

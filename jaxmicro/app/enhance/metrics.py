@@ -28,7 +28,7 @@ class Metrics:
         patches with zero codes, share that missed the tolerance, worst relative duality gap.
       residual_*: standard deviation over that of the noise, correlation of neighbouring pixels, and
         share of pixels beyond three noise standard deviations.
-      spread_median: of the standard deviations of overlapping estimates.
+      uncertainty_median: of the pixels' uncertainties (sd of overlapping estimates).
       edge_*_nm: 10 to 90 % width of the strongest edges.
       half_data_*_nm: resolution at which two halves of the data agree; first slice only.
       control_*: agreement with the result of a dictionary of scrambled images; first slice only.
@@ -50,7 +50,7 @@ class Metrics:
     residual_sd_over_noise: float | None
     residual_neighbour_correlation: float | None
     residual_share_above_3_sd: float | None
-    spread_median: float | None
+    uncertainty_median: float | None
     edge_before_nm: float | None
     edge_after_nm: float | None
     half_data_before_nm: float | None = None
@@ -93,7 +93,7 @@ def measure(
         residual_sd_over_noise=known(residual.sd_over_noise),
         residual_neighbour_correlation=known(residual.neighbour_correlation),
         residual_share_above_3_sd=known(residual.share_above_3),
-        spread_median=known(float(np.nanmedian(result.uncertainty))),
+        uncertainty_median=known(float(np.nanmedian(result.uncertainty))),
         edge_before_nm=known(edge_width(image.values, dictionary.pixel_size_nm, good)),
         edge_after_nm=known(edge_width(result.values, dictionary.result_pixel_nm, fine)),
         **against,

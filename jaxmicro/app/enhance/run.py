@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jaxmicro.app.enhance.files import safe_name, stack_writer
-from jaxmicro.app.enhance.images import on_grid, slices_of
+from jaxmicro.app.enhance.files import stack_writer
+from jaxmicro.app.enhance.images import on_grid, safe_name, slices_of
 from jaxmicro.app.enhance.metrics import Metrics, doubts, known, measure
 from jaxmicro.app.progress import Stages
 from jaxmicro.data.movie import Image

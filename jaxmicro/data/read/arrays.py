@@ -15,8 +15,6 @@ from jaxmicro.data.read.claims import refuse_impossible
 from jaxmicro.data.read.stack import Axis, Stack, plain_axes, stack_of_array
 from jaxmicro.errors import DataError
 
-ENCRYPTED = 0x1  # bit of an entry's flags in a ZIP archive
-
 
 def failures() -> tuple[type[Exception], ...]:
     """What NumPy raises on damaged files; it parses their headers as Python literals.
@@ -80,8 +78,6 @@ def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
             name = entry.filename
             if not name.endswith(".npy"):
                 continue
-            if entry.flag_bits & ENCRYPTED:
-                raise DataError(f"{path.name}: {name} is encrypted; give an archive that is not")
             with archive.open(name) as stream:
                 version = np.lib.format.read_magic(stream)
                 if version == (1, 0):

@@ -211,9 +211,7 @@ def saturation_of(dtype: Any, bits: int | None = None, top: float | None = None)
     return largest
 
 
-def stack_of_array(
-    array: Any, axes: Sequence[Axis], format: str, name: str, *, guard: Any = None
-) -> Stack:
+def stack_of_array(array: Any, axes: Sequence[Axis], format: str, name: str) -> Stack:
     """A Stack from anything with `shape`, `dtype` and NumPy slicing, its axes put in order.
 
     The image axes are the two signal axes, else those named y and x, else the last two that are
@@ -249,7 +247,7 @@ def stack_of_array(
         dtype, warnings = colour_dtype(read(0), name)
     shape = (frame_axis.size, axes[y].size, axes[x].size)
     return Stack(
-        LazyFrames(read, shape, dtype, guard),
+        LazyFrames(read, shape, dtype),
         (
             frame_axis,
             dataclasses.replace(axes[y], name="y"),

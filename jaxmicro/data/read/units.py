@@ -63,10 +63,6 @@ def is_length(unit: Any) -> bool:
     return _factor(tidy(unit), "nanometer") is not None
 
 
-def is_time(unit: Any) -> bool:
-    return _factor(tidy(unit), "second") is not None
-
-
 def _convert(value: Any, unit: Any, target: str) -> float | None:
     factor = _factor(tidy(unit), target)
     if factor is None or value is None:

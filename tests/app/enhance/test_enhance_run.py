@@ -12,6 +12,7 @@ import tifffile
 
 from jaxmicro.app.enhance import run as job
 from jaxmicro.app.enhance.files import stack_writer, write_metrics, write_stack
+from jaxmicro.app.enhance.images import open_volumes
 from jaxmicro.app.enhance.metrics import Metrics
 from jaxmicro.app.progress import Stages
 from jaxmicro.data.movie import Image
@@ -19,7 +20,7 @@ from jaxmicro.data.read import Volume
 from jaxmicro.dictionary.enhance import Dictionary, Enhanced
 from jaxmicro.dictionary.noise import white
 from jaxmicro.dictionary.stage import CodeStatistics, Stage
-from jaxmicro.errors import DataError
+from jaxmicro.errors import DataError, UsageError
 
 SHAPE = (6, 5)
 KNOWN = dict.fromkeys((f.name for f in dataclasses.fields(Metrics)), 0.5)
@@ -68,6 +69,16 @@ def test_slices_of_several_volumes_are_written_in_their_order(doubling, tmp_path
     assert run.notes == ("from the learning", "one for all", *(f"of {name}" for name in names))
     assert run.first.before.name == names[0]
     np.testing.assert_array_equal(run.first.reference, truths[0].values)
+
+
+def test_sources_whose_results_would_have_one_name_are_refused(tmp_path):
+    paths = [tmp_path / folder / "a.tif" for folder in ("one", "other")]
+    for path in paths:
+        path.parent.mkdir()
+        tifffile.imwrite(path, np.zeros(SHAPE, np.float32))
+    assert len(open_volumes([str(paths[0])], 30.0)) == 1
+    with pytest.raises(UsageError, match="2 sources called a"):
+        open_volumes([str(path) for path in paths], 30.0)
 
 
 def test_only_the_first_and_the_present_slice_stay_in_memory(doubling, monkeypatch, tmp_path):
