@@ -102,23 +102,20 @@ def operando(
     """
     _check(shape, noise, scene, means, sds, gain)
     n_frames = shape[0]
-    centre_class = np.asarray(means, float)
-    spread = np.asarray(sds, float)
+    centre, sd = np.asarray(means, float), np.asarray(sds, float)
     streams = np.random.SeedSequence(seed).spawn(3)
     geometry, drift = (np.random.default_rng(s) for s in streams[:2])
-    frame_streams = streams[2].spawn(n_frames)
-
     labels = _labels(geometry, shape, scene)
     trend = trend_scale * _trend(drift, n_frames)
     images = np.empty(shape, np.uint8)
-    for t in range(n_frames):
-        rng = np.random.default_rng(frame_streams[t])
+    for t, stream in enumerate(streams[2].spawn(n_frames)):
+        rng = np.random.default_rng(stream)
         if scatter:
             labels[t] = rng.permutation(labels[t].ravel()).reshape(shape[1:])
-        images[t] = _record(rng, labels[t], trend[t], centre_class, spread, noise, gain)
+        images[t] = _record(rng, labels[t], trend[t], centre, sd, noise, gain)
 
-    counts = np.stack([np.bincount(frame.ravel(), minlength=len(CLASSES)) for frame in labels])
-    foreground = (len(CLASSES) - 1,)
+    counts = np.stack([np.bincount(f.ravel(), minlength=len(CLASSES)) for f in labels])
+    share, foreground = counts / float(shape[1] * shape[2]), (len(CLASSES) - 1,)
     area = counts[:, foreground].sum(axis=1) * (pixel_size_nm * 1e-3) ** 2
     movie = Movie(
         images=images,
@@ -132,12 +129,7 @@ def operando(
         movie=movie,
         labels=labels,
         foreground=foreground,
-        truth={
-            "weights": counts / float(shape[1] * shape[2]),
-            "means": centre_class,
-            "sds": spread,
-            "trend": trend,
-        },
+        truth={"weights": share, "means": centre, "sds": sd, "trend": trend},
         terms=TERMS,
         classes=CLASSES,
         area_um2=area,

@@ -132,7 +132,6 @@ def choose_classes(
     share: tuple[str, ...] = ("means", "sds"),
     family: Family = GAUSSIAN,
     max_frames: int = 6,
-    tolerance: float = 1e-6,
     quantum: float | None = None,
     progress: Progress | None = None,
 ) -> tuple[GMRM, tuple[Candidate, ...]]:
@@ -158,7 +157,7 @@ def choose_classes(
     def candidate(k: int) -> Candidate:
         model = GMRM(k, trend, share, family=family)
         say = None if progress is None else functools.partial(_prefixed, progress, k)
-        out = fit(most, few, tolerance=tolerance, quantum=quantum, classes=k, progress=say)
+        out = fit(most, few, quantum=quantum, classes=k, progress=say)
         result = Result(int(np.max(np.asarray(out.result))))
         scores = criteria(model, out.params.first(k), few) if result in USABLE else None
         return Candidate(k, result, scores)
