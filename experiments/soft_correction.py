@@ -4,7 +4,60 @@ Command:
     python experiments/soft_correction.py                  # phantoms
     python experiments/soft_correction.py --data FOLDER    # a real movie as well
     python experiments/soft_correction.py --causal         # only past and present frames count
+    python experiments/soft_correction.py --scenes         # no phantom: the real movie only
     python experiments/soft_correction.py --quick
+
+Run time: 9 minutes on one of 2 busy cores; the real movie adds 4
+
+Phantoms of three layouts, two seeds each, 6 frames of 192 x 192 (100 %: 3 frames), the same visited
+pixels for every method, all kernels centred in time. `wrong` is over the four classes; IoU and area
+are of the foreground among the visited pixels of all frames; `by prob.` is the area from the sum of
+foreground probabilities. `shares x density` uses the kernel of the soft correction but keeps the
+pixel's own grey value: its class probability is the neighbours' shares times the density.
+
+Expected: mean (sd over 6 movies; 1 movie of cells)
+
+rate  method            wrong %      IoU           area %         |area| %  by prob. %
+100%  none              0.82 (0.02)  0.955 (0.028)    -1.24 ( 1.68)    1.64    -2.36 ( 2.54)
+100%  vote 5, 0.05      0.38 (0.03)  0.971 (0.022)    -2.07 ( 2.73)    2.14    -2.07 ( 2.73)
+100%  vote 10, 0.4      5.58 (1.73)  0.169 (0.176)   -77.04 (25.97)   77.04   -77.04 (25.97)
+100%  soft              0.11 (0.03)  0.993 (0.002)    -0.16 ( 0.52)    0.43    -0.44 ( 0.74)
+100%  shares x density  0.17 (0.05)  0.995 (0.002)    -0.30 ( 0.32)    0.33    -0.77 ( 0.77)
+100%  local             0.02 (0.01)  0.999 (0.000)    +0.00 ( 0.02)    0.02    -0.00 ( 0.02)
+10%   none              0.76 (0.06)  0.961 (0.023)    -1.15 ( 1.74)    1.31    -0.90 ( 1.22)
+10%   vote 5, 0.05      0.43 (0.03)  0.955 (0.020)    -3.67 ( 2.44)    3.67    -3.67 ( 2.44)
+10%   vote 10, 0.4      4.62 (1.67)  0.028 (0.043)   -96.32 ( 5.83)   96.32   -96.32 ( 5.83)
+10%   soft              0.38 (0.06)  0.943 (0.040)    -4.84 ( 3.85)    4.84    -6.31 ( 5.16)
+10%   shares x density  0.15 (0.03)  0.993 (0.004)    -0.20 ( 0.27)    0.25    -0.30 ( 0.21)
+10%   local             0.05 (0.01)  0.998 (0.002)    -0.05 ( 0.08)    0.05    -0.03 ( 0.09)
+1%    none              0.93 (0.35)  0.877 (0.160)   +15.06 (34.53)   18.58   +16.30 (38.74)
+1%    vote 5, 0.05      2.06 (0.79)  0.536 (0.153)   -10.04 (20.36)   21.15   -10.04 (20.36)
+1%    vote 10, 0.4      4.22 (1.72)  0.057 (0.062)   -92.10 (10.28)   92.10   -92.10 (10.28)
+1%    soft              0.89 (0.24)  0.731 (0.225)   -10.39 (11.50)   13.17   -12.85 (19.92)
+1%    shares x density  0.42 (0.30)  0.883 (0.186)   +16.15 (41.53)   20.81   +18.44 (46.01)
+1%    local             0.20 (0.06)  0.971 (0.046)    -2.30 ( 4.81)    2.30    -2.46 ( 4.54)
+
+cells             wrong %     IoU   area %  by prob. %
+100%  none               1.13   0.672   +15.70      +29.40
+100%  vote 5, 0.05       1.12   0.673   +15.49      +15.49
+100%  vote 10, 0.4       1.74   0.452   -26.96      -26.96
+100%  soft               1.13   0.678   +19.76      +19.71
+100%  shares x density   1.24   0.658   +26.10      +30.47
+100%  local              2.17   0.541   +73.05      +73.63
+10%   none               1.09   0.684   +12.54      +25.99
+10%   vote 5, 0.05       1.07   0.688   +12.21      +12.21
+10%   vote 10, 0.4       1.72   0.475   -22.47      -22.47
+10%   soft               1.20   0.664   +18.40      +19.46
+10%   shares x density   1.28   0.657   +26.06      +32.02
+10%   local              2.14   0.550   +70.02      +72.03
+
+On phantoms the soft correction gains over local proportions nowhere. On full frames it makes fewer
+errors than no correction and than the votes. At 10 % it halves the errors of no correction, but 5 %
+of the foreground is lost, more than by the vote of radius 5: thin parts give in to their
+neighbours, so the area is better taken without it. At 1 % labels are as wrong as without it and the
+overlap falls. The same kernel as a prior (shares x density) keeps the area at 10 %. On the cells no
+method gains more than .01 in IoU over the plain fit; local proportions find much more of the
+brightest class than the masks hold and lose .13.
 """
 
 from __future__ import annotations
@@ -33,9 +86,10 @@ class Scores:
         self.rows = {}
 
     def add(self, key, labels, probability, real, foreground, seconds):
-        found, wanted = np.isin(labels, foreground), np.isin(real, foreground)
+        found = np.isin(labels, foreground)
+        wanted = real if real.dtype == bool else np.isin(real, foreground)
         error, by_probability = (area_error(f, wanted) for f in (found, probability))
-        wrong = 100 * np.mean(labels != real)
+        wrong = 100 * np.mean((found if real.dtype == bool else labels) != real)
         row = (wrong, overlap(found, wanted), error, abs(error), by_probability, seconds)
         self.rows.setdefault(key, []).append(row)
 
@@ -71,7 +125,7 @@ def neighbours_and_density(corrected, start, weights, responsibilities, pixels):
 
 
 def compare(scores, rate, model, pixels, real, foreground, causal):
-    """All methods on the visited pixels of one movie."""
+    """All methods on the visited pixels of one movie; `real` is classes, or bool foreground."""
     fitted = jm.fit(model, pixels)
     p = model.responsibilities(fitted.params, pixels)
     labels = jnp.argmax(p, axis=1).astype(jnp.int32)
@@ -130,8 +184,7 @@ def cells(folder, causal):
         masks = jm.read_movie(folder / "masks").select_frames(0, last)
         truth = np.stack([np.asarray(masks.frame(t)) > 0 for t in range(last)])
         pixels = jm.sample(1, movie, rate)
-        # of the classes only the brightest is known, so "wrong" counts it against the others
-        compare(scores, rate, model, pixels, 2 * visited(truth, pixels), (2,), causal)
+        compare(scores, rate, model, pixels, visited(truth, pixels), (2,), causal)
     return scores
 
 
@@ -140,7 +193,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one small phantom")
     parser.add_argument("--causal", action="store_true", help="past and present frames only")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-    parser.add_argument("--scenes", nargs="+", default=list(SCENES), choices=SCENES)
+    parser.add_argument("--scenes", nargs="*", default=list(SCENES), choices=SCENES)
     parser.add_argument("--rates", type=float, nargs="+", default=[1.0, 0.1, 0.01])
     home = os.environ.get("JAXMICRO_DATA")
     parser.add_argument("--data", type=pathlib.Path, default=home, help="folder of the real movie")
@@ -150,8 +203,9 @@ def main() -> None:
         size, scenes, rates, seeds = (4, 64, 64), ["islands"], [0.3], [2]
     scores = Scores()
     phantoms(scores, scenes, seeds, rates, size, args.causal)
-    print("phantoms: mean (sd) over movies")
-    scores.print()
+    if scenes:
+        print("phantoms: mean (sd) over movies")
+        scores.print()
     if args.data is not None and not args.quick and (args.data / "psc_cells").is_dir():
         real = cells(args.data / "psc_cells", args.causal)
         print("cells")

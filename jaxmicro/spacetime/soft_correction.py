@@ -129,6 +129,10 @@ def correct_softly(
 ) -> SoftCorrection:
     """Correct class probabilities by a soft vote of the sampled neighbours.
 
+    Like the hard vote it takes thin parts away, most of all where few pixels were sampled: labels
+    err less, areas may err more. Local proportions (`fit_local`) do better in both on simulated
+    movies (experiments/soft_correction.py).
+
     Radius, threshold, time scale, sharpness and edge are fitted to a part of the movie in one
     piece, because thinned pixels would have fewer neighbours: at most 12 consecutive frames of a
     box, together at most 2^19 pixels of the grid, where the classes are most mixed. The rest of
