@@ -11,9 +11,15 @@ from .data.sampling import sample as sample
 from .dictionary.coupled import Recipe as Recipe
 from .dictionary.enhance import build_dictionary as build_dictionary
 from .dictionary.enhance import enhance as enhance
+from .growth.analyse import Analysis as Analysis
+from .growth.analyse import analyse as analyse
 from .growth.estimate import Growth as Growth
 from .growth.estimate import estimate as estimate
 from .growth.partition import partition as partition
+from .growth.plan import Correction as Correction
+from .growth.plan import ForegroundRule as ForegroundRule
+from .growth.plan import Plan as Plan
+from .growth.plan import Sampling as Sampling
 from .mixture.criteria import criteria as criteria
 from .mixture.ecm import Fit as Fit
 from .mixture.ecm import Result as Result
