@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from jaxmicro.growth.estimate import Growth
 
@@ -60,6 +61,13 @@ def band(
     ax.fill_between(x, low, high, color=colour, alpha=alpha, linewidth=0, label=label)
     if len(x) == 1:
         ax.vlines(x, low, high, color=colour, linewidth=2)
+
+
+def time_axis(ax: Axes, timed: bool) -> None:
+    """Names the x axis; frames are whole numbers."""
+    ax.set_xlabel("time (s)" if timed else "frame", **FONT)
+    if not timed:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def area_label(growth: Growth) -> str:

@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 
-from jaxmicro.app.canvas import COLOURS, FONT, band, new_figure, save
+from jaxmicro.app.canvas import COLOURS, FONT, band, new_figure, save, time_axis
 from jaxmicro.app.posterior.run import BAND, Drawn
 from jaxmicro.growth.estimate import Growth
 
@@ -54,7 +54,7 @@ def growth_bands(
             label="posterior mean")  # fmt: skip
     if truth_px is not None:
         ax.plot(x, scale * truth_px, color="black", linestyle="--", linewidth=1.5, label="truth")
-    ax.set_xlabel("frame" if growth.time_s is None else "time (s)", **FONT)
+    time_axis(ax, growth.time_s is not None)
     ax.set_ylabel(f"foreground area ({unit})", **FONT)
     ax.set_ylim(bottom=0)
     ax.grid(alpha=0.3)

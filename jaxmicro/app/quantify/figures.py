@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import ListedColormap
 
-from jaxmicro.app.canvas import COLOURS, FONT, area_label, band, new_figure, save, scale_bar
+from jaxmicro.app.canvas import (
+    COLOURS,
+    FONT,
+    area_label,
+    band,
+    new_figure,
+    save,
+    scale_bar,
+    time_axis,
+)
 from jaxmicro.app.quantify.run import Quantified
 from jaxmicro.growth.estimate import Growth
 
@@ -67,7 +76,7 @@ def _grown_labels(labels: np.ndarray, size: int) -> np.ndarray:
 def histogram(run: Quantified, path: pathlib.Path, n_shown: int = 3) -> pathlib.Path:
     """Greys with the trend removed, and the fitted components, for a few frames."""
     shown = np.unique(np.linspace(0, run.pixels.n_frames - 1, n_shown).round().astype(int))
-    figure = new_figure(4.6 * len(shown), 3.9)
+    figure = new_figure(4.6 * len(shown) + 1.8, 3.9)
     axes = figure.subplots(1, len(shown), squeeze=False)[0]
     params = run.fit.params
     for ax, t in zip(axes, shown, strict=True):
@@ -99,7 +108,7 @@ def histogram(run: Quantified, path: pathlib.Path, n_shown: int = 3) -> pathlib.
         ax.set_xlabel("grey level, trend removed", **FONT)
         ax.set_title(f"frame {t}", fontsize=12)
     axes[0].set_ylabel("density (per grey level)", **FONT)
-    axes[-1].legend(fontsize=9, loc="upper right")
+    figure.legend(*axes[-1].get_legend_handles_labels(), fontsize=10, loc="outside right upper")
     return save(figure, path)
 
 
@@ -149,7 +158,8 @@ def growth_curve(
         ax.plot(x, y, color=colour, marker="o", markersize=3.5, label=f"{name} (band: 2 s.e.)")
     if truth is not None:
         ax.plot(x, truth, color="black", linewidth=1.5, linestyle="--", label="truth")
-    ax.set_xlabel("frame" if growth.time_s is None else "time (s)", **FONT)
+    time_axis(ax, growth.time_s is not None)
+    ax.margins(y=0.1)
     ax.set_ylabel(f"foreground area ({area_label(growth)})", **FONT)
     ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
     ax.grid(alpha=0.3)
@@ -189,7 +199,7 @@ def parameters(run: Quantified, path: pathlib.Path) -> pathlib.Path:
         axes[2].plot(x, slope, color=colour, marker=marker, label=term)
     texts = ("class proportion", "class mean and sd (grey levels)", "trend (grey per unit)")
     for ax, text in zip(axes, texts, strict=False):  # without a trend there are two panels
-        ax.set_xlabel("frame" if run.movie.times_s is None else "time (s)", **FONT)
+        time_axis(ax, run.movie.times_s is not None)
         ax.set_ylabel(text, **FONT)
         ax.grid(alpha=0.3)
     axes[0].legend(fontsize=9)
