@@ -12,10 +12,16 @@ family's numbers) shared by the frames. Every family is fitted to every scene. P
 - the estimates against a posterior of the same family (Laplace) at 10 %: distance of means and sds
   in posterior sds, and how many of its sds the posterior's areas are off.
 
-    python experiments/families.py            # odd seeds, as reported
-    python experiments/families.py --even     # the seeds it was made with
-
-EXPECTED
+Command: python experiments/families.py [--even] [--scenes 20]; --even takes the seeds it was made
+with, otherwise odd ones.
+Run time: 2 minutes on one core for 10 and 1 %, most of it compilation; 100 % adds as much again.
+Expected, 20 odd seeds of 12 frames of 160 x 160 (3 000 pixels a scene at 1 %): the own family has
+the smallest BIC in 95 % (normal), 100 % (Student-t) and 100 % (detector) of the scenes at 10 %, and
+in 65, 100 and 100 % at 1 %, where the free sds of rare classes are known to 50 % only and a line is
+the better bet. Errors of means at 10 and 1 %: detector .8 and 1.6 grey (free sds .8 and 2.7), of sds
+2.5 and 5.3 % (7 and 22 %). On heavy tails normal classes miss a mean by 39 grey, Student-t ones by
+.4 and 1.0. Bias of the area at 10 and 1 %: +1.2 and +6.7 % (normal), +1.3 and -.9 % (Student-t),
++.5 and +.1 % (detector); widths about 20 and 75 %, frames with little deposit included.
 """
 
 from __future__ import annotations
