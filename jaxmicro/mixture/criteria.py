@@ -139,7 +139,8 @@ def choose_classes(
 
     Fits that end in an empty or degenerate class, without pixels enough or without finite
     numbers are listed but never chosen, and one that did not converge only where none did: its
-    areas could not be used. `progress` is told of each number that is tried.
+    areas could not be used. `family` is the distribution of the classes. `progress` is told of
+    each number that is tried.
 
     Returns:
       The model with the smallest BIC, and every candidate in the order tried.

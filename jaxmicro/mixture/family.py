@@ -32,7 +32,7 @@ from jaxtyping import Array, Float
 from jaxmicro.errors import UsageError
 from jaxmicro.mixture.student import HALF_LOG_2PI, LEAST_DOF, log_constant
 
-FIRST_DOF = 8.0  # where an estimate starts
+FIRST_DOF = 4.0  # where an estimate starts
 
 
 @dataclasses.dataclass(frozen=True)

@@ -72,18 +72,24 @@ def m_step(
         if "gain" in model.share:
             scale = jnp.mean(scale, axis=0, keepdims=True)
         gain, trend = gain / scale, trend * scale
-    law = _degrees_of_freedom(model, params, stats)
+    law = _degrees_of_freedom(model, params, stats, tied)
     return Params(weights, params.means + shift, jnp.sqrt(variance), trend, gain, law)
 
 
-def _degrees_of_freedom(model: GMRM, params: Params, stats: Stats) -> Float[Array, "T L"] | None:
-    """The law of a heavy-tailed family; pooled over frames where they share the sds."""
+def _degrees_of_freedom(
+    model: GMRM, params: Params, stats: Stats, tied: Bool[Array, ""]
+) -> Float[Array, "T L"] | None:
+    """The law of a heavy-tailed family; pooled over frames where they share the sds.
+
+    It stays while `tied`: about means that are not yet in place, tails would swallow rare classes.
+    """
     if stats.log_less is None or params.law is None or not model.family.free:
         return params.law
     count, less = jnp.sum(stats.held, axis=-1), stats.log_less
     if "sds" in model.share:
         count, less = (jnp.broadcast_to(jnp.sum(a), a.shape) for a in (count, less))
-    return next_dof(params.law[:, 0], less / jnp.maximum(count, 1))[:, None]
+    new = next_dof(params.law[:, 0], less / jnp.maximum(count, 1))[:, None]
+    return jnp.where(tied, params.law, new)
 
 
 def _detector_step(

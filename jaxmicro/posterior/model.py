@@ -32,7 +32,8 @@ class Priors:
       lowest_mean: normal prior of the darkest class mean; None is (2 / K - 2, 0.5).
       gap: log-normal prior of the distance between neighbouring class means; None is
         (4 / K, 0.5). Its density vanishes at 0, so that classes keep their order.
-      sd: log-normal prior of the sd that classes have in common; None is (1 / K, 0.5).
+      sd: log-normal prior of the sd that classes have in common, or of those at the two ends of a
+        detector's line; None is (1 / K, 0.5).
       sd_ratio: sd of the log of the ratio of a class's sd to the common one. All classes are
         recorded by one detector, so their sds are similar: without this prior a class of a few
         dozen pixels may become a wide background to all others.
@@ -109,7 +110,7 @@ class Problem(eqx.Module):
       pixels: standardised grey values, trend terms and weights (0 for padding and for saturated
         pixels) of T frames.
       saturated: pixels that are only known to be at least as bright as the saturation level.
-      noise: distribution of the grey values about their class mean.
+      noise: family of the classes, and censoring.
       baseline: log-likelihood of each frame at the mode, nats. It is subtracted, so that float32
         keeps the digits of differences.
       grey_step: step between recorded grey levels, standardised; class variances include

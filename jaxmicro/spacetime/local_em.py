@@ -151,17 +151,16 @@ def frame_step(
     values: Float[Array, " n"],
     design: Float[Array, "P n"],
     weight: Float[Array, " n"],
-    log_m: Float[Array, "K n"],
-    known: Float[Array, " n"],
-    interaction: Float[Array, ""],
+    around: tuple[Float[Array, "K n"], Float[Array, " n"], Float[Array, ""]],
     old: Float[Array, "k n"],
 ) -> Sums:
     """E-step of one frame; log pi = b log m + constant.
 
-    b goes from 1 without neighbours to `interaction` with many: `known` is how far. `slope` and
-    `curvature` are those of the pseudo-likelihood of the responsibilities in `interaction`, from
-    every s-th pixel of large frames.
+    `around` is log m, `known` and `interaction`: b goes from 1 without neighbours to `interaction`
+    with many, and `known` is how far. `slope` and `curvature` are those of the pseudo-likelihood of
+    the responsibilities in `interaction`, from every s-th pixel of large frames.
     """
+    log_m, known, interaction = around
     k = log_m.shape[0]
     power = 1 + (interaction - 1) * known
     high = jax.lax.Precision.HIGHEST
@@ -242,9 +241,8 @@ def movie_step(
             pseudo_count,
         )
         known = neighbours[0] / (neighbours[0] + pseudo_count)
-        return frame_step(
-            model.family, frame_params, z, design, weight, log_m, known, interaction, frame_old
-        )
+        around = log_m, known, interaction
+        return frame_step(model.family, frame_params, z, design, weight, around, frame_old)
 
     place = None
     if not shared:

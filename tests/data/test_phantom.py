@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from jaxmicro.data.phantom import NOISES, operando, scaled_coordinates, stages
 from jaxmicro.data.phantom_growth import SHAPES
@@ -120,6 +121,21 @@ def test_variance_is_exactly_as_stated(noise, gain):
     for part in (upper, ~upper):
         expected = s.truth["sds"][1] ** 2 + gain * shift[part].mean()
         assert rest[part].var() == pytest.approx(expected, rel=4 * np.sqrt(2 / part.sum()))
+
+
+def test_heavy_tails_are_those_of_four_degrees_of_freedom():
+    s = operando(2, shape=(4, 192, 192), noise="student-t")
+    rest = []
+    for t in range(4):
+        grey, design = residual_and_design(s, t)
+        mine = s.labels[t].ravel() == 1
+        rest.append((grey - design @ s.truth["trend"][t])[mine])
+    u = np.abs(np.concatenate(rest)) / (s.truth["sds"][1] * 0.5**0.5)
+    for limit in (1.0, 3.0, 5.0):
+        expected = 2 * stats.t.sf(limit, 4)
+        # 4 standard errors, and rounding to whole greys, which are an eighth of the scale
+        error = 4 * np.sqrt(expected / u.size) + 0.02 * expected
+        assert np.mean(u > limit) == pytest.approx(expected, abs=error)
 
 
 def test_trend_recovered_by_least_squares_given_the_labels(big):

@@ -163,7 +163,7 @@ def test_unused_classes_enter_neither_line_nor_tails(family):
 def test_a_detectors_line_keeps_classes_off_single_grey_levels():
     """8-bit frames at 1 %, 164 pixels each: a free sd shrinks onto a grey level, a line cannot."""
     means = (60.0, 100.0, 140.0, 180.0)
-    sds = np.sqrt(10 + 0.5 * np.array(means))
+    sds = tuple(np.sqrt(10 + 0.5 * np.array(means)))
     scene = operando(2, shape=(6, 128, 128), scatter=True, means=means, sds=sds, gain=0.5)
     pixels = sample(jax.random.key(0), scene.movie, 0.01, replicates=20)
     narrow = {}
