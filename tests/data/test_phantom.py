@@ -164,9 +164,23 @@ def test_trend_drifts_and_jumps_once(big):
     assert np.sort(steps)[-1] > 2 * np.sort(steps)[-2]
 
 
-def test_saturation_is_rare(big):
-    images = big.movie.images
-    assert np.mean((images == 255) | (images == 0)) < 1e-4
+def _clipped(images):
+    return np.mean((images == 255) | (images == 0))
+
+
+@pytest.mark.parametrize("noise", ["gaussian", "poisson-gaussian"])
+def test_saturation_is_rare(noise):
+    assert _clipped(operando(5, shape=(12, 256, 256), noise=noise).movie.images) < 1e-4
+
+
+def test_heavy_tails_are_clipped_as_often_as_they_reach_the_ends():
+    s = operando(5, shape=(12, 256, 256), noise="student-t", trend_scale=0.0)
+    means, scales = s.truth["means"], s.truth["sds"] * 0.5**0.5
+    # greys are rounded: all beyond 254.5 become 255, all below .5 become 0
+    beyond = stats.t.sf((254.5 - means) / scales, 4) + stats.t.cdf((0.5 - means) / scales, 4)
+    expected = float(s.truth["weights"].mean(axis=0) @ beyond)
+    error = 4 * np.sqrt(expected / s.movie.images.size)  # of a count that is nearly Poisson
+    assert _clipped(s.movie.images) == pytest.approx(expected, abs=error)
 
 
 def test_seeds_repeat_and_differ():
