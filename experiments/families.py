@@ -14,7 +14,7 @@ family's numbers) shared by the frames. Every family is fitted to every scene. P
 
 Command: python experiments/families.py [--even] [--scenes 20]; odd seeds unless --even.
 Run time: 2 minutes on one core for 10 and 1 %, most of it compilation.
-Expected, 20 odd seeds of 12 frames of 160 x 160 (3 000 pixels a scene at 1 %): the own family has
+Expected: 20 odd seeds of 12 frames of 160 x 160 (3 000 pixels a scene at 1 %): the own family has
 the smallest BIC in 95 % (normal), 100 % (Student-t) and 100 % (detector) of the scenes at 10 %, and
 in 65, 100 and 100 % at 1 %: below what is asked for normal classes, whose sds the fits there miss
 by 51 % and means by 4.8 grey (why was not examined). Errors at 10 and 1 % with the detector's

@@ -11,8 +11,8 @@ EXPERIMENTS = sorted((pathlib.Path(__file__).resolve().parent.parent / "experime
 
 
 def _often(path):
-    """Benchmarks and studies against rivals take half a minute each even so."""
-    slow = path.stem.startswith("benchmark") or "against" in path.stem
+    """Benchmarks and studies against rivals take half a minute or more each even so."""
+    slow = path.stem.startswith("benchmark") or "against" in path.stem or path.stem == "families"
     return pytest.param(path, marks=pytest.mark.slow if slow else (), id=path.stem)
 
 

@@ -29,7 +29,9 @@ def test_model_fits_and_its_likelihood_never_falls(path, movie):
     ]
     assert len(known) == 5
     trace = np.asarray(run.fit.trace)
-    if run.local is not None:  # a pseudo-likelihood, whose proportions move, need not rise
+    if (
+        run.analysis.fitted.local is not None
+    ):  # a pseudo-likelihood, whose proportions move, need not rise
         trace = trace[:, -1:]
     steps = np.diff(trace, axis=-1)
     # float32 sums of 2048 log densities are good to a few 1e-7 of their size

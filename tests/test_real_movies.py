@@ -34,7 +34,7 @@ def test_zinc_final_area_and_empty_first_frames(every_pixel):
     assert area[-1] == pytest.approx(6.5, rel=0.15)
     # nothing has grown yet; a mixture fitted to each frame alone would report 9 um2
     assert np.all(area[:2] <= 0.15)
-    assert set(every_pixel.results) == {"converged"}
+    assert set(every_pixel.fit.results) == {"converged"}
 
 
 def test_zinc_at_10_percent_is_within_its_own_errors(zinc, every_pixel):

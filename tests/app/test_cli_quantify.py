@@ -8,7 +8,7 @@ import pytest
 import tifffile
 import xarray as xr
 
-from jaxmicro.app.quantify.spec import Variant, load
+from jaxmicro.app.quantify.spec import load
 from jaxmicro.data.read import read_movie
 from jaxmicro.growth.estimate import COLUMNS
 
@@ -70,7 +70,7 @@ def test_run_record_and_model_can_be_used_again(result):
     assert record["seed"] == 3
     assert len(next(iter(record["input_sha256"].values()))) == 64
     assert record["wall_time_s"]["fit"] > 0
-    assert load(result[0] / "model.toml", Variant).mixture.classes == 4
+    assert load(result[0] / "model.toml").mixture.classes == 4
 
 
 def test_report_is_self_contained_and_the_terminal_says_what_was_done(result):
@@ -78,7 +78,7 @@ def test_report_is_self_contained_and_the_terminal_says_what_was_done(result):
     assert page.count("data:image/png;base64,") == 5
     assert "http" not in page
     text = result[1]
-    for words in ("4 classes", "6 converged", "nats per pixel", "volume (um3)"):
+    for words in ("4 gaussian classes", "6 converged", "nats per pixel", "volume (um3)"):
         assert words in text
 
 
