@@ -55,7 +55,8 @@ def _sentence(path: pathlib.Path, text: str, schema: type[Table], error: dict[st
         wanted = owner.model_fields[where[-1]].description or f"a table [{name}]"
         return f"{at}{name} is missing; give {wanted}"
     if error["type"] in ("value_error", "assertion_error"):
-        return f"{at}{name}: {str(error['msg']).removeprefix('Value error, ')}"
+        words = str(error["msg"]).removeprefix("Value error, ")
+        return f"{at}{name}: {words}" if where else f"{at}{words}"
     field = owner.model_fields.get(where[-1]) if where else None
     allowed = field.description if field is not None else None
     return f"{at}{name} = {error['input']!r} is not allowed; use {allowed or error['msg']}"

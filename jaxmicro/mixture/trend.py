@@ -188,7 +188,10 @@ def _factor_values(factor: str, variable: str, grid: np.ndarray) -> list[tuple[s
     pairs = (a.split("=") for a in rest.rstrip(")").split(", ")[1:])
     try:
         values = BASES[basis][0](grid, **{name: int(value) for name, value in pairs})
-    except (ValueError, TypeError, formulaic.errors.FormulaicError) as err:
+    except TypeError as err:
+        names = " and ".join(BASES[basis][1])
+        raise UsageError(f"trend: {factor} lacks {names}; use for example poly(x, 2)") from err
+    except (ValueError, formulaic.errors.FormulaicError) as err:
         raise UsageError(
             f"trend: {factor} is not possible ({err}); use for example bs(x, df=5) or poly(x, 2)"
         ) from err

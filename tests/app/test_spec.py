@@ -139,3 +139,9 @@ def test_impossible_families_are_named(tmp_path, keys, says):
         good = GOOD.replace("classes = 4", f"classes = 4\n{family}") + table
     with pytest.raises(UsageError, match=says):
         _load(tmp_path, good)
+
+
+def test_a_model_of_the_other_job_is_named_as_such():
+    path = pathlib.Path(__file__).resolve().parents[2] / "models" / "enhance_paper.toml"
+    with pytest.raises(UsageError, match=r"enhance_paper.toml: this is a model for `jaxmicro enh"):
+        load(path)

@@ -50,7 +50,7 @@ def test_arguments_that_a_basis_does_not_take_are_named():
         Trend("poly(x, df=2)")
     with pytest.raises(UsageError, match=r"bs.* takes df and degree only"):
         Trend("bs(x, 5, 3, 1)")
-    with pytest.raises(UsageError, match=r"poly\(x\) is not possible"):
+    with pytest.raises(UsageError, match=r"poly\(x\) lacks degree"):
         Trend("poly(x)")
 
 

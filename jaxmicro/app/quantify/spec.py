@@ -262,6 +262,15 @@ class Variant(Table):
     growth: GrowthOptions = GrowthOptions()
     posterior: Posterior | None = None
 
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _for_movies(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "dictionary" in values and "mixture" not in values:
+            raise ValueError(
+                "this is a model for `jaxmicro enhance`; give one with a table [mixture]"
+            )
+        return values
+
     @pydantic.model_validator(mode="after")
     def _local_goes_with_proportions(self) -> Variant:
         if self.local is not None and self.mixture.proportions != "local":
