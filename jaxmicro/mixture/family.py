@@ -87,10 +87,14 @@ class Family:
         return sds, None
 
     def sds(
-        self, law: Float[Array, "*b L"], means: Float[Array, "*b K"], floor: Any
+        self,
+        own: Float[Array, "*b K"],
+        law: Float[Array, "*b L"] | None,
+        means: Float[Array, "*b K"],
+        floor: Any,
     ) -> Float[Array, "*b K"]:
-        """Class sds of a law that ties them; none below `floor`."""
-        raise NotImplementedError(f"the sds of a {self.name} class are its own")
+        """Class sds: `own`, or those of a law that ties them, none below `floor`."""
+        return own
 
     def density(self, z: np.ndarray, mean: float, sd: float, law: np.ndarray | None) -> np.ndarray:
         """Density of a class at grey values z, per grey level."""
@@ -272,11 +276,17 @@ class PoissonGaussian(Family):
             if self.grey_per_quantum is None:
                 q = (there - r) / jnp.where(jnp.abs(middle - o) > 1e-3, middle - o, 1e-3)
         law = jnp.stack([r, q, o], axis=-1)
-        return self.sds(law, means, 1e-3), law
+        return self.sds(sds, law, means, 1e-3), law
 
     def sds(
-        self, law: Float[Array, "*b L"], means: Float[Array, "*b K"], floor: Any
+        self,
+        own: Float[Array, "*b K"],
+        law: Float[Array, "*b L"] | None,
+        means: Float[Array, "*b K"],
+        floor: Any,
     ) -> Float[Array, "*b K"]:
+        if law is None:
+            raise ValueError(f"parameters of family {self.name!r} need a law")
         variance = law[..., :1] + law[..., 1:2] * (means - law[..., 2:])
         return jnp.sqrt(jnp.maximum(variance, floor**2))
 

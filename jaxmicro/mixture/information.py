@@ -69,7 +69,7 @@ def move(model: GMRM, params: Params, step: Float[Array, "T q"]) -> Params:
             law = law.at[:, jnp.asarray(family.free)].add(part["law"])
     if family.ties_sds and law is not None:
         least = jnp.where(_at_floor(params), params.sds, jnp.finfo(step.dtype).eps)
-        sds = family.sds(law, means, least)
+        sds = family.sds(params.sds, law, means, least)
     else:
         sds = params.sds * jnp.exp(jnp.clip(part["sds"], -2, 2))
     return Params(weights, means, sds, trend, gain, law)

@@ -107,7 +107,7 @@ def _detector_step(
         raise ValueError(f"parameters of family {family.name!r} need a law")
 
     def sds(law: Array, shift: Array) -> Array:
-        return family.sds(law, params.means + shift, sd_floor)
+        return family.sds(params.sds, law, params.means + shift, sd_floor)
 
     def a_round(_: Any, at: tuple[Array, ...]) -> tuple[Array, ...]:
         shift, trend, law = at

@@ -150,7 +150,7 @@ def _extrapolate(
         law = law if model.family.free else t1.law
     elif len(jump) > 5:
         law = jump[5]
-        sds = model.family.sds(law, jump[1], sd_floor)
+        sds = model.family.sds(sds, law, jump[1], sd_floor)
     return Params(weights, jump[1], sds, jump[3], jump[4], law), gap, ratio
 
 

@@ -46,7 +46,7 @@ def scene(rng, family, gain):
         law = jnp.array([5.0 if family.dof else 7.0])
     if family.ties_sds:
         law = jnp.array([0.09, 0.08, -4.0])
-        sds = family.sds(law, means, 1e-3)
+        sds = family.sds(means, law, means, 1e-3)
     gains = jnp.array([0.8, 1.1, 1.1]) if gain else jnp.ones(K)
     params = Params(jnp.array([0.25, 0.45, 0.3]), means, sds, jnp.array([0.3, -0.1]), gains, law)
     return params, jnp.asarray(values), jnp.asarray(design), jnp.ones(N).at[::5].set(0)
@@ -118,10 +118,10 @@ def test_a_detectors_law_follows_shift_and_scale():
     means = jnp.array([[40.0, 100.0]])
     for family in (LINE, PoissonGaussian(offset=12.0)):
         there = family.scaled(law, 80.0, 25.0)
-        sds = family.sds(there, (means - 80.0) / 25.0, 1e-9)
-        np.testing.assert_allclose(sds * 25.0, family.sds(law, means, 1e-9), rtol=1e-12)
+        sds = family.sds(means, there, (means - 80.0) / 25.0, 1e-9)
+        np.testing.assert_allclose(sds * 25.0, family.sds(means, law, means, 1e-9), rtol=1e-12)
         back = family.restored(there, 80.0, 25.0)
-        np.testing.assert_allclose(family.sds(back, means, 1e-9), sds * 25.0, rtol=1e-12)
+        np.testing.assert_allclose(family.sds(means, back, means, 1e-9), sds * 25.0, rtol=1e-12)
         np.testing.assert_allclose(back[0, 2], 12.0 if family.offset else 0.0, atol=1e-12)
 
 
