@@ -67,7 +67,7 @@ def time_axis(ax: Axes, timed: bool) -> None:
     """Names the x axis; frames are whole numbers."""
     ax.set_xlabel("time (s)" if timed else "frame", **FONT)
     if not timed:
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def area_label(growth: Growth) -> str:

@@ -63,16 +63,20 @@ def growth_bands(
 
 
 def _shown(run: Drawn) -> tuple[dict[str, np.ndarray], str]:
-    """Means and sds (chain, draw, class): of the movie, or of the frame with the worst r-hat."""
+    """Means and sds (chain, draw, class), of the movie or of one frame, and which that is.
+
+    The frame is the one with the worst r-hat, or the first where there is no r-hat.
+    """
     draws = run.posterior["posterior"]
     if "frame" not in draws["means"].dims:
         return {n: draws[n].values for n in ("means", "sds")}, "all frames"
-    worst = 0
+    worst, text = 0, "frame 0"
     if run.diagnostics.table:
         of_means = {n: v[0] for n, v in run.diagnostics.table.items() if n.startswith("means[")}
         worst = int(max(of_means, key=lambda n: of_means[n]).partition("[")[2].split(",")[0])
+        text = f"frame {worst} (largest r-hat of a mean)"
     values = {n: draws[n].values[:, :, worst] for n in ("means", "sds")}
-    return values, f"frame {worst} (largest r-hat of a mean)"
+    return values, text
 
 
 def marginals(run: Drawn, path: pathlib.Path) -> pathlib.Path:
