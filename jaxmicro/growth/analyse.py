@@ -98,8 +98,8 @@ class Analysis:
     Attributes:
       plan: as asked for.
       fitted: the fit, on the pixels.
-      partitions: which classes are foreground, one a replicate; None where the rule is "grows" and
-        nothing grows.
+      partitions: which classes are foreground, one a replicate; None where no frame could be
+        fitted, or where the rule is "grows" and nothing grows.
       classes: (*batch, n) the most probable class of each visited pixel.
       foreground: (*batch, n) whether it is foreground, after any correction.
       corrected: what the correction did, if any.
