@@ -31,8 +31,8 @@ import numpyro
 from scipy import stats
 
 from jaxmicro.data.sampling import Pixels
+from jaxmicro.mixture.batch import Item
 from jaxmicro.mixture.gmrm import GMRM
-from jaxmicro.mixture.lanes import Lane
 from jaxmicro.mixture.trend import Trend
 from jaxmicro.posterior import Noise, Priors, Problem, Sampler, posterior
 from jaxmicro.posterior.density import sample_prior
@@ -53,7 +53,7 @@ def planted(key: jax.Array, priors: Priors, model: GMRM, n_frames: int, n: int):
     pixels = Pixels(empty, rows, cols, jnp.ones_like(empty), jnp.full(n_frames, 4096.0), (64, 64))
     zero = jnp.zeros((), jnp.float32)
     noise = Noise().standardised(model.family, 0.0, 1.0, jnp.float32)
-    places = Lane(empty, model.design(pixels), jnp.ones_like(empty))
+    places = Item(empty, model.design(pixels), jnp.ones_like(empty))
     problem = Problem(
         model.n_classes, model.trend.n_terms, bool(model.share), priors, places, None, noise,
         jnp.zeros(n_frames, jnp.float32), zero, jnp.asarray(0),

@@ -21,7 +21,7 @@ Height = Callable[[Array], Array]
 
 
 def mean_step(
-    held: Float[Array, "T K"],
+    class_counts: Float[Array, "T K"],
     su: Float[Array, "T K"],
     rss: Float[Array, "T K"],
     line: tuple[Float[Array, "T K"], Float[Array, "T K"]],
@@ -30,7 +30,7 @@ def mean_step(
 ) -> Float[Array, "T K"]:
     """Change of the class means, given the line.
 
-    `held`, `su` and `rss` are sums of 1, u and u^2 about the present means; `line` holds the
+    `class_counts`, `su` and `rss` are sums of 1, u, u^2 about the present means; `line` holds the
     variances there and their rise per unit of the mean. With `pool` all frames share the means.
     """
     variance, rise = line
@@ -41,21 +41,21 @@ def mean_step(
 
     def height(d: Float[Array, "S K"]) -> Float[Array, "S K"]:
         v = jnp.maximum(variance + rise * d, sd_floor**2)
-        square = rss - 2 * d * su + d**2 * held
-        return total(-0.5 * held * jnp.log(v) - 0.5 * square / v)
+        square = rss - 2 * d * su + d**2 * class_counts
+        return total(-0.5 * class_counts * jnp.log(v) - 0.5 * square / v)
 
-    score = total(su / variance + 0.5 * rise * (rss / variance - held) / variance)
-    information = total(held / variance + 0.5 * held * (rise / variance) ** 2)
-    alive = total(held) > _ALIVE
+    score = total(su / variance + 0.5 * rise * (rss / variance - class_counts) / variance)
+    information = total(class_counts / variance + 0.5 * class_counts * (rise / variance) ** 2)
+    alive = total(class_counts) > _ALIVE
     step = jnp.where(alive, score / jnp.where(alive, information, 1), 0)
-    return jnp.broadcast_to(_best_part(height, step), held.shape)
+    return jnp.broadcast_to(_best_part(height, step), class_counts.shape)
 
 
 def law_step(
     family: Family,
     law: Float[Array, "T 3"],
     means: Float[Array, "T K"],
-    held: Float[Array, "T K"],
+    class_counts: Float[Array, "T K"],
     rss: Float[Array, "T K"],
     how: tuple[Bool[Array, ""], Float[Array, ""], bool],
 ) -> Float[Array, "T 3"]:
@@ -67,8 +67,8 @@ def law_step(
     flat, sd_floor, pool = how
     if not family.free:
         return law
-    alive = held > _ALIVE
-    held = jnp.where(alive, held, 0)
+    alive = class_counts > _ALIVE
+    class_counts = jnp.where(alive, class_counts, 0)
     along = jnp.where(alive, means - law[:, 2:], 0)
     columns = {0: jnp.ones_like(along), 1: along}
     rows = jnp.stack([columns[i] for i in family.free], axis=-1)
@@ -82,12 +82,12 @@ def law_step(
 
     def height(step: Float[Array, "S F"]) -> Float[Array, "S 1"]:
         v = jnp.maximum(plain + jnp.sum(rows * step[:, None, :], axis=-1), sd_floor**2)
-        each = jnp.where(alive, -0.5 * held * jnp.log(v) - 0.5 * rss / v, 0)
+        each = jnp.where(alive, -0.5 * class_counts * jnp.log(v) - 0.5 * rss / v, 0)
         return total(jnp.sum(each, axis=-1, keepdims=True))
 
-    pull = jnp.where(alive, 0.5 * (rss / variance - held) / variance, 0)
+    pull = jnp.where(alive, 0.5 * (rss / variance - class_counts) / variance, 0)
     score = total(jnp.sum(rows * pull[..., None], axis=1))
-    information = total(jnp.einsum("tk,tkf,tkg->tfg", 0.5 * held / variance**2, rows, rows))
+    information = total(jnp.einsum("tk,tkf,tkg->tfg", 0.5 * class_counts / variance**2, rows, rows))
     ridge = 1e-5 * jnp.max(jnp.abs(information), axis=(1, 2)) + jnp.finfo(law.dtype).tiny
     information = (
         information + ridge[:, None, None] * jnp.eye(rows.shape[-1], dtype=law.dtype)[None]

@@ -1,7 +1,7 @@
 """Fitting a GMRM by ECM: deterministic start, safeguarded SQUAREM, a certificate of the optimum.
 
-Batch items ("lanes") are independent fits: one frame each, or a whole movie where class means or
-sds are shared. A lane that goes wrong says so in its own result and leaves the others alone.
+Batch items are independent fits: one frame each, or a whole movie where class means or
+sds are shared. An item that goes wrong says so in its own result and leaves the others alone.
 
 Sources: ECM, Meng and Rubin (1993), Biometrika 80:267. SQUAREM, Varadhan and Roland (2008),
 Scand. J. Statist. 35:335, scheme S3.
@@ -22,8 +22,8 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import UsageError
 from jaxmicro.mixture import newton, squarem
+from jaxmicro.mixture.batch import THIN, Item, at_once, batched_map, padded, thinned
 from jaxmicro.mixture.gmrm import GMRM, Params
-from jaxmicro.mixture.lanes import THIN, Lane, at_once, batched_map, padded, thinned
 from jaxmicro.mixture.problem import Fit as Fit
 from jaxmicro.mixture.problem import Result as Result
 from jaxmicro.mixture.problem import Scale, judge, record, standardise
@@ -143,8 +143,8 @@ class State(eqx.Module):
 
     squarem: squarem.State | None
     newton: newton.State
-    steps: Int[Array, "*lanes"]
-    unfinished: Bool[Array, "*lanes"]
+    steps: Int[Array, "*items"]
+    unfinished: Bool[Array, "*items"]
 
 
 @eqx.filter_jit
@@ -160,19 +160,19 @@ def _begin(
     start = None if init is None else _starts(model, pixels, init)
 
     def one(args) -> State:
-        lane, scale = standardise(args[0], sd_floor)
+        item, scale = standardise(args[0], sd_floor)
         if args[1] is None:
-            begun = scale.begin(_start(model, lane, present), model.family)
+            begun = scale.begin(_start(model, item, present), model.family)
             first = squarem.begin(begun, max_steps)
             params = first.best
         else:
             first, params = None, scale.standardised(args[1], model.family)
         zero = jnp.zeros((), jnp.int32)
-        trace = jnp.full(max_steps, jnp.nan, lane.values.dtype)
+        trace = jnp.full(max_steps, jnp.nan, item.values.dtype)
         second = newton.begin(model, params, max_steps, zero, zero, trace)
         return State(first, second, zero, jnp.asarray(True))
 
-    return _over_lanes(one, model, pixels, start)
+    return _over_items(one, model, pixels, start)
 
 
 @eqx.filter_jit
@@ -190,11 +190,11 @@ def _advance(
     batch = pixels.values.shape[:-1]
 
     def one(args) -> tuple[Fit, State]:
-        lane, scale = standardise(args[0], sd_floor)
-        after = _steps(model, lane, scale, args[1], tolerance, budget, max_steps)
-        return _found(model, lane, scale, after.newton, tolerance, present), after
+        item, scale = standardise(args[0], sd_floor)
+        after = _steps(model, item, scale, args[1], tolerance, budget, max_steps)
+        return _found(model, item, scale, after.newton, tolerance, present), after
 
-    found, after = _over_lanes(one, model, pixels, state)
+    found, after = _over_items(one, model, pixels, state)
 
     def back(a: Array) -> Array:
         if model.share:
@@ -204,28 +204,28 @@ def _advance(
     return jax.tree.map(back, found), after
 
 
-def _over_lanes(function: Callable[[Any], Any], model: GMRM, pixels: Pixels, more: Any) -> Any:
-    """`function((lane, item of more))` of every independent fit of the batch."""
+def _over_items(function: Callable[[Any], Any], model: GMRM, pixels: Pixels, more: Any) -> Any:
+    """`function((item, part of more))` of every independent fit of the batch."""
     values = pixels.values
     n = values.shape[-1]
     design = model.design(pixels)
     weight = pixels.weight.astype(values.dtype)
-    z = _by_lane(model, values, 1)
+    z = _by_item(model, values, 1)
     if pixels.shared:
         place = None
         fixed = design.reshape(design.shape[0], 1, n), weight.reshape(1, n)
     else:
-        by_lane = _by_lane(model, jnp.moveaxis(design, 0, -2), 2)
-        place = jnp.moveaxis(by_lane, 2, 1), _by_lane(model, weight, 1)
+        by_item = _by_item(model, jnp.moveaxis(design, 0, -2), 2)
+        place = jnp.moveaxis(by_item, 2, 1), _by_item(model, weight, 1)
 
     def one(args):
         z, place, rest = args
-        return function((Lane(z, *(fixed if place is None else place)), rest))
+        return function((Item(z, *(fixed if place is None else place)), rest))
 
     return batched_map(one, (z, place, more), at_once(z.shape[1] * n))
 
 
-def _by_lane(model: GMRM, a: Array, tail: int) -> Array:
+def _by_item(model: GMRM, a: Array, tail: int) -> Array:
     """(frames, replicates, ...) -> (fits, frames of the fit, ...); `tail` axes stay."""
     batch, rest = a.shape[: a.ndim - tail], a.shape[a.ndim - tail :]
     n_frames, n_rep = batch[0], int(np.prod(batch[1:]))  # an empty axis allows no -1
@@ -236,12 +236,12 @@ def _by_lane(model: GMRM, a: Array, tail: int) -> Array:
 def _starts(model: GMRM, pixels: Pixels, init: Params) -> Params:
     batch, dtype = pixels.values.shape[:-1], pixels.values.dtype
     full = jax.tree.map(lambda a: jnp.broadcast_to(a, (*batch, a.shape[-1])), init)
-    return jax.tree.map(lambda a: _by_lane(model, a.astype(dtype), 1), full)
+    return jax.tree.map(lambda a: _by_item(model, a.astype(dtype), 1), full)
 
 
 def _steps(
     model: GMRM,
-    lane: Lane,
+    item: Item,
     scale: Scale,
     state: State,
     tolerance: Float[Array, ""],
@@ -252,7 +252,7 @@ def _steps(
 
     A thin sample of a large frame finds the optimum; the full frame then needs only a few steps.
     """
-    thin, full = _stages(lane)
+    thin, full = _stages(item)
     if state.squarem is None:
         after = newton.advance(model, full, state.newton, tolerance, scale.floor, budget)
         return State(None, after, after.step, newton.unfinished(after, tolerance))
@@ -274,35 +274,37 @@ def _steps(
     return State(before, after, steps, ~ready | newton.unfinished(after, tolerance))
 
 
-def _stages(lane: Lane) -> tuple[Lane, Lane]:
+def _stages(item: Item) -> tuple[Item, Item]:
     """The pixels of the first stage and of the second; the same object for small frames."""
-    full = padded(lane)
-    return (thinned(full) if lane.values.shape[1] >= 2 * THIN else full), full
+    full = padded(item)
+    return (thinned(full) if item.values.shape[1] >= 2 * THIN else full), full
 
 
 def _found(
     model: GMRM,
-    lane: Lane,
+    item: Item,
     scale: Scale,
     end: newton.State,
     tolerance: Float[Array, ""],
     present: Int[Array, ""],
 ) -> Fit:
     converged = end.gap <= tolerance
-    held = jnp.sum(end.held, axis=0)
-    judged = judge(model, lane, scale, end.best, held, end.log_likelihood, converged, present)
+    class_counts = jnp.sum(end.class_counts, axis=0)
+    judged = judge(
+        model, item, scale, end.best, class_counts, end.log_likelihood, converged, present
+    )
     gap = jnp.where(converged, end.gap + scale.rounding(end.best), jnp.inf)
     run = end.trace, end.step, gap
-    return record(lane, scale, end.best, end.log_likelihood, judged, model.family, run)
+    return record(item, scale, end.best, end.log_likelihood, judged, model.family, run)
 
 
-def _start(model: GMRM, lane: Lane, present: Int[Array, ""]) -> Params:
+def _start(model: GMRM, item: Item, present: Int[Array, ""]) -> Params:
     """Means spread evenly over the grey values, equal weights, no trend.
 
     Classes from `present` on lie out of the reach of any pixel, so that they stay empty.
     """
-    k, n_frames = model.n_classes, lane.values.shape[0]
-    z = jnp.where(lane.weight > 0, lane.values, jnp.nan)
+    k, n_frames = model.n_classes, item.values.shape[0]
+    z = jnp.where(item.weight > 0, item.values, jnp.nan)
     thin = z[:, :: max(1, z.shape[1] // 4096)]
     low, high = jnp.nanquantile(thin, 0.005), jnp.nanquantile(thin, 0.995)
     number = jnp.arange(k)
@@ -314,5 +316,5 @@ def _start(model: GMRM, lane: Lane, present: Int[Array, ""]) -> Params:
     # recover more often than those with tails or tied sds, which start from half the sd.
     narrower = 2 if model.family.heavy_tailed or model.family.ties_sds else 1
     sd = jnp.maximum((high - low) / (2 * narrower * present), 1e-3)
-    trend = jnp.zeros((n_frames, lane.design.shape[0]), z.dtype)
+    trend = jnp.zeros((n_frames, item.design.shape[0]), z.dtype)
     return Params(like * weights[None, :], like * means[None, :], like * sd, trend, like)

@@ -56,11 +56,11 @@ class Params(eqx.Module):
 class Stats(eqx.Module):
     """Responsibility-weighted sums about the current parameters (u = z - class mean at pixel).
 
-    `held` are the pixels of each class. In the other sums a pixel of a heavy-tailed class counts
-    with its weight w as well, and `log_less` sums log w - w + 1 over all classes.
+    `class_counts` are the pixels of each class. In the other sums a pixel of a heavy-tailed class
+    counts with its weight w as well, and `log_less` sums log w - w + 1 over all classes.
     """
 
-    held: Float[Array, "*batch K"]
+    class_counts: Float[Array, "*batch K"]
     s0: Float[Array, "*batch K"]
     su: Float[Array, "*batch K"]
     suu: Float[Array, "*batch K"]
@@ -197,9 +197,9 @@ def moments(
     family: Family = GAUSSIAN,
 ) -> Stats:
     """Sufficient statistics from weighted responsibilities and standardised residuals."""
-    held = log_less = None
+    class_counts = log_less = None
     if family.heavy_tailed:
-        held = jnp.sum(resp, axis=1)
+        class_counts = jnp.sum(resp, axis=1)
         w = family.weight(u, params.law)
         log_less = jnp.sum(resp * (jnp.log(w) - w + 1))
         resp = resp * w
@@ -208,7 +208,7 @@ def moments(
     sums_u = product(moment, moment_table(design, order=1))
     sd, p = params.sds, design.shape[0]
     return Stats(
-        sums[:, 0] if held is None else held,
+        sums[:, 0] if class_counts is None else class_counts,
         sums[:, 0],
         sums_u[:, 0] * sd,
         jnp.sum(moment * u, axis=1) * sd**2,

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from jaxmicro.mixture.batch import Item, over_frames
 from jaxmicro.mixture.family import StudentT
 from jaxmicro.mixture.gmrm import (
     GMRM,
@@ -20,8 +21,7 @@ from jaxmicro.mixture.gmrm import (
     posterior,
     product,
 )
-from jaxmicro.mixture.lanes import Lane, over_frames
-from jaxmicro.mixture.maximise import recentred
+from jaxmicro.mixture.m_step import recentred
 from jaxmicro.mixture.student import LEAST_DOF, MOST_DOF, dof_score
 
 
@@ -94,10 +94,10 @@ def gradient_and_information(model: GMRM, params: Params, stats: Stats) -> tuple
         # log of a softmax has derivatives that hold for a class of no weight at all
         logits = jnp.log(jnp.maximum(at.weights, jnp.finfo(step.dtype).tiny)) + step[:k]
         gain = jax.nn.log_softmax(logits)[None] - jnp.log(new.sds)
-        total = jnp.sum(of.held[None] * gain) - jnp.sum(0.5 * rss / new.sds**2)
+        total = jnp.sum(of.class_counts[None] * gain) - jnp.sum(0.5 * rss / new.sds**2)
         if of.log_less is None or at.law is None or not model.family.free:
             return total
-        count, turn = jnp.sum(of.held), step[slices(model)["law"]][0]
+        count, turn = jnp.sum(of.class_counts), step[slices(model)["law"]][0]
         less = of.log_less / jnp.maximum(count, 1)
         return total + count * (dof_score(at.law[0], less) * turn - 0.25 * turn**2)
 
@@ -275,10 +275,10 @@ def _weighted(
     return jnp.einsum("kan,kbn->kab", a * by[:, None], b, precision=high)
 
 
-def missing_of_frames(model: GMRM, params: Params, lane: Lane) -> Float[Array, "T q q"]:
-    """Missing information of every frame of a lane."""
+def missing_of_frames(model: GMRM, params: Params, item: Item) -> Float[Array, "T q q"]:
+    """Missing information of every frame of an item."""
 
     def one(frame_params, z, design, weight):
         return missing_information(model, frame_params, z, design, weight)
 
-    return over_frames(one, params, lane)
+    return over_frames(one, params, item)

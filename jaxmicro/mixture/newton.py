@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxmicro.mixture.batch import Item, e_steps
 from jaxmicro.mixture.gmrm import GMRM, Params, Stats
 from jaxmicro.mixture.information import (
     coordinates,
@@ -26,11 +27,10 @@ from jaxmicro.mixture.information import (
     shared,
     slices,
 )
-from jaxmicro.mixture.lanes import Lane, e_lane
-from jaxmicro.mixture.maximise import m_step
+from jaxmicro.mixture.m_step import m_step
 from jaxmicro.mixture.student import LEAST_DOF, MOST_DOF
 
-MAX_ROUNDS = 80  # a lane that needs more sits on a ridge that float32 cannot resolve
+MAX_ROUNDS = 80  # an item that needs more sits on a ridge that float32 cannot resolve
 CONTRACTING = 0.1  # a round that leaves more of the gap than this asks for fresh information
 CAUTION = 20.0  # how much the change of curvature between two points counts against the gap
 LEAST = 1.1  # factor on a predicted gain at the least, for the ridge in it
@@ -89,7 +89,7 @@ class State(eqx.Module):
     best: Params
     fallback: Params
     log_likelihood: Float[Array, " T"]
-    held: Float[Array, "T K"]
+    class_counts: Float[Array, "T K"]
     reference: Float[Array, ""]
     damping: Float[Array, ""]
     predicted: Float[Array, ""]
@@ -121,7 +121,7 @@ def begin(
         best=params,
         fallback=params,
         log_likelihood=jnp.full(n_frames, jnp.nan, dtype),
-        held=jnp.zeros((n_frames, k), dtype),
+        class_counts=jnp.zeros((n_frames, k), dtype),
         reference=-inf,
         damping=jnp.zeros((), dtype),
         predicted=inf,
@@ -144,7 +144,7 @@ def unfinished(state: State, tolerance: Float[Array, ""]) -> Bool[Array, ""]:
 
 def advance(
     model: GMRM,
-    lane: Lane,
+    item: Item,
     state: State,
     tolerance: Float[Array, ""],
     sd_floor: Float[Array, ""],
@@ -154,11 +154,11 @@ def advance(
 
     A step that lowers the likelihood is undone by one of plain ECM from the point before it.
     """
-    count = jnp.maximum(jnp.sum(jnp.broadcast_to(lane.weight, lane.values.shape)), 1)
-    slack = 4 * jnp.finfo(lane.values.dtype).eps
+    count = jnp.maximum(jnp.sum(jnp.broadcast_to(item.weight, item.values.shape)), 1)
+    slack = 4 * jnp.finfo(item.values.dtype).eps
 
     def body(s: State) -> State:
-        log_likelihood, stats = e_lane(s.at, lane, model.family)
+        log_likelihood, stats = e_steps(s.at, item, model.family)
         level = jnp.sum(log_likelihood) / count
         worse = ~(level >= s.reference - slack * jnp.abs(s.reference))
         mapped = m_step(model, s.at, stats, tied=jnp.asarray(False), sd_floor=sd_floor)
@@ -166,7 +166,7 @@ def advance(
         # The information costs two E-steps: while steps contract well an earlier one will do.
         complete, missing = jax.lax.cond(
             s.stale,
-            lambda: (complete, missing_of_frames(model, s.at, lane)),
+            lambda: (complete, missing_of_frames(model, s.at, item)),
             lambda: (s.complete, s.missing),
         )
         known = (score, complete, missing)
@@ -185,7 +185,7 @@ def advance(
             best=choose(worse, s.best, s.at),
             fallback=choose(worse, s.fallback, mapped),
             log_likelihood=jnp.where(worse, s.log_likelihood, log_likelihood),
-            held=jnp.where(worse, s.held, stats.held),
+            class_counts=jnp.where(worse, s.class_counts, stats.class_counts),
             reference=jnp.where(worse, s.reference, level),
             damping=jnp.where(worse | ~usable, jnp.minimum(up, MAX_DAMPING), down),
             predicted=jnp.where(worse, s.predicted, predicted),
@@ -239,7 +239,7 @@ def _directions(
     at, k = slices(model), model.n_classes
     score, complete, missing = known
     # Adding a constant to all logits, or trading gain for trend, changes nothing: pin both.
-    total = jnp.sum(stats.held, axis=-1)
+    total = jnp.sum(stats.class_counts, axis=-1)
     pin = jnp.einsum("t,tk,tj->tkj", total, params.weights, params.weights)
     complete = complete.at[:, :k, :k].add(pin)
     if model.gain:
@@ -252,7 +252,10 @@ def _directions(
     def pooled(a: Float[Array, "T K"], name: str) -> Float[Array, "T K"]:
         return jnp.broadcast_to(jnp.sum(a, axis=0), a.shape) if name in shared(model) else a
 
-    empty = {name: pooled(stats.held, name) < 1e-2 for name in ("weights", "means", "sds", "gain")}
+    empty = {
+        name: pooled(stats.class_counts, name) < 1e-2
+        for name in ("weights", "means", "sds", "gain")
+    }
     frozen = [empty["weights"], empty["means"]]
     if not model.family.ties_sds:
         slope = pooled(score[:, at["sds"]], "sds")

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxmicro.mixture.batch import Item
 from jaxmicro.mixture.family import GAUSSIAN, Family
 from jaxmicro.mixture.gmrm import GMRM, Params
-from jaxmicro.mixture.lanes import Lane
 
 MIN_PIXELS_PER_PARAMETER = 2
 LEAST_SD = 1e-3  # of the sd of all pixels, for continuous data that have no grey step
@@ -58,13 +58,13 @@ class Fit(eqx.Module):
     Attributes:
       params: parameters with the batch axes of the pixels: (frames,) or (frames, replicates).
       log_likelihood: nats, summed over the visited pixels of each frame.
-      trace: mean log-likelihood in nats per pixel after each accepted step of the lane, NaN after
+      trace: mean log-likelihood in nats per pixel after each accepted step of the item, NaN after
         the last; never falls.
       steps: passes over the pixels.
       result: a `Result` per frame (frames that share parameters share it).
       optimum_gap: upper bound on the distance to the optimum of the likelihood, nats per pixel;
         infinite where none is known.
-      narrow: classes whose sd is that of rounding: spikes, whose pixels may belong elsewhere.
+      spike: classes whose sd is that of rounding: spikes, whose pixels may belong elsewhere.
     """
 
     params: Params
@@ -73,7 +73,7 @@ class Fit(eqx.Module):
     steps: Int[Array, "*batch"]
     result: Int[Array, "*batch"]
     optimum_gap: Float[Array, "*batch"]
-    narrow: Bool[Array, "*batch K"]
+    spike: Bool[Array, "*batch K"]
 
     def __getitem__(self, index) -> Fit:
         return jax.tree.map(lambda a: a[index], self)
@@ -160,7 +160,7 @@ class Scale(eqx.Module):
         grey = jnp.abs(self.centre) + self.scale * jnp.abs(params.means)
         return 0.5 * jnp.max(eps * grey / (self.scale * params.sds)) ** 2
 
-    def narrow(self, params: Params) -> Bool[Array, "T K"]:
+    def spike(self, params: Params) -> Bool[Array, "T K"]:
         """Which classes of standardised parameters have the least sd that is allowed."""
         return params.sds <= self.floor * 1.0001
 
@@ -183,12 +183,12 @@ class Scale(eqx.Module):
         )
 
 
-def standardise(lane: Lane, sd_floor: Float[Array, ""]) -> tuple[Lane, Scale]:
+def standardise(item: Item, sd_floor: Float[Array, ""]) -> tuple[Item, Scale]:
     """The same pixels with mean 0 and sd 1; what is not finite or has no weight becomes 0."""
-    weight = jnp.broadcast_to(lane.weight, lane.values.shape)
+    weight = jnp.broadcast_to(item.weight, item.values.shape)
     used = weight > 0
-    finite = jnp.isfinite(lane.values)
-    z = jnp.where(used & finite, lane.values, 0)
+    finite = jnp.isfinite(item.values)
+    z = jnp.where(used & finite, item.values, 0)
     count = jnp.maximum(jnp.sum(weight), 1)
     centre = jnp.sum(weight * z) / count
     sd = jnp.sqrt(jnp.sum(weight * (z - centre) ** 2) / count)
@@ -196,23 +196,23 @@ def standardise(lane: Lane, sd_floor: Float[Array, ""]) -> tuple[Lane, Scale]:
     floor = jnp.maximum(sd_floor / scale, LEAST_SD)
     bad = jnp.any(used & ~finite, axis=-1)
     z = jnp.where(used, (z - centre) / scale, 0)
-    return Lane(z, lane.design, lane.weight), Scale(centre, scale, floor, bad)
+    return Item(z, item.design, item.weight), Scale(centre, scale, floor, bad)
 
 
 def judge(
     model: GMRM,
-    lane: Lane,
+    item: Item,
     scale: Scale,
     params: Params,
-    held: Float[Array, " K"],
+    class_counts: Float[Array, " K"],
     log_likelihood: Float[Array, " T"],
     converged: Bool[Array, ""],
     present: Int[Array, ""] | int,
 ) -> tuple[Int[Array, " T"], Bool[Array, " T"]]:
     """The `Result` of each frame, and which frames have numbers at all.
 
-    `params` are standardised, `held` the pixels of each class over all frames. Of the classes only
-    the first `present` are asked for.
+    `params` are standardised, `class_counts` the pixels of each class over all frames. Of the
+    classes only the first `present` are asked for.
     """
     asked = jnp.arange(model.n_classes) < present
     n_frames = log_likelihood.shape[0]
@@ -220,19 +220,19 @@ def judge(
     if model.share:
         finite = jnp.broadcast_to(jnp.all(finite), finite.shape)
     result = jnp.where(converged, Result.converged, Result.max_steps)
-    result = jnp.where(jnp.any(scale.narrow(params) & asked[None]), Result.degenerate_class, result)
-    result = jnp.where(jnp.any((held < LEAST_HELD) & asked), Result.empty_class, result)
+    result = jnp.where(jnp.any(scale.spike(params) & asked[None]), Result.degenerate_class, result)
+    result = jnp.where(jnp.any((class_counts < LEAST_HELD) & asked), Result.empty_class, result)
     result = jnp.where(finite, result, Result.nonfinite)
     # Too few pixels are the cause of whatever else went wrong, unless the pixels were bad.
     need = MIN_PIXELS_PER_PARAMETER * model.n_parameters(n_frames, present)
-    count = jnp.sum(jnp.broadcast_to(lane.weight, lane.values.shape), axis=-1)
+    count = jnp.sum(jnp.broadcast_to(item.weight, item.values.shape), axis=-1)
     few = ((jnp.sum(count) < need) | (count == 0)) & ~jnp.any(scale.bad)
     result = jnp.where(few, Result.too_few_pixels, result).astype(jnp.int32)
     return result, finite & (count > 0)
 
 
 def record(
-    lane: Lane,
+    item: Item,
     scale: Scale,
     params: Params,
     log_likelihood: Float[Array, " T"],
@@ -244,7 +244,7 @@ def record(
     n_frames = log_likelihood.shape[0]
     result, finite = judged
     trace, steps, gap = run
-    count = jnp.sum(jnp.broadcast_to(lane.weight, lane.values.shape), axis=-1)
+    count = jnp.sum(jnp.broadcast_to(item.weight, item.values.shape), axis=-1)
     in_grey = log_likelihood - count * jnp.log(scale.scale)
 
     def every(a: Array) -> Array:
@@ -257,5 +257,5 @@ def record(
         every(steps),
         result,
         every(gap),
-        scale.narrow(params)[:, by_mean(params)],
+        scale.spike(params)[:, by_mean(params)],
     )

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxmicro.mixture.batch import Item, e_steps
 from jaxmicro.mixture.gmrm import GMRM, Params, Stats
-from jaxmicro.mixture.lanes import Lane, e_lane
-from jaxmicro.mixture.maximise import m_step
+from jaxmicro.mixture.m_step import m_step
 from jaxmicro.mixture.student import LEAST_DOF, MOST_DOF
 
 
@@ -49,7 +49,7 @@ def unfinished(state: State, tolerance: Float[Array, ""], max_steps: int) -> Boo
 
 def advance(
     model: GMRM,
-    lane: Lane,
+    item: Item,
     state: State,
     tolerance: Float[Array, ""],
     sd_floor: Float[Array, ""],
@@ -58,11 +58,11 @@ def advance(
     budget: Int[Array, ""],
 ) -> State:
     """At most `budget` steps of safeguarded SQUAREM, until the gap falls below the tolerance."""
-    count = jnp.maximum(jnp.sum(jnp.broadcast_to(lane.weight, lane.values.shape)), 1)
-    slack = 4 * jnp.finfo(lane.values.dtype).eps
+    count = jnp.maximum(jnp.sum(jnp.broadcast_to(item.weight, item.values.shape)), 1)
+    slack = 4 * jnp.finfo(item.values.dtype).eps
 
     def body(s: State) -> State:
-        log_likelihood, stats = e_lane(s.at, lane, model.family)
+        log_likelihood, stats = e_steps(s.at, item, model.family)
         level = jnp.sum(log_likelihood) / count
         tied = s.step < tied_steps
         mapped = m_step(model, s.at, stats, tied=tied, sd_floor=sd_floor)
@@ -161,7 +161,7 @@ def _information(d: list[Array], at: Params, stats: Stats) -> Float[Array, ""]:
     sff = jnp.einsum("tkpq,tkp,tkq->tk", stats.sff, slope, slope)
     cross = 2 * d_mean * jnp.sum(stats.sf * slope, axis=-1)
     location = (stats.s0 * d_mean**2 + cross + sff) / at.sds**2
-    total = jnp.sum(location + stats.held * (2 * d_sd**2 + d_weight**2))
+    total = jnp.sum(location + stats.class_counts * (2 * d_sd**2 + d_weight**2))
     if stats.log_less is not None and len(d) > 5:
-        total = total + jnp.sum(0.5 * jnp.sum(stats.held, axis=-1) * d[5][:, 0] ** 2)
+        total = total + jnp.sum(0.5 * jnp.sum(stats.class_counts, axis=-1) * d[5][:, 0] ** 2)
     return total

@@ -56,7 +56,7 @@ class Inputs:
 
 
 @dataclasses.dataclass(frozen=True)
-class Item:
+class ItemDraws:
     """What was drawn of one batch item.
 
     Attributes:
@@ -72,7 +72,7 @@ class Item:
     complete: bool
 
 
-def assemble(inputs: Inputs, items: list[Item], complete: bool) -> Posterior:
+def assemble(inputs: Inputs, items: list[ItemDraws], complete: bool) -> Posterior:
     """Join the batch items on a frame axis, and add names, coordinates and units."""
     joined = items[0].groups if inputs.movie else _join_frames([item.groups for item in items])
     n_frames = inputs.pixels.n_frames if inputs.movie else len(items)
@@ -104,7 +104,7 @@ def _join_frames(items: list[Groups]) -> Groups:
     return {g: {n: join(g, n) for n in arrays} for g, arrays in items[0].items()}
 
 
-def _attributes(inputs: Inputs, items: list[Item], complete: bool) -> dict[str, Any]:
+def _attributes(inputs: Inputs, items: list[ItemDraws], complete: bool) -> dict[str, Any]:
     return {
         "inference_library": "jaxmicro, numpyro",
         "method": inputs.sampler.method,

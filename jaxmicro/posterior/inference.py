@@ -15,12 +15,12 @@ import numpy as np
 
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import DataError, NumericalError, UsageError
+from jaxmicro.mixture.batch import Item
 from jaxmicro.mixture.ecm import Fit, fit, grey_step
 from jaxmicro.mixture.gmrm import GMRM
-from jaxmicro.mixture.lanes import Lane
 from jaxmicro.posterior import laplace, nuts, svi
 from jaxmicro.posterior.coordinates import Coordinates, find_mode
-from jaxmicro.posterior.dataset import Groups, Inputs, Item, assemble
+from jaxmicro.posterior.dataset import Groups, Inputs, ItemDraws, assemble
 from jaxmicro.posterior.likelihood import Noise
 from jaxmicro.posterior.model import Priors, Problem
 from jaxmicro.posterior.predict import (
@@ -128,7 +128,7 @@ def posterior(
     check(model, pixels)
     check_censoring(model, noise or Noise())
     inputs = _inputs(model, pixels, start, priors or Priors(), noise or Noise(), sampler)
-    items: list[Item] = []
+    items: list[ItemDraws] = []
     for i in range(len(inputs.items)):
         report = _share_of(progress, i, len(inputs.items))
         item = _draw_item(jax.random.fold_in(key, i), inputs, i, report)
@@ -178,7 +178,7 @@ def _share_of(progress: Progress | None, item: int, n_items: int) -> Progress:
     return report
 
 
-def _draw_item(key: jax.Array, inputs: Inputs, index: int, progress: Progress) -> Item | None:
+def _draw_item(key: jax.Array, inputs: Inputs, index: int, progress: Progress) -> ItemDraws | None:
     """Draws of one batch item; None: interrupted before a draw of a later item was kept."""
     first, stop = inputs.items[index]
     pixels = inputs.pixels[first:stop]
@@ -196,7 +196,7 @@ def _draw_item(key: jax.Array, inputs: Inputs, index: int, progress: Progress) -
     if draws is None:
         return None
     groups = _groups((keys[1], keys[2]), inputs, problem, every, draws, scaling, pixels.n_domain)
-    return Item(groups, draws.loss, scaling, draws.complete)
+    return ItemDraws(groups, draws.loss, scaling, draws.complete)
 
 
 def _draw(
@@ -220,7 +220,7 @@ def _groups(
     keys: tuple[jax.Array, jax.Array],
     inputs: Inputs,
     problem: Problem,
-    pixels: Lane,
+    pixels: Item,
     draws: Draws,
     scaling: Scaling,
     n_domain: jax.Array,

@@ -19,9 +19,9 @@ from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float
 
 from jaxmicro.errors import UsageError
+from jaxmicro.mixture.batch import Item, e_steps
 from jaxmicro.mixture.family import Family, PoissonGaussian, StudentT
 from jaxmicro.mixture.gmrm import Params, Stats
-from jaxmicro.mixture.lanes import Lane, e_lane
 
 _ENDS = (-2.0, 2.0)  # standardised: they hold 99 % of the grey values
 _LEAST_VARIANCE = 1e-6  # standardised, of a class
@@ -162,7 +162,7 @@ class Mixture(eqx.Module):
 
 
 @jax.custom_jvp
-def gaussian_log_likelihood(mixture: Mixture, pixels: Lane) -> Float[Array, " T"]:
+def gaussian_log_likelihood(mixture: Mixture, pixels: Item) -> Float[Array, " T"]:
     """Sum over each frame's pixels of log sum_k p_k N(z | class k), in nats.
 
     Differentiable any number of times with respect to `mixture`; not with respect to the pixels.
@@ -185,7 +185,7 @@ def _gaussian_jvp(primals, tangents):
     return value, jnp.sum(along, axis=-1) + jnp.sum(slope * d.trend, axis=-1)
 
 
-def _e_pass(mixture: Mixture, pixels: Lane) -> tuple[Float[Array, " T"], Stats]:
+def _e_pass(mixture: Mixture, pixels: Item) -> tuple[Float[Array, " T"], Stats]:
     params = Params(
         jnp.exp(mixture.log_weights),
         mixture.means,
@@ -193,7 +193,7 @@ def _e_pass(mixture: Mixture, pixels: Lane) -> tuple[Float[Array, " T"], Stats]:
         mixture.trend,
         jnp.ones_like(mixture.means),
     )
-    return e_lane(params, pixels)
+    return e_steps(params, pixels)
 
 
 def pixel_log_likelihood(

@@ -16,7 +16,7 @@ import equinox as eqx
 from jaxtyping import Array, Float, Int
 
 from jaxmicro.errors import UsageError
-from jaxmicro.mixture.lanes import Lane
+from jaxmicro.mixture.batch import Item
 from jaxmicro.posterior.likelihood import ClassNoise
 
 
@@ -123,8 +123,8 @@ class Problem(eqx.Module):
     n_terms: int = eqx.field(static=True)
     movie: bool = eqx.field(static=True)
     priors: Priors = eqx.field(static=True)
-    pixels: Lane
-    saturated: Lane | None
+    pixels: Item
+    saturated: Item | None
     noise: ClassNoise
     baseline: Float[Array, " T"]
     grey_step: Float[Array, ""]

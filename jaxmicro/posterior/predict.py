@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxmicro.mixture.lanes import Lane
+from jaxmicro.mixture.batch import Item
 from jaxmicro.posterior.density import mixture_at
 from jaxmicro.posterior.likelihood import (
     ClassNoise,
@@ -62,7 +62,7 @@ def thinned(draws: Draws, every: int) -> Stacked:
     }
 
 
-def _on_device(draws: Stacked, pixels: Lane) -> dict[str, Array]:
+def _on_device(draws: Stacked, pixels: Item) -> dict[str, Array]:
     return {n: jnp.asarray(a, pixels.values.dtype) for n, a in draws.items()}
 
 
@@ -74,7 +74,7 @@ def _with_keys(draws: dict[str, Array], key: Array) -> tuple[dict[str, Array], A
 @eqx.filter_jit
 def _foreground(
     problem: Problem,
-    pixels: Lane,
+    pixels: Item,
     draws: dict[str, Array],
     chosen: Float[Array, " K"],
     key: Array,
@@ -99,7 +99,7 @@ def _foreground(
 def areas(
     key: Array,
     problem: Problem,
-    pixels: Lane,
+    pixels: Item,
     draws: Stacked,
     foreground: tuple[int, ...],
     n_domain: Float[np.ndarray, " T"],
@@ -128,7 +128,7 @@ def areas(
 
 @eqx.filter_jit
 def _log_likelihoods(
-    problem: Problem, pixels: Lane, draws: dict[str, Array]
+    problem: Problem, pixels: Item, draws: dict[str, Array]
 ) -> Float[Array, "draws T n"]:
     def one(sites: dict[str, Array]) -> Array:
         mixture = mixture_at(problem, sites)
@@ -138,7 +138,7 @@ def _log_likelihoods(
 
 
 def log_likelihoods(
-    problem: Problem, pixels: Lane, draws: Stacked, scale: float
+    problem: Problem, pixels: Item, draws: Stacked, scale: float
 ) -> Float[np.ndarray, "draws T n"]:
     """Log-likelihood of every pixel in nats: of a density per grey level, or, at censored pixels,
     of a probability. `scale`: grey levels per standardised unit.
@@ -152,7 +152,7 @@ def log_likelihoods(
 
 @eqx.filter_jit
 def _histograms(
-    problem: Problem, pixels: Lane, draws: dict[str, Array], edges: Array, key: Array
+    problem: Problem, pixels: Item, draws: dict[str, Array], edges: Array, key: Array
 ) -> Float[Array, "draws T bins"]:
     n_bins = edges.shape[0] - 1
 
@@ -190,7 +190,7 @@ def simulate(
 def predicted_histograms(
     key: Array,
     problem: Problem,
-    pixels: Lane,
+    pixels: Item,
     draws: Stacked,
     edges: Float[np.ndarray, " bins1"],
 ) -> Int[np.ndarray, "draws T bins"]:

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from jaxmicro.data.sampling import Pixels
+from jaxmicro.mixture.batch import Item, padded
 from jaxmicro.mixture.gmrm import GMRM
-from jaxmicro.mixture.lanes import Lane, padded
 from jaxmicro.posterior.likelihood import Noise
 from jaxmicro.posterior.model import Priors, Problem
 
@@ -41,7 +41,7 @@ def _visited(pixels: Pixels) -> Float[np.ndarray, " m"]:
     return np.asarray(pixels.values, float)[_weight(pixels) > 0]
 
 
-def standardised(model: GMRM, pixels: Pixels, scaling: Scaling) -> Lane:
+def standardised(model: GMRM, pixels: Pixels, scaling: Scaling) -> Item:
     """Pixels (T frames, n), their trend terms and weights; 0 where the weight is 0."""
     weight, dtype = _weight(pixels), pixels.values.dtype
     n_frames, n = weight.shape
@@ -51,12 +51,12 @@ def standardised(model: GMRM, pixels: Pixels, scaling: Scaling) -> Lane:
     if design.ndim == 2:  # all frames were visited at the same places
         design = design[:, None]
     design = np.broadcast_to(design, (design.shape[0], n_frames, n))
-    return Lane(jnp.asarray(values, dtype), jnp.asarray(design, dtype), jnp.asarray(weight, dtype))
+    return Item(jnp.asarray(values, dtype), jnp.asarray(design, dtype), jnp.asarray(weight, dtype))
 
 
 def problem_of(
     model: GMRM, pixels: Pixels, noise: Noise, priors: Priors
-) -> tuple[Problem, Lane, Scaling]:
+) -> tuple[Problem, Item, Scaling]:
     """The problem of one batch item.
 
     Args:
@@ -76,7 +76,7 @@ def problem_of(
         noise = dataclasses.replace(noise, saturation=noise.saturation - step / 2)  # 255: >= 254.5
         bright = (_weight(pixels) > 0) & (np.asarray(pixels.values, float) >= noise.saturation)
         weight = np.where(bright, 0, _weight(pixels))
-        used = Lane(every.values, every.design, jnp.asarray(weight, dtype))
+        used = Item(every.values, every.design, jnp.asarray(weight, dtype))
         saturated = _gathered(every, bright)
     problem = Problem(
         n_classes=model.n_classes,
@@ -93,7 +93,7 @@ def problem_of(
     return problem, every, scaling
 
 
-def _gathered(pixels: Lane, chosen: Bool[np.ndarray, "T n"]) -> Lane | None:
+def _gathered(pixels: Item, chosen: Bool[np.ndarray, "T n"]) -> Item | None:
     """The chosen pixels of every frame, padded to a power of two so that programs are reused."""
     most = int(chosen.sum(axis=1).max())
     if not most:
@@ -112,7 +112,7 @@ def _gathered(pixels: Lane, chosen: Bool[np.ndarray, "T n"]) -> Lane | None:
     def array(a: np.ndarray) -> Any:
         return jnp.asarray(a, pixels.values.dtype)
 
-    return Lane(array(z), array(f), array(w))
+    return Item(array(z), array(f), array(w))
 
 
 def histogram_edges(

@@ -47,10 +47,10 @@ from jaxtyping import Array, Float, Int
 
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import UsageError
+from jaxmicro.mixture.batch import batched_map
 from jaxmicro.mixture.criteria import Criteria
 from jaxmicro.mixture.ecm import Fit, Progress, fit, grey_step, in_parts
 from jaxmicro.mixture.gmrm import GMRM, Params
-from jaxmicro.mixture.lanes import batched_map
 from jaxmicro.spacetime import local_loop
 from jaxmicro.spacetime.local_loop import Found, Observed, Past, Settings, State
 from jaxmicro.spacetime.smooth import Kernel, cells_for, density_kernel

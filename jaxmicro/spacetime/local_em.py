@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxmicro.data.sampling import Pixels
+from jaxmicro.mixture.batch import CHUNK, Item, batched_map
 from jaxmicro.mixture.family import Family
 from jaxmicro.mixture.gmrm import GMRM, Params, Stats, moments, posterior
-from jaxmicro.mixture.lanes import CHUNK, Lane, batched_map
 from jaxmicro.spacetime.smooth import (
     Cells,
     Places,
@@ -195,7 +195,7 @@ def pairwise_sum(terms: Float[Array, " n"]) -> Float[Array, ""]:
 def movie_step(
     model: GMRM,
     params: Params,
-    lane: Lane,
+    item: Item,
     levels: tuple[Level, ...],
     old: Float[Array, "T k n"],
     strength: tuple[Float[Array, ""], Float[Array, ""]],
@@ -206,7 +206,7 @@ def movie_step(
     `strength` is the pseudo-count and the interaction.
     """
     pseudo_count, interaction = strength
-    n_frames, n = lane.values.shape
+    n_frames, n = item.values.shape
     pairs = [
         gathered_over_time(
             level.cells,
@@ -220,12 +220,12 @@ def movie_step(
         for level in levels
     ]
     maps = tuple(m for m, _ in pairs)
-    shared = lane.weight.shape[0] == 1
+    shared = item.weight.shape[0] == 1
 
     def one(args):
         frame_params, z, frame_maps, neighbours, frame_old, place = args
         if shared:
-            design, weight = lane.design[:, 0], lane.weight[0]
+            design, weight = item.design[:, 0], item.weight[0]
             where = tuple(jax.tree.map(lambda a: a[0], level.places) for level in levels)
             own = tuple(level.own[0] for level in levels)
         else:
@@ -247,7 +247,7 @@ def movie_step(
     place = None
     if not shared:
         where = tuple(level.places for level in levels)
-        place = (jnp.moveaxis(lane.design, 1, 0), lane.weight, where, tuple(v.own for v in levels))
-    args = (params, lane.values, maps, tuple(v.neighbours for v in levels), old, place)
+        place = (jnp.moveaxis(item.design, 1, 0), item.weight, where, tuple(v.own for v in levels))
+    args = (params, item.values, maps, tuple(v.neighbours for v in levels), old, place)
     out = batched_map(one, args, max(1, CHUNK // n))
     return out, tuple(last for _, last in pairs)

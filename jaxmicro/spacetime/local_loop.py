@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxmicro.data.sampling import Pixels
+from jaxmicro.mixture.batch import Item, batched_map
 from jaxmicro.mixture.gmrm import GMRM, Params
-from jaxmicro.mixture.lanes import Lane, batched_map
-from jaxmicro.mixture.maximise import m_step
+from jaxmicro.mixture.m_step import m_step
 from jaxmicro.mixture.problem import Fit, Scale, by_mean, judge, record, standardise
 from jaxmicro.spacetime.local_em import Level, Sums, make_level, movie_step
 from jaxmicro.spacetime.smooth import Cells
@@ -48,8 +48,8 @@ class Observed(eqx.Module):
     design: Float[Array, "P S n"]
 
     @property
-    def lane(self) -> Lane:
-        return Lane(self.pixels.values, self.design, self.pixels.weight)
+    def item(self) -> Item:
+        return Item(self.pixels.values, self.design, self.pixels.weight)
 
 
 class Past(eqx.Module):
@@ -83,19 +83,19 @@ class Found(eqx.Module):
 
 def begin(model: GMRM, movie: Observed, start: Params, settings: Settings) -> State:
     """The state before the first step: the responsibilities of the frames' own weights."""
-    lane, scale = standardise(movie.lane, settings.sd_floor)
+    item, scale = standardise(movie.item, settings.sd_floor)
     params = scale.standardised(start, model.family)
-    n_frames, n = lane.values.shape
-    weight = jnp.broadcast_to(lane.weight, lane.values.shape)
+    n_frames, n = item.values.shape
+    weight = jnp.broadcast_to(item.weight, item.values.shape)
 
     def plain(args):
         p, z, f, w = args
         joint = jnp.stack(model.log_joint(p, z, f))
         return jax.nn.softmax(joint, axis=0)[: model.n_classes - 1] * w[None]
 
-    design = jnp.broadcast_to(jnp.moveaxis(lane.design, 1, 0), (n_frames, lane.design.shape[0], n))
-    old = batched_map(plain, (params, lane.values, design, weight), 1)
-    dtype = lane.values.dtype
+    design = jnp.broadcast_to(jnp.moveaxis(item.design, 1, 0), (n_frames, item.design.shape[0], n))
+    old = batched_map(plain, (params, item.values, design, weight), 1)
+    dtype = item.values.dtype
     inf = jnp.asarray(jnp.inf, dtype)
     trace = jnp.full(settings.max_steps, jnp.nan, dtype)
     zero = jnp.zeros((), jnp.int32)
@@ -111,7 +111,7 @@ def advance(
     budget: Int[Array, ""],
 ) -> tuple[Found, State]:
     """At most `budget` steps towards the fixed point; what was found so far and the new state."""
-    lane, scale = standardise(movie.lane, settings.sd_floor)
+    item, scale = standardise(movie.item, settings.sd_floor)
     levels, counts = _levels(movie, past, settings)
     last = state.steps + budget
 
@@ -119,11 +119,11 @@ def advance(
         return _unfinished(s, settings) & (s.steps < last)
 
     def body(s: State) -> State:
-        return _step(model, lane, scale, levels, settings, s)
+        return _step(model, item, scale, levels, settings, s)
 
     state = jax.lax.while_loop(going, body, state)
     state = eqx.tree_at(lambda s: s.unfinished, state, _unfinished(state, settings))
-    found = _found(model, lane, scale, levels, settings, state, counts)
+    found = _found(model, item, scale, levels, settings, state, counts)
     return found, state
 
 
@@ -151,18 +151,18 @@ def _levels(
 
 def _step(
     model: GMRM,
-    lane: Lane,
+    item: Item,
     scale: Scale,
     levels: tuple[Level, ...],
     settings: Settings,
     s: State,
 ) -> State:
     """New proportions, responsibilities, parameters and interaction."""
-    pixels = jnp.maximum(jnp.sum(jnp.broadcast_to(lane.weight, lane.values.shape)), 1)
+    pixels = jnp.maximum(jnp.sum(jnp.broadcast_to(item.weight, item.values.shape)), 1)
     sums, _ = movie_step(
         model,
         s.params,
-        lane,
+        item,
         levels,
         s.old,
         (settings.pseudo_count, s.interaction),
@@ -190,7 +190,7 @@ def _step(
 
 def _found(
     model: GMRM,
-    lane: Lane,
+    item: Item,
     scale: Scale,
     levels: tuple[Level, ...],
     settings: Settings,
@@ -200,19 +200,26 @@ def _found(
     """One more pass with the last parameters, and the record of the fit in grey values."""
     strength = settings.pseudo_count, state.interaction
     sums, inherited = movie_step(
-        model, state.params, lane, levels, state.old, strength, settings.causal
+        model, state.params, item, levels, state.old, strength, settings.causal
     )
-    weight = jnp.broadcast_to(lane.weight, lane.values.shape)
+    weight = jnp.broadcast_to(item.weight, item.values.shape)
     rest = jnp.maximum(weight - jnp.sum(sums.responsibilities, axis=1), 0)
     resp = jnp.concatenate([sums.responsibilities, rest[:, None]], axis=1)
     order = by_mean(state.params)
-    held = jnp.sum(sums.stats.held, axis=0)
+    class_counts = jnp.sum(sums.stats.class_counts, axis=0)
     converged = state.gap <= settings.tolerance
     judged = judge(
-        model, lane, scale, state.params, held, sums.log_likelihood, converged, model.n_classes
+        model,
+        item,
+        scale,
+        state.params,
+        class_counts,
+        sums.log_likelihood,
+        converged,
+        model.n_classes,
     )
     run = (state.trace, state.steps + 1, state.gap)
-    fit = record(lane, scale, state.params, sums.log_likelihood, judged, model.family, run)
+    fit = record(item, scale, state.params, sums.log_likelihood, judged, model.family, run)
     neighbours = jnp.where(weight > 0, levels[0].neighbours, 0)
     past = None
     if settings.causal:
@@ -232,8 +239,8 @@ def _moved(old: Params, new: Params, sums: Sums) -> Float[Array, ""]:
     along = 2 * d_mean * jnp.sum(s.sf * slope, axis=-1)
     square = jnp.einsum("tkpq,tkp,tkq->tk", s.sff, slope, slope)
     location = (s.s0 * d_mean**2 + along + square) / old.sds**2
-    total = jnp.sum(location + 2 * s.held * jnp.log(new.sds / old.sds) ** 2)
+    total = jnp.sum(location + 2 * s.class_counts * jnp.log(new.sds / old.sds) ** 2)
     if s.log_less is not None and new.law is not None and old.law is not None:
         turn = jnp.log(new.law[:, 0] / old.law[:, 0])
-        total = total + jnp.sum(0.5 * jnp.sum(s.held, axis=-1) * turn**2)
+        total = total + jnp.sum(0.5 * jnp.sum(s.class_counts, axis=-1) * turn**2)
     return total

@@ -277,7 +277,7 @@ def test_fewer_classes_in_a_larger_model_find_the_same_optimum(small, share):
         jax.tree.leaves(wide.params.first(3)), jax.tree.leaves(exact.params), strict=True
     ):
         np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-4)
-    assert not np.asarray(wide.narrow).any()
+    assert not np.asarray(wide.spike).any()
     np.testing.assert_allclose(wide.params.weights[:, 3], 0, atol=1e-30)
 
 

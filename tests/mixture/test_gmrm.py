@@ -7,6 +7,7 @@ import pytest
 from scipy import optimize, stats
 
 from jaxmicro.errors import UsageError
+from jaxmicro.mixture.batch import Item, e_steps
 from jaxmicro.mixture.gmrm import GMRM, Params, e_step
 from jaxmicro.mixture.information import (
     coordinates,
@@ -14,8 +15,7 @@ from jaxmicro.mixture.information import (
     missing_information,
     move,
 )
-from jaxmicro.mixture.lanes import Lane, e_lane
-from jaxmicro.mixture.maximise import m_step
+from jaxmicro.mixture.m_step import m_step
 from jaxmicro.mixture.trend import Trend
 
 N, K, P = 400, 3, 2
@@ -71,8 +71,8 @@ def test_m_step_is_the_maximum_of_the_expected_log_likelihood(rng, share, gain):
     frames = [scene(rng, gain) for _ in range(2)]
     params = jax.tree.map(lambda *a: jnp.stack(a), *[f[0] for f in frames])
     values, design = jnp.stack([f[1] for f in frames]), jnp.stack([f[2] for f in frames], axis=1)
-    lane = Lane(values, design, jnp.ones((2, N)))
-    _, sums = e_lane(params, lane)
+    item = Item(values, design, jnp.ones((2, N)))
+    _, sums = e_steps(params, item)
     resp = []
     for t in range(2):
         joint, _ = densities(params[t], np.asarray(values[t]), design[:, t])
@@ -106,7 +106,7 @@ def test_m_step_is_the_maximum_of_the_expected_log_likelihood(rng, share, gain):
     new = params
     tied, floor = jnp.asarray(False), jnp.asarray(1e-3)
     # Same sums about moved parameters: one E-step's responsibilities, maximised to the end.
-    from jaxmicro.mixture.maximise import recentred
+    from jaxmicro.mixture.m_step import recentred
 
     for _ in range(30):
         here = recentred(

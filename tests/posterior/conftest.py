@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from jaxmicro.data.sampling import Pixels
+from jaxmicro.mixture.batch import Item
 from jaxmicro.mixture.gmrm import GMRM
-from jaxmicro.mixture.lanes import Lane
 from jaxmicro.mixture.trend import Trend
 from jaxmicro.posterior import Mixture, Posterior, Sampler, posterior
 
@@ -65,10 +65,10 @@ def quick() -> Sampler:
 
 
 @pytest.fixture
-def lane() -> Lane:
+def item() -> Item:
     rng = np.random.default_rng(3)
     values = jnp.asarray(rng.normal(size=(2, 40)))
-    return Lane(values, jnp.asarray(rng.uniform(-1, 1, (2, 2, 40))), jnp.ones((2, 40)))
+    return Item(values, jnp.asarray(rng.uniform(-1, 1, (2, 2, 40))), jnp.ones((2, 40)))
 
 
 @pytest.fixture

@@ -16,14 +16,14 @@ from jaxmicro.posterior.inference import check_censoring
 from jaxmicro.posterior.likelihood import gaussian_log_likelihood, pixel_log_likelihood
 
 
-def test_e_step_gives_value_gradient_and_hessian_of_the_marginal_likelihood(lane, mixture):
+def test_e_step_gives_value_gradient_and_hessian_of_the_marginal_likelihood(item, mixture):
     noise = Noise().standardised(GAUSSIAN, 0.0, 1.0, jnp.float64)
 
     def plain(m):
-        return jnp.sum(pixel_log_likelihood(noise, m, lane.values, lane.design))
+        return jnp.sum(pixel_log_likelihood(noise, m, item.values, item.design))
 
     def fast(m):
-        return jnp.sum(gaussian_log_likelihood(m, lane))
+        return jnp.sum(gaussian_log_likelihood(m, item))
 
     assert float(fast(mixture)) == pytest.approx(float(plain(mixture)), rel=1e-12)
     ours, theirs = jax.grad(fast)(mixture), jax.grad(plain)(mixture)
@@ -37,22 +37,22 @@ def test_e_step_gives_value_gradient_and_hessian_of_the_marginal_likelihood(lane
     np.testing.assert_allclose(*second, rtol=1e-8, atol=1e-8)
 
 
-def _by_hand(lane, mixture, density):
+def _by_hand(item, mixture, density):
     """log sum_k p_k f(z) with SciPy; `density(z, mean, sd)` is a log density."""
-    out = np.zeros(lane.values.shape)
+    out = np.zeros(item.values.shape)
     for t in range(out.shape[0]):
-        slope = np.asarray(mixture.trend[t]) @ np.asarray(lane.design[:, t])
+        slope = np.asarray(mixture.trend[t]) @ np.asarray(item.design[:, t])
         total = 0
         for k in range(mixture.means.shape[1]):
             mean = float(mixture.means[t, k]) + slope
-            one = density(np.asarray(lane.values[t]), mean, float(mixture.sds[t, k]))
+            one = density(np.asarray(item.values[t]), mean, float(mixture.sds[t, k]))
             total = total + np.exp(float(mixture.log_weights[t, k]) + one)
         out[t] = np.log(total)
     return out
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "student-t", "censored"])
-def test_densities_agree_with_scipy(lane, mixture, kind):
+def test_densities_agree_with_scipy(item, mixture, kind):
     noise, family, density = {
         "gaussian": (Noise(), GAUSSIAN, stats.norm.logpdf),
         "student-t": (Noise(), StudentT(), lambda z, m, s: stats.t.logpdf(z, 5.0, m, s)),
@@ -65,9 +65,9 @@ def test_densities_agree_with_scipy(lane, mixture, kind):
         ),
     }[kind]
     ours = pixel_log_likelihood(
-        noise.standardised(family, 0.0, 1.0, jnp.float64), mixture, lane.values, lane.design
+        noise.standardised(family, 0.0, 1.0, jnp.float64), mixture, item.values, item.design
     )
-    np.testing.assert_allclose(ours, _by_hand(lane, mixture, density), rtol=1e-9)
+    np.testing.assert_allclose(ours, _by_hand(item, mixture, density), rtol=1e-9)
 
 
 @pytest.mark.parametrize(

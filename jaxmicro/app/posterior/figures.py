@@ -7,13 +7,13 @@ import pathlib
 import numpy as np
 
 from jaxmicro.app.canvas import COLOURS, FONT, band, new_figure, save, time_axis
-from jaxmicro.app.posterior.run import BAND, Drawn
+from jaxmicro.app.posterior.run import BAND, PosteriorRun
 from jaxmicro.growth.estimate import Growth
 
 _RANK_BINS = 20
 
 
-def all_figures(run: Drawn, folder: pathlib.Path) -> dict[str, pathlib.Path]:
+def all_figures(run: PosteriorRun, folder: pathlib.Path) -> dict[str, pathlib.Path]:
     """Draw everything into `folder`; returns {caption: file}."""
     folder.mkdir(exist_ok=True)
     out = {
@@ -39,7 +39,7 @@ def _area_scale(growth: Growth) -> tuple[float, str]:
 
 
 def growth_bands(
-    run: Drawn, path: pathlib.Path, truth_px: np.ndarray | None = None
+    run: PosteriorRun, path: pathlib.Path, truth_px: np.ndarray | None = None
 ) -> pathlib.Path:
     """Area against time: posterior mean, band, and the truth (in pixels) where it is known."""
     figure = new_figure(7.2, 4.4)
@@ -62,7 +62,7 @@ def growth_bands(
     return save(figure, path)
 
 
-def _shown(run: Drawn) -> tuple[dict[str, np.ndarray], str]:
+def _shown(run: PosteriorRun) -> tuple[dict[str, np.ndarray], str]:
     """Means and sds (chain, draw, class), of the movie or of one frame, and which that is.
 
     The frame is the one with the worst r-hat, or the first where there is no r-hat.
@@ -79,7 +79,7 @@ def _shown(run: Drawn) -> tuple[dict[str, np.ndarray], str]:
     return values, text
 
 
-def marginals(run: Drawn, path: pathlib.Path) -> pathlib.Path:
+def marginals(run: PosteriorRun, path: pathlib.Path) -> pathlib.Path:
     """Histograms of class means and sds, one line per chain."""
     values, where = _shown(run)
     k = values["means"].shape[-1]
@@ -102,7 +102,7 @@ def marginals(run: Drawn, path: pathlib.Path) -> pathlib.Path:
     return save(figure, path)
 
 
-def ranks(run: Drawn, path: pathlib.Path) -> pathlib.Path:
+def ranks(run: PosteriorRun, path: pathlib.Path) -> pathlib.Path:
     """Rank histograms of each chain (Vehtari et al. 2021): chains that agree are flat."""
     values, where = _shown(run)
     k = values["means"].shape[-1]
@@ -129,7 +129,7 @@ def ranks(run: Drawn, path: pathlib.Path) -> pathlib.Path:
     return save(figure, path)
 
 
-def predicted(run: Drawn, path: pathlib.Path, n_shown: int = 3) -> pathlib.Path:
+def predicted(run: PosteriorRun, path: pathlib.Path, n_shown: int = 3) -> pathlib.Path:
     """Histogram of the visited pixels under the model's own replications of it."""
     seen = run.posterior["observed_data"]["histogram"]
     new = run.posterior["posterior_predictive"]["histogram"]

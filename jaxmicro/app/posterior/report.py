@@ -9,11 +9,11 @@ import numpy as np
 
 from jaxmicro.app import page
 from jaxmicro.app.posterior import figures
-from jaxmicro.app.posterior.run import Drawn
+from jaxmicro.app.posterior.run import PosteriorRun
 from jaxmicro.app.quantify import files
 
 
-def summary_rows(run: Drawn) -> list[tuple[str, str]]:
+def summary_rows(run: PosteriorRun) -> list[tuple[str, str]]:
     """Diagnostics first, then what was drawn, as label and text."""
     found, attrs = run.diagnostics, run.posterior["posterior"].attrs
     sizes = run.posterior["posterior"].sizes
@@ -40,7 +40,7 @@ def summary_rows(run: Drawn) -> list[tuple[str, str]]:
     return rows
 
 
-def parameter_rows(run: Drawn, most: int = 60) -> tuple[list[str], list[list[object]]]:
+def parameter_rows(run: PosteriorRun, most: int = 60) -> tuple[list[str], list[list[object]]]:
     """Posterior mean, sd, and diagnostics of each parameter; a long movie's first ones."""
     header = ["parameter", "mean", "sd", "r-hat", "ESS bulk", "ESS tail"]
     rows: list[list[object]] = []
@@ -56,7 +56,7 @@ def parameter_rows(run: Drawn, most: int = 60) -> tuple[list[str], list[list[obj
     return header, rows[:most]
 
 
-def write(folder: pathlib.Path, run: Drawn) -> dict[str, pathlib.Path]:
+def write(folder: pathlib.Path, run: PosteriorRun) -> dict[str, pathlib.Path]:
     """posterior.nc, growth.csv, model.toml and the figures; returns captions and figures."""
     run.posterior.save(folder / "posterior.nc")
     files.write_growth(folder / "growth.csv", run.growth)
@@ -65,7 +65,7 @@ def write(folder: pathlib.Path, run: Drawn) -> dict[str, pathlib.Path]:
 
 
 def write_report(
-    path: pathlib.Path, run: Drawn, figures: Mapping[str, pathlib.Path], record: str
+    path: pathlib.Path, run: PosteriorRun, figures: Mapping[str, pathlib.Path], record: str
 ) -> None:
     """The page of a posterior run: what is wrong with it, if anything, comes first."""
     shown = "worst 60 by r-hat" if run.diagnostics.table else "first 60"

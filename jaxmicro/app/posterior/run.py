@@ -34,7 +34,7 @@ BAND = 0.8  # share of the posterior that the bands of figures and growth.csv ho
 
 
 @dataclasses.dataclass(frozen=True)
-class Drawn:
+class PosteriorRun:
     """Everything a posterior run found; `write` and `app.plot_posterior` show it."""
 
     movie: Movie
@@ -55,7 +55,7 @@ def run(
     *,
     thickness_um: float | None = None,
     stages: Stages | None = None,
-) -> Drawn:
+) -> PosteriorRun:
     """Draw from the posterior of a movie's model and of its growth curve.
 
     Args:
@@ -112,7 +112,9 @@ def run(
     with stages.stage("diagnose"):
         diagnostics = drawn.diagnose()
     growth, band = _growth(drawn, movie, thickness_um, start)
-    return Drawn(movie, variant, pixels, parts, drawn, diagnostics, growth, band, tuple(notes))
+    return PosteriorRun(
+        movie, variant, pixels, parts, drawn, diagnostics, growth, band, tuple(notes)
+    )
 
 
 def _noise(table: Table, movie: Movie) -> Noise:

@@ -1,6 +1,6 @@
 """The conditional maximisations of ECM, on sufficient statistics (Meng and Rubin 1993).
 
-All functions take one lane: T frames that may share class means, sds and gains. They work on
+All functions take one item: T frames that may share class means, sds and gains. They work on
 K x P numbers only, so they run to convergence in every step at no cost next to the E-step.
 """
 
@@ -28,7 +28,7 @@ def m_step(
     tied: Bool[Array, ""],
     sd_floor: Float[Array, ""],
 ) -> Params:
-    """New parameters of one lane; leading axis of everything is its T frames.
+    """New parameters of one item; leading axis of everything is its T frames.
 
     Rounds of: (means, trend) given (sds, gain), exact weighted least squares; gain; sds. While
     `tied` all classes share one sd. No sd falls below `sd_floor`. With a family that ties the sds
@@ -36,7 +36,9 @@ def m_step(
     """
     tiny = jnp.finfo(stats.s0.dtype).tiny
     pool_means, pool_sds = "means" in model.share, "sds" in model.share
-    weights = stats.held / jnp.maximum(jnp.sum(stats.held, axis=-1, keepdims=True), tiny)
+    weights = stats.class_counts / jnp.maximum(
+        jnp.sum(stats.class_counts, axis=-1, keepdims=True), tiny
+    )
     if model.family.ties_sds:
         return _detector_step(model, params, stats, weights, tied, sd_floor)
     variance = params.sds**2
@@ -59,7 +61,7 @@ def m_step(
             slope = slope + jnp.broadcast_to(d_trend[..., None, :], slope.shape)
             shift = shift + d_shift
         rss = recentred(stats, shift, slope).suu
-        variance = _variances(rss, stats.held, variance, pool_sds, tied, sd_floor)
+        variance = _variances(rss, stats.class_counts, variance, pool_sds, tied, sd_floor)
         return shift, slope, trend, gain, variance
 
     zero = jnp.zeros_like(params.means), jnp.zeros_like(stats.sf)
@@ -85,7 +87,7 @@ def _degrees_of_freedom(
     """
     if stats.log_less is None or params.law is None or not model.family.free:
         return params.law
-    count, less = jnp.sum(stats.held, axis=-1), stats.log_less
+    count, less = jnp.sum(stats.class_counts, axis=-1), stats.log_less
     if "sds" in model.share:
         count, less = (jnp.broadcast_to(jnp.sum(a), a.shape) for a in (count, less))
     new = next_dof(params.law[:, 0], less / jnp.maximum(count, 1))[:, None]
@@ -120,10 +122,10 @@ def _detector_step(
             trend, slope = trend + d_trend, slope + d_trend[..., None, :]
             rest = recentred(stats, shift, slope)
         line = sds(law, shift) ** 2, jnp.broadcast_to(law[:, 1:2], shift.shape)
-        shift = shift + mean_step(stats.held, rest.su, rest.suu, line, sd_floor, pool_means)
+        shift = shift + mean_step(stats.class_counts, rest.su, rest.suu, line, sd_floor, pool_means)
         rss = recentred(stats, shift, slope).suu
         how = tied, sd_floor, pool_law
-        law = law_step(family, law, params.means + shift, stats.held, rss, how)
+        law = law_step(family, law, params.means + shift, stats.class_counts, rss, how)
         return shift, trend, law
 
     at = jnp.zeros_like(params.means), params.trend, start
@@ -145,7 +147,7 @@ def recentred(stats: Stats, shift: Float[Array, "T K"], slope: Float[Array, "T K
         + jnp.sum(slope * sff_slope, axis=-1)
     )
     return Stats(
-        stats.held,
+        stats.class_counts,
         stats.s0,
         stats.su - shift * stats.s0 - sf_slope,
         jnp.maximum(suu, 0),
@@ -221,7 +223,7 @@ def _gains(
 
 def _variances(
     rss: Float[Array, "T K"],
-    held: Float[Array, "T K"],
+    class_counts: Float[Array, "T K"],
     old: Float[Array, "T K"],
     pool_frames: bool,
     tied: Bool[Array, ""],
@@ -230,10 +232,13 @@ def _variances(
     """Class variances: pooled over frames where shared, over classes while tied."""
     shape = rss.shape
     if pool_frames:
-        rss, held = jnp.sum(rss, axis=0, keepdims=True), jnp.sum(held, axis=0, keepdims=True)
-    alive = held > _ALIVE
-    free = jnp.where(alive, rss / jnp.where(alive, held, 1), old[: rss.shape[0]])
-    total = jnp.maximum(jnp.sum(held, axis=-1, keepdims=True), _ALIVE)
+        rss, class_counts = (
+            jnp.sum(rss, axis=0, keepdims=True),
+            jnp.sum(class_counts, axis=0, keepdims=True),
+        )
+    alive = class_counts > _ALIVE
+    free = jnp.where(alive, rss / jnp.where(alive, class_counts, 1), old[: rss.shape[0]])
+    total = jnp.maximum(jnp.sum(class_counts, axis=-1, keepdims=True), _ALIVE)
     common = jnp.sum(rss, axis=-1, keepdims=True) / total
     new = jnp.where(tied, jnp.broadcast_to(common, free.shape), free)
     return jnp.broadcast_to(jnp.maximum(new, sd_floor**2), shape)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from jaxmicro.data.sampling import Pixels
+from jaxmicro.mixture.batch import BLOCK, Item, blocks_of, e_steps, padded
 from jaxmicro.mixture.ecm import fit
 from jaxmicro.mixture.gmrm import GMRM, Params
-from jaxmicro.mixture.lanes import BLOCK, Lane, blocks_of, e_lane, padded
 from jaxmicro.mixture.trend import Trend
 
 
@@ -40,15 +40,15 @@ def test_a_fit_of_any_frame_can_be_traced(shape):
 
 
 def test_padding_adds_pixels_without_weight(rng):
-    """Log-likelihood and sums of a lane of 438 x 523 pixels, in blocks and as one sum in NumPy."""
+    """Log-likelihood and sums of an item of 438 x 523 pixels, in blocks and as one sum in NumPy."""
     n = 438 * 523
     values, design = rng.normal(size=(1, n)), rng.uniform(-1, 1, (1, 1, n))
-    lane = padded(Lane(jnp.asarray(values), jnp.asarray(design), jnp.ones((1, n))))
-    assert lane.n_blocks == 28
-    assert float(lane.weight.sum()) == n
+    item = padded(Item(jnp.asarray(values), jnp.asarray(design), jnp.ones((1, n))))
+    assert item.n_blocks == 28
+    assert float(item.weight.sum()) == n
     one = jnp.ones((1, 2))
     params = Params(one / 2, jnp.asarray([[-1.0, 1.0]]), one, jnp.asarray([[0.3]]), one)
-    log_likelihood, stats = e_lane(params, lane)
+    log_likelihood, stats = e_steps(params, item)
     u = values[0] - 0.3 * design[0, 0] - np.array([[-1.0], [1.0]])
     density = 0.5 * np.exp(-0.5 * u**2) / np.sqrt(2 * np.pi)
     np.testing.assert_allclose(log_likelihood[0], np.log(density.sum(axis=0)).sum(), rtol=1e-12)

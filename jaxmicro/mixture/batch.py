@@ -1,4 +1,4 @@
-"""Lanes: independent fits side by side, and one E-step over the frames of a lane."""
+"""Batch items: independent fits side by side, and one E-step over the frames of an item."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BLOCK = 8192  # pixels of a frame worked on together: some forty rows of them st
 THIN = 16_384  # pixels a frame that the first stage of a large fit looks at
 
 
-class Lane(eqx.Module):
+class Item(eqx.Module):
     """The pixels of one independent fit; `design` and `weight` may be shared by its frames.
 
     `n_blocks` equal blocks of pixels are worked on one after the other; see `padded`.
@@ -57,17 +57,17 @@ def batched_map(function: Callable[[Any], Any], args: Any, batch_size: int) -> A
     return jax.tree.map(lambda a: a.reshape(blocks * batch_size, *a.shape[2:])[:size], out)
 
 
-def thinned(lane: Lane) -> Lane:
+def thinned(item: Item) -> Item:
     """A fixed random choice of THIN pixels of each frame."""
-    pick = np.sort(np.random.default_rng(0).permutation(lane.values.shape[1])[:THIN])
-    return padded(Lane(lane.values[:, pick], lane.design[:, :, pick], lane.weight[:, pick]))
+    pick = np.sort(np.random.default_rng(0).permutation(item.values.shape[1])[:THIN])
+    return padded(Item(item.values[:, pick], item.design[:, :, pick], item.weight[:, pick]))
 
 
-def e_lane(
-    params: Params, lane: Lane, family: Family = GAUSSIAN
+def e_steps(
+    params: Params, item: Item, family: Family = GAUSSIAN
 ) -> tuple[Float[Array, " T"], Stats]:
-    """E-step of every frame of a lane."""
-    return over_frames(functools.partial(e_step, family=family), params, lane)
+    """E-step of every frame of an item."""
+    return over_frames(functools.partial(e_step, family=family), params, item)
 
 
 def blocks_of(n: int) -> tuple[int, int]:
@@ -80,14 +80,14 @@ def blocks_of(n: int) -> tuple[int, int]:
     return n_blocks, 64 * max(1, -(-n // (64 * n_blocks)))
 
 
-def over_frames(function: Callable[..., Any], params: Params, lane: Lane) -> Any:
+def over_frames(function: Callable[..., Any], params: Params, item: Item) -> Any:
     """`function(params, values, design, weight)` of each frame, summed over blocks of its pixels.
 
-    The number of pixels must be a multiple of `lane.n_blocks`; `padded` sees to that.
+    The number of pixels must be a multiple of `item.n_blocks`; `padded` sees to that.
     """
-    n_frames, n = lane.values.shape
-    shared = lane.weight.shape[0] == 1
-    n_blocks = lane.n_blocks
+    n_frames, n = item.values.shape
+    shared = item.weight.shape[0] == 1
+    n_blocks = item.n_blocks
     size = n // n_blocks
     if size * n_blocks != n:
         raise ValueError(f"{n} pixels are not {n_blocks} equal blocks; use `padded` first")
@@ -95,7 +95,7 @@ def over_frames(function: Callable[..., Any], params: Params, lane: Lane) -> Any
     def one(args):
         frame_params, z, design, weight = args
         if shared:
-            design, weight = lane.design[:, 0], lane.weight[0]
+            design, weight = item.design[:, 0], item.weight[0]
         if n_blocks == 1:
             return function(frame_params, z, design, weight)
 
@@ -112,15 +112,15 @@ def over_frames(function: Callable[..., Any], params: Params, lane: Lane) -> Any
         zero = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shape)
         return jax.lax.scan(add, zero, size * jnp.arange(n_blocks, dtype=jnp.int32))[0]
 
-    place = (None, None) if shared else (jnp.moveaxis(lane.design, 1, 0), lane.weight)
+    place = (None, None) if shared else (jnp.moveaxis(item.design, 1, 0), item.weight)
     if n_frames == 1:
-        out = one(jax.tree.map(lambda a: a[0], (params, lane.values, *place)))
+        out = one(jax.tree.map(lambda a: a[0], (params, item.values, *place)))
         return jax.tree.map(lambda a: a[None], out)
-    return batched_map(one, (params, lane.values, *place), at_once(n))
+    return batched_map(one, (params, item.values, *place), at_once(n))
 
 
 def at_once(n_pixels: int) -> int:
-    """How many frames or lanes of that size to work on together.
+    """How many frames or items of that size to work on together.
 
     A CPU multiplies plain matrices faster than batches of them, so only tiny frames go together;
     an accelerator wants to be filled.
@@ -129,13 +129,13 @@ def at_once(n_pixels: int) -> int:
     return max(1, room // n_pixels)
 
 
-def padded(lane: Lane) -> Lane:
-    """The lane with pixels of weight 0 added until its blocks are of one size."""
-    n = lane.values.shape[1]
+def padded(item: Item) -> Item:
+    """The item with pixels of weight 0 added until its blocks are of one size."""
+    n = item.values.shape[1]
     n_blocks, size = blocks_of(n)
     more = n_blocks * size - n
 
     def pad(a: Array) -> Array:
         return jnp.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, more)])
 
-    return Lane(pad(lane.values), pad(lane.design), pad(lane.weight), n_blocks)
+    return Item(pad(item.values), pad(item.design), pad(item.weight), n_blocks)
