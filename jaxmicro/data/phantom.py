@@ -37,6 +37,8 @@ class Scene:
       terms: the P names of the trend's terms, as in a formula.
       classes: the K names of the classes.
       area_um2, volume_um3: (t,) of the foreground; the volume is area times `thickness_um`.
+      hint: the foreground option with which a person would run the scene, "auto" for none.
+      description: what was drawn at random, in words.
     """
 
     movie: Movie
@@ -48,6 +50,8 @@ class Scene:
     area_um2: np.ndarray
     volume_um3: np.ndarray
     thickness_um: float
+    hint: str = "auto"
+    description: str = ""
 
     @property
     def formula(self) -> str:

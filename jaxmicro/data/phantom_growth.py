@@ -24,7 +24,7 @@ def smooth_field(rng: np.random.Generator, shape: tuple[int, int], length: float
     return (field - field.mean()) / field.std()
 
 
-class _Canvas:
+class Canvas:
     """Arrival times and local thickness, painted disc by disc; the earliest arrival wins."""
 
     def __init__(self, shape: tuple[int, int]):
@@ -58,7 +58,7 @@ def dendrite(rng: np.random.Generator, still: np.ndarray, centre, radius: float)
     """Branching arms that start on the electrode's rim: trunks, side arms, twigs."""
     shape, outside = still.shape, still > 0
     unit = min(shape) / 512.0
-    canvas = _Canvas(shape)
+    canvas = Canvas(shape)
     n_trunks = int(rng.integers(7, 10))
     angles = np.linspace(0.12, 0.88, n_trunks) * np.pi
     angles += rng.uniform(-0.35, 0.35, n_trunks) * np.pi * 0.76 / n_trunks
@@ -109,13 +109,13 @@ def _arm(rng, canvas, outside, start, angle, length, width, birth, order) -> Non
 def rods(rng: np.random.Generator, still: np.ndarray, centre, radius: float) -> Maps:
     """Straight rods 2 to 4 pixels wide, whatever the frame, that lengthen one after another."""
     shape = still.shape
-    canvas = _Canvas(shape)
+    canvas = Canvas(shape)
     order = np.zeros(shape)
     for _ in range(max(6, round(0.00022 * shape[0] * shape[1]))):
         y, x = rng.uniform(0, shape[0]), rng.uniform(0, shape[1])
         angle, length = rng.uniform(0, np.pi), rng.uniform(0.08, 0.25) * min(shape)
         half, birth, stay = rng.uniform(1.0, 2.0), rng.uniform(0, 0.6), rng.uniform(0, 1)
-        fresh = _Canvas(shape)
+        fresh = Canvas(shape)
         for s in np.arange(0.0, length, 0.5):
             at = (y - s * np.sin(angle), x + s * np.cos(angle))
             fresh.disc(*at, birth + 0.4 * s / length, half, half, 0.0)
@@ -129,7 +129,7 @@ def islands(rng: np.random.Generator, still: np.ndarray, centre, radius: float) 
     """Separate round islands that nucleate at random places and thicken; small ones go first."""
     shape = still.shape
     unit = min(shape) / 512.0
-    canvas = _Canvas(shape)
+    canvas = Canvas(shape)
     for _ in range(45):
         y, x = rng.uniform(0, shape[0]), rng.uniform(0, shape[1])
         final = max(2.0, rng.uniform(5.0, 24.0) * unit)
