@@ -13,14 +13,20 @@ from collections.abc import Callable
 import numpy as np
 
 from jaxmicro.data.phantom_growth import SHAPES, smooth_field
-from jaxmicro.data.zoo_arrivals import (
+from jaxmicro.data.zoo_parts import (
+    any_background,
     cracks,
     depth_from_edge,
-    distances,
+    fading,
+    growing,
     islands,
+    late,
+    layers,
+    log_uniform,
     particles,
     rods,
     roughness,
+    slow,
 )
 
 Window = tuple[slice, slice]
@@ -34,6 +40,12 @@ class Specimen:
     rng: np.random.Generator
     shape: tuple[int, int]
     windows: tuple[Window, ...]
+
+    @property
+    def frame(self) -> tuple[int, int]:
+        """(rows, columns) of a frame."""
+        rows, cols = self.windows[0]
+        return rows.stop - rows.start, cols.stop - cols.start
 
     def masks(self, arrival: np.ndarray, shares: np.ndarray) -> np.ndarray:
         """(t, rows, columns) bool: arrived, so that each window has its share of the object."""
@@ -66,63 +78,10 @@ class Layout:
     order: tuple[int, ...]
     names: tuple[str, ...]
 
-
-def log_uniform(rng: np.random.Generator, low: float, high: float, size=None):
-    return np.exp(rng.uniform(np.log(low), np.log(high), size))
-
-
-def growing(rng: np.random.Generator, n: int, low: float, high: float) -> np.ndarray:
-    """(n,) shares that grow from a few per cent of the last one, which is between the limits."""
-    last = log_uniform(rng, low, high)
-    start, power = rng.uniform(0.02, 0.2), rng.uniform(0.7, 1.6)
-    return last * (start + (1 - start) * np.linspace(0, 1, n) ** power)
-
-
-def slow(rng: np.random.Generator, n: int, low: float, high: float) -> np.ndarray:
-    """(n,) shares that grow or shrink by up to a third over the movie."""
-    return log_uniform(rng, low, high) * np.linspace(rng.uniform(0.67, 1.33), 1.0, n)
-
-
-def late(rng: np.random.Generator, n: int, low: float, high: float) -> np.ndarray:
-    """(n,) shares: nothing in the first frames, then growth."""
-    empty = max(1, n // 2 - int(rng.integers(0, 2)))
-    rest = log_uniform(rng, low, high) * np.linspace(rng.uniform(0.1, 0.4), 1.0, n - empty)
-    return np.concatenate([np.zeros(empty), rest])
-
-
-def fading(rng: np.random.Generator, n: int, low: float, high: float) -> np.ndarray:
-    """(n,) shares that fall to nothing in the last frame."""
-    return log_uniform(rng, low, high) * np.linspace(1.0, 0.0, n) ** rng.uniform(0.7, 1.5)
-
-
-def layers(rng: np.random.Generator, shape: tuple[int, int], n: int, edge: str) -> np.ndarray:
-    """(rows, columns) uint8 of `n` layers with wavy interfaces; 0 lies along `edge`."""
-    depth = depth_from_edge(shape, edge) / depth_from_edge(shape, edge).max()
-    thick = rng.uniform(0.5, 1.5, n)
-    bounds = np.cumsum(thick / thick.sum())[:-1]
-    wave = rng.uniform(0.005, 0.03) * smooth_field(rng, shape, rng.uniform(12, 35))
-    return np.digitize(depth + wave, bounds).astype(np.uint8)
-
-
-def grains(rng: np.random.Generator, shape: tuple[int, int], n: int) -> np.ndarray:
-    """(rows, columns) uint8: polycrystal of cells, each of one of `n` kinds."""
-    count = int(rng.integers(3 * n, 6 * n))
-    return (np.argmin(distances(rng, shape, count), axis=0) % n).astype(np.uint8)
-
-
-def contours(rng: np.random.Generator, shape: tuple[int, int], n: int) -> np.ndarray:
-    """(rows, columns) uint8: steps of thickness, cut from a smooth field."""
-    field = smooth_field(rng, shape, rng.uniform(20, 45))
-    thick = rng.uniform(0.5, 1.5, n)
-    bounds = np.quantile(field, np.cumsum(thick / thick.sum())[:-1])
-    return np.digitize(field, bounds).astype(np.uint8)
-
-
-def any_background(rng: np.random.Generator, shape: tuple[int, int], n: int) -> np.ndarray:
-    kind = rng.integers(0, 3)
-    if kind == 0:
-        return layers(rng, shape, n, "bottom")
-    return grains(rng, shape, n) if kind == 1 else contours(rng, shape, n)
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The foreground by brightness, 0 the darkest."""
+        return tuple(sorted(self.order.index(region) for region in self.foreground))
 
 
 def _order(rng: np.random.Generator, n_background: int, tones: tuple[str, ...]) -> tuple[int, ...]:
@@ -164,9 +123,11 @@ def _front(s: Specimen) -> Layout:
     along = s.rng.random() < 0.5
     still = layers(s.rng, s.shape, n, edge if along else across)
     arrival = depth_from_edge(s.shape, edge) + roughness(s.rng, s.shape)
-    if along:  # the electrode, nearest the edge, stays
+    most = 0.33
+    if along:  # the electrode, nearest the edge, stays; the next layer is not used up
         arrival = np.where(still > 0, arrival, NEVER)
-    objects = s.masks(arrival, growing(s.rng, len(s.windows), 0.06, 0.33))
+        most = min(most, 0.7 * float(np.mean(still == 1)))
+    objects = s.masks(arrival, growing(s.rng, len(s.windows), 0.05, most))
     return _layout(s, still, objects, ("bright", "bright", "dark", "middle"), "layer")
 
 
@@ -257,9 +218,7 @@ def _two_foregrounds(s: Specimen) -> Layout:
     regions = np.where(s.masks(arrival, shares), np.uint8(n + 1), still[None])
     regions[s.masks(arrival, shares * s.rng.uniform(0.35, 0.65))] = n
     names = (*(f"background {i + 1}" for i in range(n)), "core", "rim")
-    return Layout(
-        regions, (n, n + 1), (*(int(i) for i in s.rng.permutation(n)), n, n + 1), names
-    )
+    return Layout(regions, (n, n + 1), (*(int(i) for i in s.rng.permutation(n)), n, n + 1), names)
 
 
 def _halo(s: Specimen) -> Layout:

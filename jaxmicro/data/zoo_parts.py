@@ -1,10 +1,71 @@
-"""Arrival maps of the objects of `zoo`: (rows, columns), low where the object is first."""
+"""Parts of the scenes of `zoo`: shares of an object over time, backgrounds, arrival maps.
+
+An arrival map is (rows, columns), low where the object is first.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from jaxmicro.data.phantom_growth import Canvas, smooth_field
+
+
+def log_uniform(rng: np.random.Generator, low: float, high: float, size=None):
+    return np.exp(rng.uniform(np.log(low), np.log(high), size))
+
+
+def growing(rng: np.random.Generator, n: int, low: float, high: float) -> np.ndarray:
+    """(n,) shares that grow from a few per cent of the last one, which is between the limits."""
+    last = log_uniform(rng, low, high)
+    start, power = rng.uniform(0.02, 0.2), rng.uniform(0.7, 1.6)
+    return last * (start + (1 - start) * np.linspace(0, 1, n) ** power)
+
+
+def slow(rng: np.random.Generator, n: int, low: float, high: float) -> np.ndarray:
+    """(n,) shares that grow or shrink by up to a third over the movie."""
+    return log_uniform(rng, low, high) * np.linspace(rng.uniform(0.67, 1.33), 1.0, n)
+
+
+def late(rng: np.random.Generator, n: int, low: float, high: float) -> np.ndarray:
+    """(n,) shares: nothing in the first frames, then growth."""
+    empty = max(1, n // 2 - int(rng.integers(0, 2)))
+    rest = log_uniform(rng, low, high) * np.linspace(rng.uniform(0.1, 0.4), 1.0, n - empty)
+    return np.concatenate([np.zeros(empty), rest])
+
+
+def fading(rng: np.random.Generator, n: int, low: float, high: float) -> np.ndarray:
+    """(n,) shares that fall to nothing in the last frame."""
+    return log_uniform(rng, low, high) * np.linspace(1.0, 0.0, n) ** rng.uniform(0.7, 1.5)
+
+
+def layers(rng: np.random.Generator, shape: tuple[int, int], n: int, edge: str) -> np.ndarray:
+    """(rows, columns) uint8 of `n` layers with wavy interfaces; 0 lies along `edge`."""
+    depth = depth_from_edge(shape, edge) / depth_from_edge(shape, edge).max()
+    thick = rng.uniform(0.5, 1.5, n)
+    bounds = np.cumsum(thick / thick.sum())[:-1]
+    wave = rng.uniform(0.005, 0.03) * smooth_field(rng, shape, rng.uniform(12, 35))
+    return np.digitize(depth + wave, bounds).astype(np.uint8)
+
+
+def grains(rng: np.random.Generator, shape: tuple[int, int], n: int) -> np.ndarray:
+    """(rows, columns) uint8: polycrystal of cells, each of one of `n` kinds."""
+    count = int(rng.integers(3 * n, 6 * n))
+    return (np.argmin(distances(rng, shape, count), axis=0) % n).astype(np.uint8)
+
+
+def contours(rng: np.random.Generator, shape: tuple[int, int], n: int) -> np.ndarray:
+    """(rows, columns) uint8: steps of thickness, cut from a smooth field."""
+    field = smooth_field(rng, shape, rng.uniform(20, 45))
+    thick = rng.uniform(0.5, 1.5, n)
+    bounds = np.quantile(field, np.cumsum(thick / thick.sum())[:-1])
+    return np.digitize(field, bounds).astype(np.uint8)
+
+
+def any_background(rng: np.random.Generator, shape: tuple[int, int], n: int) -> np.ndarray:
+    kind = rng.integers(0, 3)
+    if kind == 0:
+        return layers(rng, shape, n, "bottom")
+    return grains(rng, shape, n) if kind == 1 else contours(rng, shape, n)
 
 
 def depth_from_edge(shape: tuple[int, int], edge: str) -> np.ndarray:
