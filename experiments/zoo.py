@@ -1,0 +1,228 @@
+"""How often is an area right on scenes that nobody has tuned anything to?
+
+Every family of `jaxmicro.data.zoo` (islands, rods, halos, cracks, ...) is drawn with several seeds,
+visited at several rates and analysed by what `jaxmicro quantify` does without options, and by what
+is used today (`scoring.rivals`: Gaussian filter and Otsu's threshold, multi-level Otsu, a
+Gaussian mixture; in-painted first where pixels are missing), whose settings are chosen by the
+truth. Scenes with even seeds are for development; those with odd seeds are for reporting and are
+looked at only as these tables.
+
+Columns of the table: `right` is the share of scenes in which every usable area is within 3 % or 3
+of its standard errors of the truth; `error` the median over scenes, and `worst` the largest, of
+the scene's median error of the area in %; `cover` how often the 80 % interval holds the truth;
+`trend` the share of coefficients within 3 standard errors of one who knows the labels; `labels`
+the share of visited pixels that are right; `IoU` the overlap of the (dense) map with the truth,
+then those of the rivals. A scene that fails counts as not right.
+
+Command:   python experiments/zoo.py [--families islands halo] [--seeds FIRST COUNT]
+           [--rates 1 .1 .01] [--no-rivals] [--no-ours] [--csv FILE]
+           default: all families, seeds 1, 3, 5 and all rates; --quick takes one small scene at 10 %
+Run time:  RUNTIME
+Expected:  EXPECTED
+"""
+
+import argparse
+import csv
+import pathlib
+import time
+
+import numpy as np
+from scoring.rivals import RIVALS, inpainted
+from scoring.zoo_scores import Answer, area_scores, label_scores, mask_scores, trend_scores
+
+from jaxmicro.app.quantify.run import FOREGROUND, quantify
+from jaxmicro.data.zoo import FAMILIES, zoo
+from jaxmicro.growth.analyse import visit
+from jaxmicro.growth.plan import Sampling
+
+RATES = (1.0, 0.1, 0.01)
+SCENE = ("family", "seed", "rate", "failure", "description", "hint", "classes", "contrast")
+OURS = (
+    *("right", "usable", "area_error", "area_error_worst", "area_error_signed", "cover"),
+    *("accuracy", "iou_visited", "iou", "trend_z", "trend_right", "trend_rms", "found_classes"),
+    *("results", "notes", "seconds", "area", "area_se", "area_true"),
+)
+THEIRS = tuple(f"{n}_{s}" for n in RIVALS for s in ("iou", "area_error", "seconds"))
+COLUMNS = (*SCENE, *OURS, *THEIRS)
+
+
+def sampling(rate, seed):
+    return Sampling(None if rate == 1 else rate, seed=seed)
+
+
+def ours(scene, rate, seed):
+    """What a user gets without options."""
+    began = time.perf_counter()
+    found = quantify(scene.movie, None, sampling(rate, seed))
+    seconds = time.perf_counter() - began
+    foreground, (t, rows, cols) = found.analysis.foreground, scene.movie.shape
+    if rate == 1:
+        dense = foreground.reshape(t, rows, cols)
+    else:
+        dense = np.stack([labels == FOREGROUND for labels, _ in found.dense_labels()])
+    return Answer(
+        area=found.growth.area_px,
+        area_se=found.growth.area_px_se,
+        usable=np.asarray(found.analysis.usable),
+        pixels=found.pixels,
+        foreground=foreground,
+        dense=dense,
+        formula=found.model.trend.formula,
+        trend=np.asarray(found.fit.params.trend),
+        n_classes=found.model.n_classes,
+        results=tuple(str(r) for r in found.growth.result),
+        notes=found.notes,
+        seconds=seconds,
+    )
+
+
+def our_scores(scene, rate, seed):
+    answer = ours(scene, rate, seed)
+    return {
+        **area_scores(answer, scene),
+        **label_scores(answer, scene),
+        **trend_scores(answer, scene),
+        "found_classes": answer.n_classes,
+        "results": " ".join(answer.results),
+        "notes": " | ".join(answer.notes),
+        "seconds": answer.seconds,
+    }
+
+
+def rival_scores(scene, rate, seed):
+    images = scene.movie.images
+    if rate < 1:
+        images = inpainted(images, seen(scene, rate, seed))
+    out = {}
+    for name, rival in RIVALS.items():
+        began = time.perf_counter()
+        mask = rival(images, scene)
+        out |= mask_scores(name, mask, scene)
+        out[f"{name}_seconds"] = time.perf_counter() - began
+    return out
+
+
+def seen(scene, rate, seed):
+    """(t, y, x) bool: the pixels that ours visits too."""
+    pixels = visit(scene.movie, sampling(rate, seed)).pixels
+    out = np.zeros(scene.movie.shape, bool)
+    for t, frame in enumerate(out):
+        one = pixels.at(t)
+        frame[np.asarray(one.rows), np.asarray(one.cols)] = True
+    return out
+
+
+def judge(scene, head, rate, seed, contestants):
+    """One row; what went wrong stands in `failure`, and the scene counts as not right."""
+    row, failures = {**head, "rate": rate}, []
+    for scores in contestants:
+        try:
+            row |= scores(scene, rate, seed)
+        except Exception as problem:  # the next scene is to be judged all the same
+            failures.append(f"{type(problem).__name__}: {problem}".replace("\n", " "))
+    if failures:
+        row = {"right": 0, **row, "failure": " | ".join(failures)}
+    return row
+
+
+def rows_of(families, seeds, rates, contestants, shape):
+    for family in families:
+        for seed in seeds:
+            scene = zoo(family, seed, shape=shape)
+            head = {
+                "family": family,
+                "seed": seed,
+                "description": scene.description,
+                "hint": scene.hint,
+                "classes": len(scene.classes),
+                "contrast": float(scene.truth["contrast"]),
+            }
+            for rate in rates:
+                yield judge(scene, head, rate, seed, contestants)
+
+
+def numbers(rows, name):
+    values = np.array([float(r.get(name, np.nan)) for r in rows])
+    return values[np.isfinite(values)]
+
+
+def summary(label, rows):
+    def shown(name, how, form):
+        values = numbers(rows, name)
+        return format(how(values), form) if values.size else "-".rjust(int(form.split(".")[0]))
+
+    failed = sum("failure" in r for r in rows)
+    cells = [
+        f"{label:<17}{rows[0]['rate']:5.0%}{len(rows):4d}{failed:5d}",
+        shown("right", np.mean, "6.2f"),
+        shown("area_error", np.median, "8.1f"),
+        shown("area_error", np.max, "8.1f"),
+        shown("cover", np.mean, "6.2f"),
+        shown("trend_right", np.mean, "6.2f"),
+        shown("accuracy", np.median, "7.3f"),
+        shown("iou", np.median, "6.2f"),
+        *(shown(f"{n}_iou", np.median, "6.2f") for n in RIVALS),
+        *(shown(f"{n}_area_error", np.median, "8.1f") for n in RIVALS),
+        shown("seconds", np.mean, "6.1f"),
+    ]
+    print("".join(cells))
+
+
+def table(rows):
+    rivals = "".join(n[:5].rjust(6) for n in RIVALS), "".join(f"{n[:5]} %".rjust(8) for n in RIVALS)
+    print(
+        f"{'family':<17} rate   n fail right   error   worst cover trend labels   IoU",
+        *rivals,
+        "  s",
+    )
+    for rate in dict.fromkeys(r["rate"] for r in rows):
+        here = [r for r in rows if r["rate"] == rate]
+        for family in dict.fromkeys(r["family"] for r in here):
+            summary(family, [r for r in here if r["family"] == family])
+        summary("all", here)
+
+
+def said(row):
+    """One line while the work goes on."""
+    if "failure" in row:
+        return f"{row['failure'][:90]}"
+    mine = f"error {row['area_error']:.1f} % {row['results']}" if "area_error" in row else ""
+    theirs = " ".join(f"{n} {row[f'{n}_iou']:.2f}" for n in RIVALS if f"{n}_iou" in row)
+    iou = f"IoU {row['iou']:.2f} " if "iou" in row else "IoU "
+    return f"{mine} {iou}{theirs}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--families", nargs="+", choices=FAMILIES, default=FAMILIES)
+    parser.add_argument("--seeds", nargs=2, type=int, default=(1, 3), metavar=("FIRST", "COUNT"))
+    parser.add_argument("--rates", nargs="+", type=float, default=RATES)
+    parser.add_argument("--no-rivals", action="store_true")
+    parser.add_argument("--no-ours", action="store_true")
+    parser.add_argument("--csv", type=pathlib.Path, help="one row a scene and rate")
+    parser.add_argument("--quick", action="store_true", help="one small scene at 10 %%")
+    args = parser.parse_args()
+    first, count = args.seeds
+    seeds, shape = range(first, first + 2 * count, 2), None  # even or odd as the first
+    if args.quick:
+        args.families, seeds, args.rates, shape = ("rods",), (1,), (0.1,), (96, 112)
+    contestants = [] if args.no_ours else [our_scores]
+    contestants += [] if args.no_rivals else [rival_scores]
+    rows, file = [], args.csv.open("w", newline="") if args.csv else None
+    writer = csv.DictWriter(file, COLUMNS) if file else None
+    if writer:
+        writer.writeheader()
+    for row in rows_of(args.families, seeds, args.rates, contestants, shape):
+        rows.append(row)
+        print(f"{row['family']} {row['seed']} {row['rate']:.0%}: {said(row)}", flush=True)
+        if writer:
+            writer.writerow(row)
+            file.flush()
+    if file:
+        file.close()
+    print()
+    table(rows)
+
+
+if __name__ == "__main__":
+    main()
