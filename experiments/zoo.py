@@ -8,11 +8,13 @@ truth. Scenes with even seeds are for development; those with odd seeds are for 
 looked at only as these tables.
 
 Columns of the table: `right` is the share of scenes in which every usable area is within 3 % or 3
-of its standard errors of the truth; `error` the median over scenes, and `worst` the largest, of
-the scene's median error of the area in %; `cover` how often the 80 % interval holds the truth;
-`trend` the share of coefficients within 3 standard errors of one who knows the labels; `labels`
-the share of visited pixels that are right; `IoU` the overlap of the (dense) map with the truth,
-then those of the rivals. A scene that fails counts as not right.
+of its standard errors of the truth; `warned` the share of the others that said so, by a frame
+without a usable area, a fit that did not converge or a failure; `error` the median over scenes,
+and `worst` the largest, of the scene's median error of the area in %; `cover` how often the 80 %
+interval holds the truth; `trend` the share of coefficients within 3 standard errors of one who
+knows the labels; `labels` the share of visited pixels that are right; `IoU` the overlap of the
+(dense) map with the truth, then those of the rivals and the median error of their areas in %. A
+scene that fails counts as not right.
 
 Command:   python experiments/zoo.py [--families islands halo] [--seeds FIRST COUNT]
            [--rates 1 .1 .01] [--no-rivals] [--no-ours] [--csv FILE]
@@ -36,9 +38,12 @@ from jaxmicro.growth.analyse import visit
 from jaxmicro.growth.plan import Sampling
 
 RATES = (1.0, 0.1, 0.01)
-SCENE = ("family", "seed", "rate", "failure", "description", "hint", "classes", "contrast")
+SCENE = (
+    *("family", "seed", "rate", "failure", "description", "hint", "terms", "classes"),
+    *("contrast", "correlation_px", "blur_px"),
+)
 OURS = (
-    *("right", "usable", "area_error", "area_error_worst", "area_error_signed", "cover"),
+    *("right", "warned", "usable", "area_error", "area_error_worst", "area_error_signed", "cover"),
     *("accuracy", "iou_visited", "iou", "trend_z", "trend_right", "trend_rms", "found_classes"),
     *("results", "notes", "seconds", "area", "area_se", "area_true"),
 )
@@ -82,6 +87,7 @@ def our_scores(scene, rate, seed):
         **area_scores(answer, scene),
         **label_scores(answer, scene),
         **trend_scores(answer, scene),
+        "warned": int(not answer.usable.all() or set(answer.results) != {"converged"}),
         "found_classes": answer.n_classes,
         "results": " ".join(answer.results),
         "notes": " | ".join(answer.notes),
@@ -129,16 +135,22 @@ def rows_of(families, seeds, rates, contestants, shape):
     for family in families:
         for seed in seeds:
             scene = zoo(family, seed, shape=shape)
-            head = {
-                "family": family,
-                "seed": seed,
-                "description": scene.description,
-                "hint": scene.hint,
-                "classes": len(scene.classes),
-                "contrast": float(scene.truth["contrast"]),
-            }
+            head = {"family": family, "seed": seed, **what(scene)}
             for rate in rates:
                 yield judge(scene, head, rate, seed, contestants)
+
+
+def what(scene):
+    """What was drawn, for the row."""
+    return {
+        "description": scene.description,
+        "hint": scene.hint,
+        "terms": scene.formula,
+        "classes": len(scene.classes),
+        "contrast": float(scene.truth["contrast"]),
+        "correlation_px": float(scene.truth["correlation_px"]),
+        "blur_px": float(scene.truth["blur_px"].max()),
+    }
 
 
 def numbers(rows, name):
@@ -146,35 +158,41 @@ def numbers(rows, name):
     return values[np.isfinite(values)]
 
 
-def summary(label, rows):
-    def shown(name, how, form):
-        values = numbers(rows, name)
-        return format(how(values), form) if values.size else "-".rjust(int(form.split(".")[0]))
+# heading, number of a row, how the rows are put together, width and decimals
+TABLE = (
+    ("right", "right", np.mean, "7.2f"),
+    ("warned", "warned_of_wrong", np.mean, "7.2f"),
+    ("error", "area_error", np.median, "8.1f"),
+    ("worst", "area_error", np.max, "9.1f"),
+    ("cover", "cover", np.mean, "7.2f"),
+    ("trend", "trend_right", np.mean, "7.2f"),
+    ("labels", "accuracy", np.median, "8.3f"),
+    ("IoU", "iou", np.median, "6.2f"),
+    *((n, f"{n}_iou", np.median, "11.2f") for n in RIVALS),
+    *(("error", f"{n}_area_error", np.median, "8.1f") for n in RIVALS),
+    ("s", "seconds", np.mean, "7.1f"),
+)
 
+
+def width(form):
+    return int(form.split(".")[0])
+
+
+def shown(rows, name, how, form):
+    values = numbers(rows, name)
+    return format(how(values), form) if values.size else "-".rjust(width(form))
+
+
+def summary(label, rows):
     failed = sum("failure" in r for r in rows)
-    cells = [
-        f"{label:<17}{rows[0]['rate']:5.0%}{len(rows):4d}{failed:5d}",
-        shown("right", np.mean, "6.2f"),
-        shown("area_error", np.median, "8.1f"),
-        shown("area_error", np.max, "8.1f"),
-        shown("cover", np.mean, "6.2f"),
-        shown("trend_right", np.mean, "6.2f"),
-        shown("accuracy", np.median, "7.3f"),
-        shown("iou", np.median, "6.2f"),
-        *(shown(f"{n}_iou", np.median, "6.2f") for n in RIVALS),
-        *(shown(f"{n}_area_error", np.median, "8.1f") for n in RIVALS),
-        shown("seconds", np.mean, "6.1f"),
-    ]
-    print("".join(cells))
+    cells = (shown(rows, name, how, form) for _, name, how, form in TABLE)
+    print(f"{label:<17}{rows[0]['rate']:5.0%}{len(rows):4d}{failed:5d}", *cells, sep="")
 
 
 def table(rows):
-    rivals = "".join(n[:5].rjust(6) for n in RIVALS), "".join(f"{n[:5]} %".rjust(8) for n in RIVALS)
-    print(
-        f"{'family':<17} rate   n fail right   error   worst cover trend labels   IoU",
-        *rivals,
-        "  s",
-    )
+    rows = [r if r.get("right", 1) else {**r, "warned_of_wrong": r.get("warned", 1)} for r in rows]
+    headings = (heading.rjust(width(form)) for heading, _, _, form in TABLE)
+    print(f"{'family':<17} rate   n fail", *headings, sep="")
     for rate in dict.fromkeys(r["rate"] for r in rows):
         here = [r for r in rows if r["rate"] == rate]
         for family in dict.fromkeys(r["family"] for r in here):
