@@ -16,6 +16,7 @@ from jaxmicro.data.movie import Movie
 from jaxmicro.data.sampling import Pixels, sample
 from jaxmicro.data.survey import survey
 from jaxmicro.errors import NumericalError, UsageError
+from jaxmicro.growth.choose import best_start
 from jaxmicro.growth.estimate import Growth
 from jaxmicro.growth.estimators import ESTIMATORS, Evidence
 from jaxmicro.growth.fitted import Fitted
@@ -171,9 +172,14 @@ def fit_plan(pixels: Pixels, plan: Plan, progress: Progress | None = None) -> Fi
       progress: called every few seconds with a sentence on how far the fit has come.
     """
     if plan.local is None:
-        plain = fit(plan.model, pixels, **plan.stopping, progress=progress)
+        plain = fit(plan.model, pixels, init=plan.start, **plan.stopping, progress=progress)
         return Fitted(plan.model, pixels, jax.block_until_ready(plain))
-    local = fit_local(plan.model, pixels, plan.local, **plan.stopping, progress=progress)
+    start = plan.start
+    if start is None and pixels.values.ndim == 2:
+        start = best_start(plan.model, pixels, plan.local, progress=progress)
+    local = fit_local(
+        plan.model, pixels, plan.local, init=start, **plan.stopping, progress=progress
+    )
     local = jax.block_until_ready(local)
     return Fitted(plan.model, pixels, local.fit, local)
 

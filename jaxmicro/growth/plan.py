@@ -8,7 +8,7 @@ from typing import TypedDict
 from jaxmicro.errors import UsageError
 from jaxmicro.growth.estimators import ESTIMATORS
 from jaxmicro.growth.partition import DEFAULT_OVERLAP
-from jaxmicro.mixture.gmrm import GMRM
+from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.spacetime.local import Local
 from jaxmicro.spacetime.neighbourhood import Neighbourhood
 from jaxmicro.spacetime.soft_correction import SoftSettings
@@ -66,6 +66,8 @@ class Plan:
       tolerance: nats per pixel; None is 1e-6 or, with `local`, 1e-5.
       max_steps: passes over the pixels allowed.
       sampling: how a movie's pixels are visited.
+      start: parameters of every frame to start the fit from; None tries several starts where
+        proportions are local, and the deterministic one of `fit` else.
 
     Raises:
       UsageError: an estimator that is not known, or parts that do not go together.
@@ -79,6 +81,7 @@ class Plan:
     tolerance: float | None = None
     max_steps: int = 500
     sampling: Sampling = EVERY_PIXEL
+    start: Params | None = dataclasses.field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.estimator not in ESTIMATORS:

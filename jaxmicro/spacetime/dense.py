@@ -18,11 +18,12 @@ from jaxtyping import Array, Float
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import UsageError
 from jaxmicro.spacetime.local import DEFAULT, Local
-from jaxmicro.spacetime.local_em import FLOOR, gathered_over_time
+from jaxmicro.spacetime.local_em import FLOOR, Coupling, gathered
 from jaxmicro.spacetime.smooth import (
     Cells,
     Places,
     cells_for,
+    over_time,
     places,
     read,
     smooth,
@@ -35,7 +36,7 @@ def dense_maps(
     pixels: Pixels,
     weights: Float[Array, "t K"],
     local: Local = DEFAULT,
-    interaction: float = 1.0,
+    coupling: Coupling | None = None,
 ) -> Iterator[Float[np.ndarray, "K y x"]]:
     """Class probabilities at every pixel, frame by frame.
 
@@ -44,7 +45,7 @@ def dense_maps(
       pixels: batch axes (frames,).
       weights: the frames' class weights, which the map takes where no pixel was visited nearby.
       local: kernel and pseudo-count, as in the fit.
-      interaction: strength b, as in the fit; 1 for a plain fit.
+      coupling: strength and field, as in the fit; None for a plain fit.
 
     Raises:
       UsageError: pixels with replicates.
@@ -56,14 +57,15 @@ def dense_maps(
     )
     cells = cells_for(kernel.width, pixels.shape)
     dtype = responsibilities.dtype
-    numbers = [
-        jnp.asarray(v, dtype) for v in (kernel.width, kernel.decay, local.pseudo_count, interaction)
-    ]
+    numbers = [jnp.asarray(v, dtype) for v in (kernel.width, kernel.decay, local.pseudo_count)]
+    if coupling is None:
+        none = jnp.zeros(weights.shape[-1], dtype)
+        coupling = Coupling(jnp.ones((), dtype), none)
     maps = _maps(responsibilities, pixels, cells, local.causal, numbers[1])
     everywhere = np.indices(pixels.shape).reshape(2, 1, -1).astype(np.int32)
     grid = places(cells, jnp.asarray(everywhere[0]), jnp.asarray(everywhere[1]), dtype)
     for t in range(pixels.n_frames):
-        out = np.array(_frame(maps[t], weights[t].astype(dtype), grid, cells, *numbers))
+        out = np.array(_frame(maps[t], weights[t].astype(dtype), grid, cells, coupling, *numbers))
         frame = pixels.at(t)
         seen = np.asarray(frame.weight) > 0
         spots = np.asarray(frame.rows)[seen], np.asarray(frame.cols)[seen]
@@ -95,7 +97,7 @@ def _maps(
     where = places(cells, rows, cols, weight.dtype)
     ones = jnp.broadcast_to(weight[:, None], (n_frames, 1, n))
     values = jnp.concatenate([responsibilities[:, : k - 1] * ones, ones], axis=1)
-    return gathered_over_time(cells, where.cell, values, n_frames, decay, causal, None)[0]
+    return over_time(gathered(cells, where.cell, values, n_frames), decay, causal)[0]
 
 
 @eqx.filter_jit
@@ -104,15 +106,17 @@ def _frame(
     weights: Float[Array, " K"],
     grid: Places,
     cells: Cells,
+    coupling: Coupling,
     width,
     decay,
     pseudo_count,
-    interaction,
 ) -> Float[Array, "K pixels"]:
     smoothed = smooth(maps, taps_of(width, cells, maps.dtype))
     sums = read(smoothed, grid.cell[0], grid.down[0], grid.right[0], cells.side)
     count = jnp.maximum(sums[-1:], 0)
     mixed = (pseudo_count * weights[:-1, None] + jnp.maximum(sums[:-1], 0)) / (pseudo_count + count)
     mixed = jnp.concatenate([mixed, 1 - jnp.sum(mixed, axis=0, keepdims=True)])
-    power = 1 + (interaction - 1) * count / (pseudo_count + count)
-    return jax.nn.softmax(power * jnp.log(jnp.maximum(mixed, FLOOR)), axis=0)
+    known = count / (pseudo_count + count)
+    power = 1 + (coupling.strength - 1) * known
+    log_pi = power * jnp.log(jnp.maximum(mixed, FLOOR)) + coupling.field[:, None] * known
+    return jax.nn.softmax(log_pi, axis=0)

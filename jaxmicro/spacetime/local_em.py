@@ -31,39 +31,71 @@ class Level(eqx.Module):
     """One kernel width: where the pixels lie, their neighbours, what they add to themselves.
 
     `neighbours` is the kernel-weighted number of other sampled pixels, 1 for one at distance 0.
-    `past` holds the K-1 class maps and the count map of the frames before the first.
+    `hole` are the taps of the narrower Gaussian that is taken off in the pixel's own frame, where
+    noise is correlated; None takes off the pixel itself only. `past` holds the K-1 class maps and
+    the count map of the frames before the first.
     """
 
     cells: Cells = eqx.field(static=True)
     places: Places
     taps: Float[Array, " R"]
+    hole: Float[Array, " H"] | None
     decay: Float[Array, ""]
     own: Float[Array, "S n"]
     neighbours: Float[Array, "T n"]
     past: Float[Array, "K Y X"] | None
 
+    def others(
+        self,
+        total: Float[Array, "k Y X"],
+        frame: Float[Array, "k Y X"] | None,
+        at: Places,
+        own: Float[Array, " n"],
+        values: Float[Array, "k n"],
+    ) -> Float[Array, "k n"]:
+        """Kernel sums at a frame's pixels over the other pixels.
+
+        `total` are the cells' sums over time, `frame` those of the present frame alone (needed
+        where there is a hole), `own` what a pixel of value 1 adds to the sum at itself.
+        """
+
+        def read_at(maps: Array, taps: Array) -> Array:
+            return read(smooth(maps, taps), at.cell, at.down, at.right, self.cells.side)
+
+        sums = read_at(total, self.taps)
+        if self.hole is None or frame is None:
+            return jnp.maximum(sums - own[None] * values, 0)
+        return jnp.maximum(sums - read_at(frame, self.hole), 0)
+
+
+class Coupling(eqx.Module):
+    """How proportions follow the neighbours: log pi_k = power log m_k + known field_k + constant.
+
+    `known` goes from 0 without neighbours to 1 with many, and `power` with it from 1 to `strength`.
+    """
+
+    strength: Float[Array, ""]
+    field: Float[Array, " K"]
+
 
 class Sums(eqx.Module):
-    """What one pass over the pixels of a frame yields."""
+    """What one pass over the pixels of a frame yields.
+
+    `slope` and `curvature` are those of the pseudo-likelihood in the coupling: strength, field.
+    """
 
     log_likelihood: Float[Array, "*T"]
     stats: Stats
     responsibilities: Float[Array, "*T k n"]
-    slope: Float[Array, "*T"]
-    curvature: Float[Array, "*T"]
+    slope: Float[Array, "*T C"]
+    curvature: Float[Array, "*T C C"]
     change: Float[Array, "*T"]
 
 
-def gathered_over_time(
-    cells: Cells,
-    cell: Int[Array, "S n"],
-    values: Float[Array, "R k n"],
-    n_frames: int,
-    decay: Float[Array, ""],
-    causal: bool,
-    past: Float[Array, "k Y X"] | None,
-) -> tuple[Float[Array, "T k Y X"], Float[Array, "k Y X"]]:
-    """Values of all frames' pixels on the cells, summed over time, and the sums for later frames.
+def gathered(
+    cells: Cells, cell: Int[Array, "S n"], values: Float[Array, "R k n"], n_frames: int
+) -> Float[Array, "T k Y X"]:
+    """Values of each frame's pixels on the cells.
 
     R is T, or 1 where all frames hold the same values at the same places.
     """
@@ -74,8 +106,7 @@ def gathered_over_time(
     rows, _, n = values.shape
     cell = jnp.broadcast_to(cell, (rows, n))
     maps = batched_map(binned, (cell, values), max(1, CHUNK // n))
-    maps = jnp.broadcast_to(maps, (n_frames, *maps.shape[1:]))
-    return over_time(maps, decay, causal, past)
+    return jnp.broadcast_to(maps, (n_frames, *maps.shape[1:]))
 
 
 def make_level(
@@ -85,37 +116,42 @@ def make_level(
     decay: Float[Array, ""],
     causal: bool,
     past: Float[Array, "K Y X"] | None,
+    buffer: Float[Array, ""] | None = None,
 ) -> tuple[Level, Float[Array, "Y X"]]:
     """What is fixed about one kernel during a fit, and the counts for later frames.
 
-    Places and weights of `pixels` are (S, n): S is 1 where all frames share them.
+    Places and weights of `pixels` are (S, n): S is 1 where all frames share them. `buffer` is the
+    sd of the hole in the kernel, if there is one; cells are then single pixels.
     """
     weight, n_frames = pixels.weight, pixels.n_frames
     where = places(cells, pixels.rows, pixels.cols, weight.dtype)
     taps = taps_of(width, cells, weight.dtype)
     own = own_share(taps, where)
+    hole = None if buffer is None else taps_of(buffer, cells, weight.dtype)
     before = None if past is None else past[-1:]
-    maps, last = gathered_over_time(
-        cells, where.cell, weight[:, None], n_frames, decay, causal, before
-    )
+    frames = gathered(cells, where.cell, weight[:, None], n_frames)
+    maps, last = over_time(frames, decay, causal, before)
+    n = weight.shape[1]
+    none = jnp.zeros((n_frames, n), weight.dtype)
+    level = Level(cells, where, taps, hole, decay, own, none, past)
 
     def at(args):
-        frame_map, cell, down, right, share, w = args
-        total = read(smooth(frame_map, taps), cell, down, right, cells.side)[0]
-        return jnp.maximum(total - share * w, 0)
+        total, frame, place, share, w = args
+        return level.others(total, frame, place, share, w[None])[0]
 
-    n = weight.shape[1]
-    of_frames = [
-        jnp.broadcast_to(a, (n_frames, n))
-        for a in (where.cell, where.down, where.right, own, weight)
-    ]
-    neighbours = batched_map(at, (maps, *of_frames), max(1, CHUNK // n))
-    return Level(cells, where, taps, decay, own, neighbours, past), last[0]
+    def of_frames(a: Array) -> Array:
+        return jnp.broadcast_to(a, (n_frames, n))
+
+    fixed = jax.tree.map(of_frames, (where, own, weight))
+    only = None if hole is None else frames
+    neighbours = batched_map(at, (maps, only, *fixed), max(1, CHUNK // n))
+    return eqx.tree_at(lambda v: v.neighbours, level, neighbours), last[0]
 
 
 def proportions(
     levels: tuple[Level, ...],
     maps: tuple[Float[Array, "k Y X"], ...],
+    frames: tuple[Float[Array, "k Y X"] | None, ...],
     at: tuple[Places, ...],
     own: tuple[Float[Array, " n"], ...],
     neighbours: tuple[Float[Array, " n"], ...],
@@ -130,12 +166,10 @@ def proportions(
     """
     k = old.shape[0]
     m = jnp.broadcast_to(weights[:k, None], old.shape)
-    for level, frame, where, share, count in reversed(
-        list(zip(levels, maps, at, own, neighbours, strict=True))
+    for level, total, frame, where, share, count in reversed(
+        list(zip(levels, maps, frames, at, own, neighbours, strict=True))
     ):
-        smoothed = smooth(frame, level.taps)
-        sums = read(smoothed, where.cell, where.down, where.right, level.cells.side)
-        others = jnp.maximum(sums - share[None] * old, 0)
+        others = level.others(total, frame, where, share, old)
         m = (pseudo_count * m + others) * (1 / (pseudo_count + count))[None]
     # The last class is what is left of 1. The matrix product also stores its result, where fused
     # loops would gather and smooth again for every reader.
@@ -151,37 +185,55 @@ def frame_step(
     values: Float[Array, " n"],
     design: Float[Array, "P n"],
     weight: Float[Array, " n"],
-    around: tuple[Float[Array, "K n"], Float[Array, " n"], Float[Array, ""]],
+    around: tuple[Float[Array, "K n"], Float[Array, " n"], Coupling],
     old: Float[Array, "k n"],
 ) -> Sums:
-    """E-step of one frame; log pi = b log m + constant.
-
-    `around` is log m, `known` and `interaction`: b goes from 1 without neighbours to `interaction`
-    with many, and `known` is how far. `slope` and `curvature` are those of the pseudo-likelihood of
-    the responsibilities in `interaction`, from every s-th pixel of large frames.
+    """E-step of one frame, with proportions from the neighbours: `around` is log m, `known` and
+    the coupling. Its `slope` and `curvature` come from every s-th pixel of large frames.
     """
-    log_m, known, interaction = around
+    log_m, known, coupling = around
     k = log_m.shape[0]
-    power = 1 + (interaction - 1) * known
+    power = 1 + (coupling.strength - 1) * known
     high = jax.lax.Precision.HIGHEST
-    log_weights = jax.lax.dot(jnp.eye(k, dtype=log_m.dtype), power[None] * log_m, precision=high)
+    unnormalised_pi = power[None] * log_m + coupling.field[:, None] * known[None]
+    log_weights = jax.lax.dot(jnp.eye(k, dtype=log_m.dtype), unnormalised_pi, precision=high)
     # FLOOR**10 is still a float32 above 0, so no largest term need be taken out
     norm = jax.lax.dot(jnp.ones((1, k), log_m.dtype), jnp.exp(log_weights), precision=high)[0]
     resp, u, unnormalised = posterior(params, values, design, weight, log_weights, family)
     log_likelihood = unnormalised - pairwise_sum(weight * jnp.log(norm))
     new = resp[:-1]
     step = (new - old).reshape(-1)
+    change = 4 * jnp.dot(step, step, precision=high)
 
     some = slice(None, None, max(1, values.shape[0] // FEW))
-    lm, r, w, q = log_m[:, some], resp[:, some], weight[some], known[some]
     pi = jnp.exp(log_weights[:, some]) / norm[some][None]
-    mean = jnp.sum(pi * lm, axis=0)
-    slope = jnp.sum(q * (jnp.sum(r * lm, axis=0) - w * mean))
-    spread = jnp.sum(pi * lm * lm, axis=0) - mean**2
-    curvature = jnp.sum(w * q**2 * jnp.maximum(spread, 0))
-    change = 4 * jnp.dot(step, step, precision=high)
+    slope, curvature = _in_coupling(log_m[:, some], pi, resp[:, some], weight[some], known[some])
     stats = moments(params, resp, u, design, family)
     return Sums(log_likelihood, stats, new, slope, curvature, change)
+
+
+def _in_coupling(
+    log_m: Float[Array, "K n"],
+    pi: Float[Array, "K n"],
+    resp: Float[Array, "K n"],
+    weight: Float[Array, " n"],
+    known: Float[Array, " n"],
+) -> tuple[Float[Array, " C"], Float[Array, "C C"]]:
+    """Slope and negative curvature of sum r log pi in strength and field, C = 1 + K."""
+    high = jax.lax.Precision.HIGHEST
+    mean = jnp.sum(pi * log_m, axis=0)
+    off = pi * (log_m - mean[None])
+    more = known[None] * (resp - weight[None] * pi)
+    slope = jnp.concatenate([jnp.sum(more * log_m)[None], jnp.sum(more, axis=1)])
+    square = (weight * known**2)[None]
+    both = jnp.sum(square * off, axis=1)
+    of_strength = jnp.sum(square * off * log_m)[None]
+    of_field = jnp.diag(jnp.sum(square * pi, axis=1)) - jax.lax.dot(
+        square * pi, pi.T, precision=high
+    )
+    top = jnp.concatenate([of_strength, both])[None]
+    rest = jnp.concatenate([both[:, None], of_field], axis=1)
+    return slope, jnp.concatenate([top, rest])
 
 
 def pairwise_sum(terms: Float[Array, " n"]) -> Float[Array, ""]:
@@ -198,32 +250,23 @@ def movie_step(
     item: Item,
     levels: tuple[Level, ...],
     old: Float[Array, "T k n"],
-    strength: tuple[Float[Array, ""], Float[Array, ""]],
+    pseudo_count: Float[Array, ""],
+    coupling: Coupling,
     causal: bool,
 ) -> tuple[Sums, tuple[Float[Array, "k Y X"], ...]]:
-    """Proportions from the old responsibilities, then the E-step of every frame.
-
-    `strength` is the pseudo-count and the interaction.
-    """
-    pseudo_count, interaction = strength
+    """Proportions from the old responsibilities, then the E-step of every frame."""
     n_frames, n = item.values.shape
+    frames = tuple(gathered(v.cells, v.places.cell, old, n_frames) for v in levels)
     pairs = [
-        gathered_over_time(
-            level.cells,
-            level.places.cell,
-            old,
-            n_frames,
-            level.decay,
-            causal,
-            None if level.past is None else level.past[:-1],
-        )
-        for level in levels
+        over_time(maps, v.decay, causal, None if v.past is None else v.past[:-1])
+        for v, maps in zip(levels, frames, strict=True)
     ]
     maps = tuple(m for m, _ in pairs)
+    only = tuple(None if v.hole is None else maps for v, maps in zip(levels, frames, strict=True))
     shared = item.weight.shape[0] == 1
 
     def one(args):
-        frame_params, z, frame_maps, neighbours, frame_old, place = args
+        frame_params, z, frame_maps, frame_only, neighbours, frame_old, place = args
         if shared:
             design, weight = item.design[:, 0], item.weight[0]
             where = tuple(jax.tree.map(lambda a: a[0], level.places) for level in levels)
@@ -233,6 +276,7 @@ def movie_step(
         log_m = proportions(
             levels,
             frame_maps,
+            frame_only,
             where,
             own,
             neighbours,
@@ -241,13 +285,13 @@ def movie_step(
             pseudo_count,
         )
         known = neighbours[0] / (neighbours[0] + pseudo_count)
-        around = log_m, known, interaction
+        around = log_m, known, coupling
         return frame_step(model.family, frame_params, z, design, weight, around, frame_old)
 
     place = None
     if not shared:
         where = tuple(level.places for level in levels)
         place = (jnp.moveaxis(item.design, 1, 0), item.weight, where, tuple(v.own for v in levels))
-    args = (params, item.values, maps, tuple(v.neighbours for v in levels), old, place)
+    args = (params, item.values, maps, only, tuple(v.neighbours for v in levels), old, place)
     out = batched_map(one, args, max(1, CHUNK // n))
     return out, tuple(last for _, last in pairs)

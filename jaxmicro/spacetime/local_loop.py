@@ -10,20 +10,24 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.mixture.batch import Item, batched_map
 from jaxmicro.mixture.gmrm import GMRM, Params
-from jaxmicro.mixture.m_step import m_step
+from jaxmicro.mixture.m_step import m_step, solve_spd
 from jaxmicro.mixture.problem import Fit, Scale, by_mean, judge, record, standardise
-from jaxmicro.spacetime.local_em import Level, Sums, make_level, movie_step
+from jaxmicro.spacetime.local_em import FEW, Coupling, Level, Sums, make_level, movie_step
 from jaxmicro.spacetime.smooth import Cells
 
 DAMPING = 0.2  # all pixels move at once: undamped, neighbours can swap classes for ever
-INTERACTION_RANGE = (0.5, 3.0)  # fitted strengths stay inside
+INTERACTION_RANGE = (0.3, 6.0)  # fitted strengths stay inside
+FIELD_RANGE = (-5.0, 5.0)  # and fields: at 5 a class is 150 times as likely as its neighbours say
+RIDGE = 1e-4  # a pixel, on the curvature in the coupling: a field has one direction too many
 
 
 class Settings(eqx.Module):
     """How one local fit runs: numbers as arrays, so that new values do not compile again.
 
-    `widths` (pixels) and `cells` belong to the kernels from the narrowest to the widest; `decay` is
-    the weight of the next frame; `sd_floor` is in grey values, `tolerance` in nats per pixel.
+    `widths` (pixels) and `cells` belong to the kernels from the narrowest to the widest; `buffer`
+    is the sd of the hole in them, or None; `classes` and `terms` (0 or 1) say what of the model is
+    in use, `learn` whether the coupling is fitted; `decay` is the weight of the next frame;
+    `sd_floor` is in grey values, `tolerance` in nats per pixel.
     """
 
     widths: tuple[Float[Array, ""], ...]
@@ -32,6 +36,9 @@ class Settings(eqx.Module):
     interaction: Float[Array, ""]
     tolerance: Float[Array, ""]
     sd_floor: Float[Array, ""]
+    buffer: Float[Array, ""] | None
+    classes: Int[Array, ""]
+    terms: Float[Array, " P"]
     cells: tuple[Cells, ...] = eqx.field(static=True)
     causal: bool = eqx.field(static=True)
     learn: bool = eqx.field(static=True)
@@ -63,7 +70,7 @@ class State(eqx.Module):
 
     params: Params
     old: Float[Array, "*B T k n"]
-    interaction: Float[Array, "*B"]
+    coupling: Coupling
     steps: Int[Array, "*B"]
     gap: Float[Array, "*B"]
     length: Float[Array, "*B"]
@@ -77,7 +84,7 @@ class Found(eqx.Module):
     fit: Fit
     responsibilities: Float[Array, "*batch K n"]
     neighbours: Float[Array, "*batch n"]
-    interaction: Float[Array, "*replicates"]
+    coupling: Coupling
     past: Past | None
 
 
@@ -99,7 +106,8 @@ def begin(model: GMRM, movie: Observed, start: Params, settings: Settings) -> St
     inf = jnp.asarray(jnp.inf, dtype)
     trace = jnp.full(settings.max_steps, jnp.nan, dtype)
     zero = jnp.zeros((), jnp.int32)
-    return State(params, old, settings.interaction, zero, inf, inf, trace, jnp.asarray(True))
+    coupling = Coupling(settings.interaction, jnp.zeros(model.n_classes, dtype))
+    return State(params, old, coupling, zero, inf, inf, trace, jnp.asarray(True))
 
 
 def advance(
@@ -143,6 +151,7 @@ def _levels(
             settings.decay,
             settings.causal,
             None if past is None else past.maps[i],
+            settings.buffer,
         )
         for i, (cells, width) in enumerate(zip(settings.cells, settings.widths, strict=True))
     ]
@@ -157,7 +166,7 @@ def _step(
     settings: Settings,
     s: State,
 ) -> State:
-    """New proportions, responsibilities, parameters and interaction."""
+    """New proportions, responsibilities, parameters and coupling."""
     pixels = jnp.maximum(jnp.sum(jnp.broadcast_to(item.weight, item.values.shape)), 1)
     sums, _ = movie_step(
         model,
@@ -165,27 +174,36 @@ def _step(
         item,
         levels,
         s.old,
-        (settings.pseudo_count, s.interaction),
+        settings.pseudo_count,
+        s.coupling,
         settings.causal,
     )
     new = m_step(model, s.params, sums.stats, tied=jnp.asarray(False), sd_floor=scale.floor)
-    interaction = s.interaction
-    if settings.learn:
-        step = jnp.sum(sums.slope) / jnp.maximum(jnp.sum(sums.curvature), 1e-3)
-        interaction = jnp.clip(interaction + jnp.clip(step, -0.5, 0.5), *INTERACTION_RANGE)
+    coupling = _coupled(s.coupling, sums, item) if settings.learn else s.coupling
     length = (jnp.sum(sums.change) + _moved(s.params, new, sums)) / pixels
     tiny = jnp.finfo(length.dtype).tiny
     ratio = jnp.clip(jnp.sqrt(length / jnp.maximum(s.length, tiny)), 0.3, 0.95)
     return State(
         new,
         sums.responsibilities + DAMPING * (s.old - sums.responsibilities),
-        interaction,
+        coupling,
         s.steps + 1,
         0.5 * length / (1 - ratio),
         length,
         s.trace.at[s.steps].set(jnp.sum(sums.log_likelihood) / pixels),
         s.unfinished,
     )
+
+
+def _coupled(old: Coupling, sums: Sums, item: Item) -> Coupling:
+    """A damped Newton step of the pseudo-likelihood in strength and field."""
+    used = max(1, item.values.shape[1] // FEW)
+    ridge = RIDGE * jnp.sum(jnp.broadcast_to(item.weight, item.values.shape)) / used
+    slope = jnp.sum(sums.slope, axis=0)
+    curvature = jnp.sum(sums.curvature, axis=0) + ridge * jnp.eye(slope.size, dtype=slope.dtype)
+    step = jnp.clip(solve_spd(curvature[None], slope[None])[0], -0.5, 0.5)
+    strength = jnp.clip(old.strength + step[0], *INTERACTION_RANGE)
+    return Coupling(strength, jnp.clip(old.field + step[1:], *FIELD_RANGE))
 
 
 def _found(
@@ -198,10 +216,8 @@ def _found(
     counts: list[Float[Array, "Y X"]],
 ) -> Found:
     """One more pass with the last parameters, and the record of the fit in grey values."""
-    strength = settings.pseudo_count, state.interaction
-    sums, inherited = movie_step(
-        model, state.params, item, levels, state.old, strength, settings.causal
-    )
+    fixed = settings.pseudo_count, state.coupling, settings.causal
+    sums, inherited = movie_step(model, state.params, item, levels, state.old, *fixed)
     weight = jnp.broadcast_to(item.weight, item.values.shape)
     rest = jnp.maximum(weight - jnp.sum(sums.responsibilities, axis=1), 0)
     resp = jnp.concatenate([sums.responsibilities, rest[:, None]], axis=1)
@@ -216,7 +232,7 @@ def _found(
         class_counts,
         sums.log_likelihood,
         converged,
-        model.n_classes,
+        settings.classes,
     )
     run = (state.trace, state.steps + 1, state.gap)
     fit = record(item, scale, state.params, sums.log_likelihood, judged, model.family, run)
@@ -225,7 +241,8 @@ def _found(
     if settings.causal:
         pairs = zip(inherited, counts, strict=True)
         past = Past(tuple(jnp.concatenate([m, c[None]]) for m, c in pairs))
-    return Found(fit, resp[:, order], neighbours, state.interaction, past)
+    coupling = Coupling(state.coupling.strength, state.coupling.field[order])
+    return Found(fit, resp[:, order], neighbours, coupling, past)
 
 
 def _moved(old: Params, new: Params, sums: Sums) -> Float[Array, ""]:

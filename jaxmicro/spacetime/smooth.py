@@ -87,9 +87,9 @@ class Places(eqx.Module):
     right: Float[Array, "S n"]
 
 
-def cells_for(width: float, frame: tuple[int, int]) -> Cells:
-    """Cells as wide as suits a Gaussian of this sd; the grid is symmetric about the centre."""
-    side = max(1, round(width / CELLS_PER_SD))
+def cells_for(width: float, frame: tuple[int, int], single: bool = False) -> Cells:
+    """Cells as wide as suits a Gaussian of this sd, or one pixel; symmetric about the centre."""
+    side = 1 if single else max(1, round(width / CELLS_PER_SD))
     side = min(side, max(1, min(frame) // 4))
     if side % 2 == 0 and (frame[0] % 2 or frame[1] % 2):
         side -= 1  # no pixel may lie on the border of two cells

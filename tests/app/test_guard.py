@@ -16,7 +16,11 @@ from jaxmicro import activity
 
 COMMAND = [sys.executable, "-m", "jaxmicro"]
 # a shell that runs the tests in the background has its children ignore interrupts
-HEARS_INTERRUPTS = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+# Whatever started the tests (nohup, a shell's background job) may have left these ignored.
+HEARS_INTERRUPTS = (
+    "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+)
 
 
 def script(code):

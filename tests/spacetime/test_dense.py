@@ -27,7 +27,7 @@ def case():
                 pixels,
                 fitted.fit.params.weights,
                 Local(),
-                float(fitted.interaction),
+                fitted.coupling,
             )
         )
     )

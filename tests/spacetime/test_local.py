@@ -16,9 +16,9 @@ from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.mixture.trend import Trend
 from jaxmicro.spacetime import local_loop
 from jaxmicro.spacetime.local import Local, fit_local, local_criteria
-from jaxmicro.spacetime.local_em import gathered_over_time, make_level
+from jaxmicro.spacetime.local_em import gathered, make_level
 from jaxmicro.spacetime.neighbourhood import correlate
-from jaxmicro.spacetime.smooth import Kernel, cells_for, density_kernel, read, smooth
+from jaxmicro.spacetime.smooth import Kernel, cells_for, density_kernel, over_time
 
 MODEL = GMRM(4, Trend("x + y + x:y"), ("means", "sds"))
 SHAPE = (6, 64, 64)
@@ -48,7 +48,7 @@ def visited(volume, pixels):
     return volume[np.arange(len(volume))[:, None], np.asarray(pixels.rows), np.asarray(pixels.cols)]
 
 
-def sums_by_pairs(rows, cols, values, kernel, causal):
+def sums_by_pairs(rows, cols, values, kernel, causal, buffer=0.0):
     """sum over j not i of h_ij v_j, one pair at a time; times is the first axis."""
     out = np.zeros(values.shape)
     for t, i in np.ndindex(*values.shape):
@@ -57,30 +57,25 @@ def sums_by_pairs(rows, cols, values, kernel, causal):
                 continue
             square = (rows[t, i] - rows[s, j]) ** 2 + (cols[t, i] - cols[s, j]) ** 2
             near = np.exp(-0.5 * square / kernel.width**2) * kernel.decay ** abs(t - s)
+            if buffer and s == t:
+                near -= np.exp(-0.5 * square / buffer**2)
             out[t, i] += values[s, j] * near
     return out
 
 
-def kernel_sums(cells, rows, cols, values, kernel):
-    """The engine's sums with the pixel itself taken off, (t, n)."""
+def kernel_sums(cells, rows, cols, values, kernel, buffer=None):
+    """The engine's sums with the pixel itself, or its surroundings, taken off, (t, n)."""
     values = jnp.asarray(values)
     pixels = pixels_at(values, rows, cols, jnp.ones(values.shape), cells.frame)
     decay, width = jnp.asarray(kernel.decay), jnp.asarray(kernel.width)
-    level, _ = make_level(cells, pixels, width, decay, kernel.causal, None)
-    maps, _ = gathered_over_time(
-        cells, level.places.cell, values[:, None], len(values), decay, kernel.causal, None
-    )
-    out = [
-        read(
-            smooth(maps[t], level.taps),
-            level.places.cell[t],
-            level.places.down[t],
-            level.places.right[t],
-            cells.side,
-        )[0]
-        - level.own[t] * values[t]
-        for t in range(len(values))
-    ]
+    hole = None if buffer is None else jnp.asarray(buffer)
+    level, _ = make_level(cells, pixels, width, decay, kernel.causal, None, hole)
+    frames = gathered(cells, level.places.cell, values[:, None], len(values))
+    maps, _ = over_time(frames, decay, kernel.causal)
+    out = []
+    for t in range(len(values)):
+        place = jax.tree.map(lambda a, t=t: a[t], level.places)
+        out.append(level.others(maps[t], frames[t], place, level.own[t], values[t][None])[0])
     return np.stack(out), np.asarray(level.neighbours)
 
 
@@ -98,6 +93,20 @@ def test_kernel_sums_with_one_pixel_a_cell_are_the_sums_over_pairs(causal, rng):
     assert np.max(np.abs(sums - expected)) < 0.005 * expected.max()
     exact = sums_by_pairs(rows, cols, np.ones_like(values), kernel, causal)
     assert np.max(np.abs(count - exact)) < 0.005 * exact.max()
+
+
+def test_a_buffer_takes_the_nearest_pixels_of_the_frame_off(rng):
+    kernel, buffer = Kernel(2.5, 1.5), 1.4
+    flat = np.stack([rng.choice(12 * 15, 60, replace=False) for _ in range(3)]).astype(np.int32)
+    rows, cols = np.divmod(flat, np.int32(15))
+    values = rng.random((3, 60))
+    cells = cells_for(kernel.width, (12, 15), single=True)
+    sums, count = kernel_sums(cells, rows, cols, values, kernel, buffer)
+    expected = sums_by_pairs(rows, cols, values, kernel, False, buffer)
+    # taps end at 3 sds of the kernel, where it is .011
+    assert np.max(np.abs(sums - expected)) < 0.01 * expected.max()
+    exact = sums_by_pairs(rows, cols, np.ones_like(values), kernel, False, buffer)
+    assert np.max(np.abs(count - exact)) < 0.01 * exact.max()
 
 
 def test_full_frame_sums_are_the_correlation_of_the_movie(rng):
@@ -172,7 +181,7 @@ def test_responsibilities_are_probabilities_and_weights_their_means(pixels, fitt
 def test_criteria_rank_local_above_plain(pixels, start, fitted):
     plain = criteria(MODEL, fit(MODEL, pixels, init=start).params, pixels)
     local = local_criteria(MODEL, fitted, pixels)
-    assert local.n_parameters == plain.n_parameters + 1
+    assert local.n_parameters == plain.n_parameters + 4
     assert local.bic < plain.bic - 100
     assert local.icl - local.bic < plain.icl - plain.bic  # twice the entropy of the labels
 

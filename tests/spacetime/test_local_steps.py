@@ -37,10 +37,11 @@ def poor_start(n_terms):
     return Params(0.5 * even, means, 20 * even, jnp.zeros((T, n_terms)), even)
 
 
-def settings_for(learn):
+def settings_for(learn, n_terms):
     widths = (jnp.asarray(1.5),)
     numbers = (jnp.asarray(v) for v in (0.5, 1.0, 1.5, 0.0, 0.1))
-    return Settings(widths, *numbers, (cells_for(1.5, SHAPE),), False, learn, STEPS)
+    tried = jnp.asarray(2), jnp.ones(n_terms)
+    return Settings(widths, *numbers, None, *tried, (cells_for(1.5, SHAPE),), False, learn, STEPS)
 
 
 @pytest.fixture(
@@ -56,7 +57,7 @@ def settings_for(learn):
 def steps(request):
     """States of a local fit, one step apart, and a function of parameters and a state's pi."""
     model, learn = request.param
-    pixels, settings = half_and_half(5), settings_for(learn)
+    pixels, settings = half_and_half(5), settings_for(learn, model.trend.n_terms)
     movie = Observed(pixels, model.design(pixels))
 
     @jax.jit
@@ -84,5 +85,5 @@ def test_no_step_lowers_the_pseudo_likelihood_at_the_proportions_it_started_from
     # rounding of a mean of 192 terms of size 1, in float64
     assert min(gains) > -1e-13
     assert gains[0] > 0.01, "the start must be poor enough for the first step to count"
-    moved = [float(s.interaction) for s in states]
+    moved = [float(s.coupling.strength) for s in states]
     assert (len(set(moved)) > 1) == learn

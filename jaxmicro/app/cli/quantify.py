@@ -34,7 +34,22 @@ def quantify(
     out: Out,
     options: MovieOptions,
     model: Annotated[
-        pathlib.Path | None, typer.Option(help="Model file (TOML); default: chosen by BIC.")
+        pathlib.Path | None, typer.Option(help="Model file (TOML); default: chosen by the movie.")
+    ] = None,
+    foreground: Annotated[
+        str | None,
+        typer.Option(
+            help="auto, brightest, darkest, grows, merge, or class ranks such as 0 or 1,2."
+        ),
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Number of classes, or several to choose from: 2,3,4.")
+    ] = None,
+    trend: Annotated[
+        str | None, typer.Option(help="Formula in x and y, such as 'x + y'; 0 for none.")
+    ] = None,
+    share: Annotated[
+        str | None, typer.Option(help="What all frames share: means,sds, sds, means or none.")
     ] = None,
     thickness: Thickness = None,
     baseline: Annotated[
@@ -52,10 +67,12 @@ def quantify(
     """Measure the foreground of a movie, frame by frame, with standard errors."""
     from jaxmicro.app.options import length_um
     from jaxmicro.app.quantify import files, report, run, spec
+    from jaxmicro.app.quantify.choose import Asked
 
     job = Job.begin(out, force)
     if baseline not in ("none", "first"):
         raise UsageError(f"--baseline {baseline!r} is not known; use none or first")
+    asked = Asked(classes, trend, share, foreground)
     thickness_um = length_um(thickness, "--thickness")
     variant = None if model is None else spec.load(model)
     with job.stages.stage("open"):
@@ -64,6 +81,7 @@ def quantify(
         opened,
         variant,
         options.sampling,
+        asked=asked,
         thickness_um=thickness_um,
         baseline=baseline == "first",
         stages=job.stages,

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from jaxmicro.app.progress import Stages
-from jaxmicro.app.quantify.run import NO_PIXEL_SIZE, choose
+from jaxmicro.app.quantify.choose import choose
+from jaxmicro.app.quantify.run import NO_PIXEL_SIZE
 from jaxmicro.app.quantify.spec import Posterior as Table
 from jaxmicro.app.quantify.spec import Variant
 from jaxmicro.data.movie import Movie
@@ -79,7 +80,7 @@ def run(
     pixels, notes = visited.pixels, list(visited.notes)
     if variant is None:
         with stages.stage("choose") as advance:
-            variant, note = choose(pixels, advance.say)
+            variant, _, note = choose(pixels, local=False, progress=advance.say)
             notes.append(note)
     plan = variant.plan(sampling)
     model, rule = plan.model, plan.foreground

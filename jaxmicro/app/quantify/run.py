@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from jaxmicro.app.progress import Stages
+from jaxmicro.app.quantify.choose import Asked, choose
 from jaxmicro.app.quantify.spec import Variant
 from jaxmicro.data.movie import Movie
 from jaxmicro.data.sampling import Pixels
@@ -17,15 +18,11 @@ from jaxmicro.growth.estimate import Growth
 from jaxmicro.growth.notes import notes as notes_on
 from jaxmicro.growth.partition import Partition
 from jaxmicro.growth.plan import EVERY_PIXEL, Sampling
-from jaxmicro.mixture.criteria import choose_classes
-from jaxmicro.mixture.ecm import Fit, Progress, Result
+from jaxmicro.mixture.ecm import Fit, Result
 from jaxmicro.mixture.gmrm import GMRM
-from jaxmicro.mixture.trend import Trend
 from jaxmicro.spacetime.dense import dense_maps, entropy_bits
 from jaxmicro.spacetime.local import Local
 
-DEFAULT_TREND = "x + y"
-DEFAULT_CLASSES = (2, 3, 4, 5)
 UNSEEN, BACKGROUND, FOREGROUND = 0, 127, 255  # greys of labels.tif
 NO_PIXEL_SIZE = "the pixel size is not known, so areas are in pixels; give --pixel-size"
 
@@ -83,9 +80,9 @@ class Quantified:
         An estimate wherever nothing was visited; entropy 255 is 1 bit: it could be either.
         """
         fitted, settings = self.analysis.fitted, self.analysis.plan.local or Local()
-        strength = 1.0 if fitted.local is None else float(fitted.local.interaction)
+        coupling = None if fitted.local is None else fitted.local.coupling
         maps = dense_maps(
-            fitted.responsibilities(), self.pixels, self.fit.params.weights, settings, strength
+            fitted.responsibilities(), self.pixels, self.fit.params.weights, settings, coupling
         )
         for frame in maps:
             chance = frame[list(self.partition.foreground)].sum(axis=0)
@@ -99,6 +96,7 @@ def quantify(
     variant: Variant | None = None,
     sampling: Sampling = EVERY_PIXEL,
     *,
+    asked: Asked | None = None,
     thickness_um: float | None = None,
     baseline: bool = False,
     stages: Stages | None = None,
@@ -107,9 +105,10 @@ def quantify(
 
     Args:
       movie: see `jaxmicro.app.options` for crops and masks.
-      variant: the model; default is classes and sds shared by all frames, trend x + y, and the
-        number of classes from 2 to 5 by BIC.
+      variant: the model; default is one with local proportions, whose classes and trend the movie
+        chooses: see `jaxmicro.growth.choose.choose`.
       sampling: how to sub-sample; the default uses every visited pixel.
+      asked: what the user says of the model, in the place of what the variant or the movie would.
       thickness_um: thickness along the beam, for volumes.
       baseline: subtract the first frame's area.
 
@@ -119,14 +118,19 @@ def quantify(
         may not be used.
     """
     stages = stages or Stages()
-    n_classes = None if variant is None else variant.mixture.classes
+    asked = asked or Asked()
+    variant = variant if variant is None else asked.over(variant)
+    numbers = asked.numbers if variant is None else (variant.mixture.classes,)
+    n_classes = None if numbers is None else max(numbers)
     visited = visit(movie, sampling, n_classes=n_classes, stage=stages.stage)
-    notes = list(visited.notes)
+    notes, start = list(visited.notes), None
     if variant is None:
         with stages.stage("choose") as advance:
-            variant, note = choose(visited.pixels, progress=advance.say)
-            notes.append(note)
-    analysis = analyse(visited.pixels, variant.plan(sampling), stage=stages.stage)
+            variant, choice, note = choose(visited.pixels, asked, progress=advance.say)
+            start = choice.start
+            notes += [note, choice.noise.sentence]
+    plan = dataclasses.replace(variant.plan(sampling), start=start)
+    analysis = analyse(visited.pixels, plan, stage=stages.stage)
     notes += notes_on(analysis)
     growth = analysis.growth.calibrated(
         pixel_area_um2=movie.pixel_area_um2, thickness_um=thickness_um, times_s=movie.times_s
@@ -144,30 +148,3 @@ def _since_first(growth: Growth) -> Growth:
             "not reach the optimum; leave the frame out with --frames or use --baseline none"
         )
     return growth.minus_first()
-
-
-def choose(pixels: Pixels, progress: Progress | None = None) -> tuple[Variant, str]:
-    """The default model for a movie, and the sentence that says so."""
-    model, tried = choose_classes(
-        pixels, Trend(DEFAULT_TREND), candidates=DEFAULT_CLASSES, progress=progress
-    )
-    chosen = model.n_classes
-    variant = Variant.model_validate(
-        {
-            "description": "chosen by BIC",
-            "mixture": {"classes": chosen, "trend": DEFAULT_TREND, "share": ["means", "sds"]},
-        }
-    )
-    scores = {c.n_classes: c.criteria.bic for c in tried if c.criteria is not None}
-    listed = ", ".join(
-        f"{c.n_classes}: {scores[c.n_classes] - scores[chosen]:.0f}"
-        if c.n_classes in scores
-        else f"{c.n_classes}: {c.result.name}"
-        for c in tried
-    )
-    note = (
-        f"model: {chosen} classes, means and sds shared by all frames, trend {DEFAULT_TREND}; "
-        f"taken by BIC on a few frames (classes: BIC above the best: {listed}). "
-        "To pin it, pass --model with the model.toml of this run"
-    )
-    return variant, note

@@ -164,6 +164,9 @@ class LocalOptions(Table):
         float | None, Field(gt=0, le=10, description="a strength above 0 and at most 10")
     ] = None
     levels: Annotated[int, Field(ge=1, le=2, description="1 or 2")] = 1
+    buffer: Annotated[
+        float, Field(ge=0, le=64, description="sd of the kernel's hole, 0 to 64 pixels; 0 for none")
+    ] = 0.0
 
     def settings(self) -> Local:
         return Local(**self.model_dump())

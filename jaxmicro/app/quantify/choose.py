@@ -1,0 +1,174 @@
+"""The model of a run: from a file, from options, or chosen by the movie itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pydantic
+
+from jaxmicro.app.quantify.spec import Variant
+from jaxmicro.data.sampling import Pixels
+from jaxmicro.errors import UsageError
+from jaxmicro.growth import choose as growth_choose
+from jaxmicro.growth.choose import CLASSES, SHARE, TRENDS, Choice
+from jaxmicro.growth.partition import RULES
+from jaxmicro.mixture.ecm import Progress
+
+SHOWN = 3  # runners-up in the note
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What the user said of the model; None leaves it to the model file or to the movie.
+
+    Attributes:
+      classes: a number, or several to choose from, as "3" or "2,3,4".
+      trend: a formula; "" or "0" for none.
+      share: "means,sds", "sds" or "none".
+      foreground: a rule, or class ranks as "0,2" (0 the darkest, -1 the brightest).
+
+    Raises:
+      UsageError: what cannot be read.
+    """
+
+    classes: str | None = None
+    trend: str | None = None
+    share: str | None = None
+    foreground: str | None = None
+
+    def __post_init__(self) -> None:
+        _ = self.numbers, self.tables
+
+    @property
+    def numbers(self) -> tuple[int, ...] | None:
+        """The numbers of classes to choose from."""
+        if self.classes is None:
+            return None
+        if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", self.classes):
+            raise UsageError(
+                f"--classes {self.classes!r} is not understood; use a number such as 3, or several "
+                "to choose from, such as 2,3,4"
+            )
+        found = tuple(sorted({int(n) for n in self.classes.split(",")}))
+        if not all(1 <= n <= 32 for n in found):
+            raise UsageError(f"--classes {self.classes} is not allowed; use numbers from 1 to 32")
+        return found
+
+    @property
+    def tables(self) -> dict[str, dict[str, object]]:
+        """Tables of a model file that say the same; the number of classes where it is one."""
+        mixture: dict[str, object] = {}
+        if self.numbers is not None and len(self.numbers) == 1:
+            mixture["classes"] = self.numbers[0]
+        if self.trend is not None:
+            mixture["trend"] = "" if self.trend.strip() == "0" else self.trend
+        if self.share is not None:
+            mixture["share"] = _shared(self.share)
+        foreground = {} if self.foreground is None else _foreground(self.foreground)
+        return {k: v for k, v in (("mixture", mixture), ("foreground", foreground)) if v}
+
+    def over(self, variant: Variant) -> Variant:
+        """A model file's variant with what was asked for in its place."""
+        if self.numbers is not None and len(self.numbers) > 1:
+            raise UsageError(
+                f"--classes {self.classes} leaves a choice that --model has made; name one number "
+                "or leave out --model"
+            )
+        return made(variant.model_dump(exclude_unset=True), self.tables)
+
+
+def _shared(text: str) -> list[str]:
+    names = [] if text.strip() == "none" else [n.strip() for n in text.split(",")]
+    if any(n not in SHARE for n in names):
+        raise UsageError(f"--share {text!r} is not known; use means,sds or sds or means or none")
+    return names
+
+
+def _foreground(text: str) -> dict[str, object]:
+    if text in RULES and text != "ranks":
+        return {"rule": text}
+    if re.fullmatch(r"\s*-?\d+\s*(,\s*-?\d+\s*)*", text):
+        return {"rule": "ranks", "ranks": [int(n) for n in text.split(",")]}
+    known = ", ".join(r for r in RULES if r != "ranks")
+    raise UsageError(
+        f"--foreground {text!r} is not known; use {known}, or class ranks such as 0 (the darkest), "
+        "-1 (the brightest) or 1,2"
+    )
+
+
+def made(*layers: dict[str, dict[str, object]]) -> Variant:
+    """The variant of these tables; keys of later layers replace those of earlier ones."""
+    tables: dict[str, object] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            replaces = name == "foreground" or not isinstance(value, dict)
+            tables[name] = value if replaces else {**tables.get(name, {}), **value}  # type: ignore[dict-item]
+    try:
+        return Variant.model_validate(tables)
+    except pydantic.ValidationError as problem:
+        first = problem.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
+
+
+def choose(
+    pixels: Pixels,
+    asked: Asked | None = None,
+    *,
+    local: bool = True,
+    progress: Progress | None = None,
+) -> tuple[Variant, Choice, str]:
+    """The model for a movie, how it was chosen, and the sentence that says so.
+
+    Args:
+      local: whether the variant has the local proportions that it was chosen with; the posterior
+        does not support them.
+
+    Raises:
+      NumericalError: no candidate could be fitted.
+      UsageError: what was asked for cannot be.
+    """
+    asked = asked or Asked()
+    mixture = asked.tables.get("mixture", {})
+    share = mixture.get("share", list(SHARE))
+    trends = TRENDS if asked.trend is None else (str(mixture["trend"]),)
+    choice = growth_choose.choose(
+        pixels,
+        classes=asked.numbers or CLASSES,
+        trends=trends,
+        share=tuple(share),  # type: ignore[arg-type]
+        progress=progress,
+    )
+    chosen: dict[str, dict[str, object]] = {
+        "mixture": {
+            "classes": choice.model.n_classes,
+            "trend": choice.model.trend.formula,
+            "share": share,
+            "proportions": "local" if local else "global",
+        },
+        "growth": {"estimator": "posterior"},
+    }
+    if local:
+        chosen["local"] = {"buffer": round(choice.local.buffer, 3)}
+    foreground = {k: v for k, v in asked.tables.items() if k == "foreground"}
+    variant = made({"description": "chosen by the movie"}, chosen, foreground)  # type: ignore[dict-item]
+    return variant, choice, _note(choice, asked)
+
+
+def _note(choice: Choice, asked: Asked) -> str:
+    chosen = choice.chosen
+    best: dict[str, float] = {}
+    for c in choice.tried:
+        if c.name != chosen.name and c.score == c.score:
+            best[c.name] = max(best.get(c.name, -1e9), c.score)
+    nearest = sorted(best.items(), key=lambda pair: -pair[1])[:SHOWN]
+    listed = "; ".join(f"{name}: {score - chosen.score:+.3f}" for name, score in nearest)
+    said = [n for n in ("classes", "trend") if getattr(asked, n) is not None]
+    how = f" ({' and '.join(said)} as asked for)" if said else ""
+    runners = f"; runners-up, in nats per pixel of the score: {listed}" if listed else ""
+    return (
+        f"model: {chosen.name}{how}, proportions that follow the neighbours; chosen on "
+        f"{choice.n_frames} frames{runners}. To pin it: --classes {chosen.classes} --trend "
+        f'"{chosen.trend or 0}"'
+    )

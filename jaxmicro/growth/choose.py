@@ -1,0 +1,313 @@
+"""A model chosen by the movie itself: number of classes, trend, and where to start the fit.
+
+Every candidate is fitted with local proportions to a few frames, from several starts, and scored by
+its pseudo-likelihood: the density of each pixel given its neighbours, which do not know its noise
+(see `jaxmicro.spacetime.local`). More classes or trend terms must be worth their parameters, by the
+number of independent pixels (Schwarz 1978), and more than small faults of the model can explain.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from jaxmicro.data.sampling import Pixels
+from jaxmicro.errors import NumericalError
+from jaxmicro.mixture.ecm import Progress, Result, grey_step
+from jaxmicro.mixture.gmrm import GMRM, Params
+from jaxmicro.mixture.starts import starts
+from jaxmicro.mixture.trend import Trend
+from jaxmicro.spacetime.correlation import NoiseCorrelation, noise_correlation
+from jaxmicro.spacetime.local import Local, LocalFit, fit_local
+
+CLASSES = (2, 3, 4, 5)
+TRENDS = ("", "x + y", "x + y + x:y + x**2 + y**2")
+FIRST_TREND = "x + y"
+SHARE = ("means", "sds")
+FRAMES = 6  # that candidates are fitted to
+PIXELS = 24_000  # of a frame that candidates are fitted to
+TILE = 24  # side of the pieces that are taken of larger frames, in pixels
+STEPS = 25
+WORTH = 0.004  # nats per pixel that faults of the model other than its size are worth
+APART = 0.005  # nats per pixel from which on two starts have found different answers
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """One fit that was tried: `score` is the pseudo-likelihood in nats per pixel, NaN if none."""
+
+    classes: int
+    trend: str
+    start: str
+    score: float
+    result: Result
+    fit: LocalFit | None = dataclasses.field(repr=False, default=None)
+
+    @property
+    def name(self) -> str:
+        return f"{self.classes} classes, {self.trend or 'no trend'}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """The model for a movie.
+
+    Attributes:
+      model, local: to fit, with parameters of every frame to `start` from.
+      noise: correlation of the noise.
+      tried: every candidate, in the order tried; `chosen` is one of them.
+      n_independent: pixels of the tried frames that say something of their own.
+      n_frames: how many frames were tried.
+      rivals: other optima of the chosen model, by start, and how much worse, nats per pixel.
+    """
+
+    model: GMRM
+    local: Local
+    start: Params
+    noise: NoiseCorrelation
+    tried: tuple[Candidate, ...]
+    chosen: Candidate
+    n_independent: float
+    n_frames: int
+
+    @property
+    def rivals(self) -> dict[str, float]:
+        same = [c for c in self.tried if c.name == self.chosen.name]
+        behind = {c.start: self.chosen.score - c.score for c in same}
+        return {name: gap for name, gap in behind.items() if gap > APART}
+
+
+def choose(
+    pixels: Pixels,
+    *,
+    classes: Sequence[int] = CLASSES,
+    trends: Sequence[str] = TRENDS,
+    share: tuple[str, ...] = SHARE,
+    quantum: float | None = None,
+    progress: Progress | None = None,
+) -> Choice:
+    """The number of classes and the trend by score, the start by score, on a few frames.
+
+    Args:
+      pixels: batch axis (frames,).
+      classes: numbers of classes to try; one to pin it.
+      trends: formulas to try, each a part of the last; one to pin it.
+      share: what all frames share.
+      quantum: grey-level step of the data; default read off the values.
+      progress: is told of each candidate.
+
+    Raises:
+      NumericalError: no candidate gave a usable fit.
+    """
+    frames, few = _few(pixels)
+    quantum = grey_step(np.asarray(pixels.values)) if quantum is None else quantum
+    full = GMRM(max(classes), Trend(trends[-1]), share)
+    first = FIRST_TREND if FIRST_TREND in trends else trends[-1]
+    search = _Search(full, few, _for_few(Local(), pixels), quantum, progress)
+    search.classes_by_trend(classes, first)
+    noise = search.noise()
+    if noise.buffer:
+        search = search.with_buffer(noise.buffer)
+        search.classes_by_trend(classes, first)
+    search.other_trends(trends)
+    chosen = search.best()
+    assert chosen.fit is not None
+    model = dataclasses.replace(full, n_classes=chosen.classes, trend=Trend(chosen.trend))
+    start = _of_all_frames(chosen, search.full, frames, pixels.n_frames)
+    return Choice(
+        model,
+        Local(buffer=noise.buffer),
+        start,
+        noise,
+        tuple(search.tried),
+        chosen,
+        search.n_independent(noise),
+        few.n_frames,
+    )
+
+
+def best_start(
+    model: GMRM,
+    pixels: Pixels,
+    local: Local,
+    *,
+    quantum: float | None = None,
+    progress: Progress | None = None,
+) -> Params:
+    """Where to start the local fit of a given model: the start that scores best on a few frames.
+
+    Raises:
+      NumericalError: no start gave a usable fit.
+    """
+    frames, few = _few(pixels)
+    quantum = grey_step(np.asarray(pixels.values)) if quantum is None else quantum
+    search = _Search(model, few, _for_few(local, pixels), quantum, progress)
+    search.classes_by_trend((model.n_classes,), model.trend.formula)
+    return _of_all_frames(search.best(), model, frames, pixels.n_frames)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Search:
+    """Candidates of one compiled program: the largest model, parts of which are switched off."""
+
+    full: GMRM
+    pixels: Pixels
+    local: Local
+    quantum: float
+    progress: Progress | None
+    tried: list[Candidate] = dataclasses.field(default_factory=list)
+
+    def with_buffer(self, buffer: float) -> _Search:
+        local = dataclasses.replace(self.local, buffer=buffer)
+        return dataclasses.replace(self, local=local, tried=[])
+
+    def classes_by_trend(self, classes: Sequence[int], trend: str) -> None:
+        for k in classes:
+            for start in starts(self.full, self.pixels, k):
+                self._try(k, trend, start.name, start.params)
+
+    def other_trends(self, trends: Sequence[str]) -> None:
+        """Other trends for the number of classes that is best so far, and for one fewer."""
+        best = self.best()
+        for k in (best.classes - 1, best.classes):
+            same = [c for c in self.tried if c.classes == k and c.fit is not None]
+            if not same:
+                continue
+            top = max(same, key=lambda c: c.score)
+            assert top.fit is not None
+            for trend in trends:
+                if trend != best.trend:
+                    self._try(k, trend, top.start, top.fit.fit.params)
+
+    def noise(self) -> NoiseCorrelation:
+        best = self.best()
+        assert best.fit is not None
+        resp = np.asarray(best.fit.responsibilities)
+        return noise_correlation(self.full, best.fit.fit.params, resp, self.pixels)
+
+    def n_independent(self, noise: NoiseCorrelation) -> float:
+        frame = self.pixels.shape[0] * self.pixels.shape[1] * self.pixels.n_frames
+        seen = float(np.sum(np.asarray(self.pixels.n_pixels)))
+        return min(seen, max(frame * noise.independent_share, 1.0))
+
+    def best(self) -> Candidate:
+        """The simplest candidate whose score no larger one beats by more than it must."""
+        usable = [c for c in self.tried if math.isfinite(c.score)]
+        if not usable:
+            ended = sorted({f"{c.classes} classes: {c.result.name}" for c in self.tried})
+            raise NumericalError(
+                f"no number of classes could be fitted ({', '.join(ended)}); visit more pixels, "
+                "exclude saturated ones, or name the number of classes"
+            )
+        price = self._price()
+        return max(usable, key=lambda c: c.score - price * self._size(c))
+
+    def _price(self) -> float:
+        """Nats per pixel that a parameter must be worth."""
+        n = self.n_independent(NoiseCorrelation(np.array([0.0]), self.local.buffer))
+        return 0.5 * math.log(n) / n
+
+    def _size(self, candidate: Candidate) -> float:
+        """Parameters; each class and trend counts at least what small faults are worth."""
+        n_frames = self.pixels.n_frames
+        model = dataclasses.replace(
+            self.full, n_classes=candidate.classes, trend=Trend(candidate.trend)
+        )
+        faults = WORTH / self._price() * (candidate.classes + (model.trend.n_terms > 0))
+        return model.n_parameters(n_frames) + candidate.classes + faults
+
+    def _try(self, k: int, trend: str, name: str, params: Params) -> None:
+        if self.progress is not None:
+            self.progress(f"{k} classes, {trend or 'no trend'}, from {name}")
+        used = Trend(trend).terms
+        terms = tuple(term in used for term in self.full.trend.terms)
+        params = dataclasses.replace(params, trend=params.trend * jnp.asarray(terms))
+        found = fit_local(
+            self.full,
+            self.pixels,
+            self.local,
+            init=params,
+            classes=k,
+            terms=terms,
+            max_steps=STEPS,
+            quantum=self.quantum,
+        )
+        result = Result(int(np.max(np.asarray(found.fit.result))))
+        total = float(np.sum(np.asarray(found.fit.log_likelihood, np.float64)))
+        usable = result in (Result.converged, Result.max_steps) and math.isfinite(total)
+        score = total / float(np.sum(np.asarray(self.pixels.n_pixels))) if usable else math.nan
+        self.tried.append(Candidate(k, trend, name, score, result, found if usable else None))
+
+
+def _few(pixels: Pixels) -> tuple[np.ndarray, Pixels]:
+    """Numbers of some frames, and their pixels, thinned where there are many."""
+    frames = np.unique(np.round(np.linspace(0, pixels.n_frames - 1, FRAMES)).astype(int))
+    return frames, _tiles(pixels[frames] if pixels.n_frames > FRAMES else pixels)
+
+
+def _for_few(local: Local, pixels: Pixels) -> Local:
+    """Frames far apart in time do not inform each other."""
+    return dataclasses.replace(local, memory=0.0) if pixels.n_frames > FRAMES else local
+
+
+def _tiles(pixels: Pixels) -> Pixels:
+    """Frames of more than `PIXELS` visited pixels cut to tiles spread evenly over the frame.
+
+    Whole tiles, because neighbours must stay together.
+    """
+    keep = PIXELS / float(np.max(np.asarray(pixels.n_pixels)))
+    if keep >= 1:
+        return pixels
+    height, width = (-(-side // TILE) for side in pixels.shape)
+    # Tiles of a golden-ratio sequence: any number of them covers the frame evenly.
+    number = (np.arange(height)[:, None] * 0.5698403 + np.arange(width)[None, :] * 0.7548777) % 1
+    chosen = number < keep
+    rows, cols = np.asarray(pixels.rows), np.asarray(pixels.cols)
+    weight = np.asarray(pixels.weight) * chosen[rows // TILE, cols // TILE]
+    most = int(np.max((weight > 0).sum(axis=-1)))
+    order = np.argsort(weight <= 0, axis=-1, kind="stable")[..., :most]
+
+    def cut(a: Array | np.ndarray) -> Array:
+        return jnp.asarray(np.take_along_axis(np.asarray(a), order, axis=-1))
+
+    values = (
+        jnp.asarray(np.asarray(pixels.values)[:, order]) if pixels.shared else cut(pixels.values)
+    )
+    return Pixels(
+        values,
+        cut(rows),
+        cut(cols),
+        cut(weight),
+        pixels.n_domain,
+        pixels.shape,
+        pixels.pattern,
+    )
+
+
+def _of_all_frames(chosen: Candidate, full: GMRM, frames: np.ndarray, n_frames: int) -> Params:
+    """Parameters of every frame of the movie, between those of the frames tried."""
+    assert chosen.fit is not None
+    found = chosen.fit.fit.params.first(chosen.classes)
+    used = Trend(chosen.trend).terms
+    columns = np.array([i for i, term in enumerate(full.trend.terms) if term in used], int)
+
+    def spread(a: Array) -> Array:
+        values = np.asarray(a)
+        if len(values) == n_frames:
+            return a
+        at = np.arange(n_frames)
+        between = [np.interp(at, frames, column) for column in values.T]
+        return (
+            jnp.asarray(np.stack(between, axis=1), a.dtype)
+            if between
+            else a[:1].repeat(n_frames, 0)
+        )
+
+    params = jax.tree.map(spread, dataclasses.replace(found, trend=found.trend[:, columns]))
+    return params

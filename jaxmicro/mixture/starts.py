@@ -1,0 +1,163 @@
+"""Parameters to start a fit from, several ways: the optimum that is found depends on the start.
+
+A trend that is fitted with class weights that ignore position can take up the layout of the scene:
+bright material at the bottom becomes a slope. So one start has no trend at all, one has a single
+sd for all classes, and one has the trend of most of the pixels. All of them are mixtures of a
+histogram, which costs next to nothing and compiles nothing; the fit decides between them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxmicro.data.sampling import Pixels
+from jaxmicro.mixture.gmrm import GMRM, Params
+
+BINS = 512
+STEPS = 300
+TIED_STEPS = 50  # with one sd for all classes: long enough to place the means
+FEW = 20_000  # pixels of all frames that a histogram is made of
+OUT_OF_REACH = 1e6  # mean of a class that is not in use, in sds of the data
+ROUNDS = 20  # of fitting a surface to the pixels near it
+NEAR = 2.0  # robust sds
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Parameters of every frame, and in a word how they were found."""
+
+    name: str
+    params: Params
+
+
+def starts(model: GMRM, pixels: Pixels, classes: int | None = None) -> tuple[Start, ...]:
+    """Ways to start a fit of the movie; with a trend three, else two.
+
+    Args:
+      pixels: batch axis (frames,).
+      classes: how many of the model's classes are in use; the others get weight 0 and a mean that
+        no pixel comes near.
+    """
+    k = classes or model.n_classes
+    values, design = _thinned(model, pixels)
+    none = np.zeros((len(values), model.trend.n_terms))
+    out = [
+        _start("no trend", model, values, none, (k, False)),
+        _start("one sd", model, values, none, (k, True)),
+    ]
+    if model.trend.n_terms:
+        trend = np.stack([surface(z, f) for z, f in zip(values, design, strict=True)])
+        flat = [z - b @ f for z, b, f in zip(values, trend, design, strict=True)]
+        out.append(_start("trend of most pixels", model, flat, trend, (k, False)))
+    return tuple(
+        dataclasses.replace(s, params=_in_dtype(s.params, pixels.values.dtype)) for s in out
+    )
+
+
+def histogram_mixture(
+    values: Float[np.ndarray, " n"], k: int, tied: bool = False
+) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"], Float[np.ndarray, " K"]]:
+    """Weights, means (ascending) and sds of k Gaussians by EM on a histogram of the values.
+
+    EM starts with the means spread over the range of 99 % of the values and one sd for all, which
+    stays one if `tied`.
+    """
+    low, high = np.quantile(values, [0.005, 0.995])
+    if not high > low:
+        low, high = low - 0.5, high + 0.5
+    counts, edges = np.histogram(np.clip(values, low, high), bins=BINS)
+    middle, width = 0.5 * (edges[1:] + edges[:-1]), edges[1] - edges[0]
+    total = counts.sum()
+    weights = np.full(k, 1 / k)
+    means = low + (high - low) * (np.arange(k) + 0.5) / k
+    sds = np.full(k, (high - low) / (2 * k))
+    for step in range(STEPS):
+        u = (middle[None] - means[:, None]) / sds[:, None]
+        joint = np.log(np.maximum(weights, 1e-12) / sds)[:, None] - 0.5 * u**2
+        joint = np.exp(joint - joint.max(axis=0, keepdims=True))
+        share = joint / joint.sum(axis=0, keepdims=True) * counts[None]
+        held = share.sum(axis=1) + 1e-9
+        before, weights = means, held / total
+        means = (share @ middle) / held
+        square = (share * (middle[None] - means[:, None]) ** 2).sum(axis=1)
+        if tied or step < TIED_STEPS:
+            variance = np.full(k, square.sum() / total)
+        else:
+            variance = square / held
+        sds = np.sqrt(variance + width**2 / 12)
+        if step > TIED_STEPS and np.max(np.abs(means - before)) < 1e-3 * width:
+            break
+    order = np.argsort(means)
+    return weights[order], means[order], sds[order]
+
+
+def surface(values: Float[np.ndarray, " n"], design: Float[np.ndarray, "P n"]) -> np.ndarray:
+    """Coefficients (P,) of the trend that runs through most of the pixels.
+
+    Least squares on the pixels near the surface, again and again (a redescending M-estimator);
+    near is within `NEAR` robust sds of the residuals at first, then of those of the near ones.
+    """
+    columns = np.concatenate([np.ones((1, values.size)), design])
+    near = np.ones(values.size, bool)
+    coefficients = np.zeros(len(columns))
+    for _ in range(ROUNDS):
+        coefficients = np.linalg.lstsq(columns[:, near].T, values[near], rcond=None)[0]
+        residual = values - coefficients @ columns
+        centre = np.median(residual[near])
+        scale = 1.4826 * np.median(np.abs(residual[near] - centre))
+        now = np.abs(residual - centre) <= NEAR * max(scale, 1e-6)
+        if np.array_equal(now, near) or now.sum() < 2 * len(columns):
+            break
+        near = now
+    return coefficients[1:]
+
+
+def _thinned(model: GMRM, pixels: Pixels) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Grey values (n,) and design (P, n) of some visited pixels of each frame, float64."""
+    by_row, by_col = model.trend.factors(pixels.shape)
+    values, design = [], []
+    most = max(64, FEW // pixels.n_frames)
+    for t in range(pixels.n_frames):
+        frame = pixels.at(t)
+        z = np.asarray(frame.values, float)
+        seen = np.flatnonzero((np.asarray(frame.weight) > 0) & np.isfinite(z))
+        some = np.random.default_rng(t).permutation(seen)[:most]
+        rows, cols = np.asarray(frame.rows)[some], np.asarray(frame.cols)[some]
+        values.append(z[some])
+        design.append(by_row[:, rows] * by_col[:, cols])
+    return values, design
+
+
+def _start(
+    name: str,
+    model: GMRM,
+    flat: list[np.ndarray],
+    trend: Float[np.ndarray, "T P"],
+    how: tuple[int, bool],
+) -> Start:
+    """The mixture of all frames' pooled values; `how` is classes in use, and one sd for all."""
+    pooled = np.concatenate(flat)
+    weights, means, sds = histogram_mixture(pooled, *how)
+    spare = model.n_classes - len(means)
+    far = pooled.mean() + OUT_OF_REACH * max(pooled.std(), 1e-6)
+    every = np.ones((len(flat), model.n_classes))
+    params = Params(
+        jnp.asarray(every * np.append(weights, np.zeros(spare))),
+        jnp.asarray(every * np.append(means, np.full(spare, far))),
+        jnp.asarray(every * np.append(sds, np.full(spare, sds[0]))),
+        jnp.asarray(trend),
+        jnp.asarray(every),
+    )
+    return Start(name, params)
+
+
+def _in_dtype(params: Params, dtype: jnp.dtype) -> Params:
+    def cast(a: Array) -> Array:
+        return a.astype(dtype)
+
+    fields = (params.weights, params.means, params.sds, params.trend, params.gain)
+    return Params(*(cast(a) for a in fields))
