@@ -2,10 +2,10 @@
 
 Every family of `jaxmicro.data.zoo` (islands, rods, halos, cracks, ...) is drawn with several seeds,
 visited at several rates and analysed by what `jaxmicro quantify` does without options, and by what
-is used today (`scoring.rivals`: Gaussian filter and Otsu's threshold, multi-level Otsu, a
-Gaussian mixture; in-painted first where pixels are missing), whose settings are chosen by the
-truth. Scenes with even seeds are for development; those with odd seeds are for reporting and are
-looked at only as these tables.
+is used today (`scoring.rivals`: Gaussian filter, then a band of greys set by hand, Otsu's
+threshold, multi-level Otsu or a Gaussian mixture; in-painted first where pixels are missing), whose
+settings are chosen by the truth. Scenes with even seeds are for development; those with odd seeds
+are for reporting and are looked at only as these tables.
 
 Columns of the table: `right` is the share of scenes in which every usable area is within 3 % or 3
 of its standard errors of the truth; `warned` the share of the others that said so, by a frame
