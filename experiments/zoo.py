@@ -2,10 +2,10 @@
 
 Every family of `jaxmicro.data.zoo` (islands, rods, halos, cracks, ...) is drawn with several seeds,
 visited at several rates and analysed by what `jaxmicro quantify` does without options, and by what
-is used today (`scoring.rivals`: Gaussian filter and Otsu's threshold, multi-level Otsu, a
-Gaussian mixture; in-painted first where pixels are missing), whose settings are chosen by the
-truth. Scenes with even seeds are for development; those with odd seeds are for reporting and are
-looked at only as these tables.
+is used today (`scoring.rivals`: Gaussian filter, then a band of greys set by hand, Otsu's
+threshold, multi-level Otsu or a Gaussian mixture; in-painted first where pixels are missing), whose
+settings are chosen by the truth. Scenes with even seeds are for development; those with odd seeds
+are for reporting and are looked at only as these tables.
 
 Columns of the table: `right` is the share of scenes in which every usable area is within 3 % or 3
 of its standard errors of the truth; `warned` the share of the others that said so, by a frame
@@ -19,8 +19,13 @@ scene that fails counts as not right.
 Command:   python experiments/zoo.py [--families islands halo] [--seeds FIRST COUNT]
            [--rates 1 .1 .01] [--no-rivals] [--no-ours] [--csv FILE]
            default: all families, seeds 1, 3, 5 and all rates; --quick takes one small scene at 10 %
-Run time:  RUNTIME
-Expected:  EXPECTED
+Run time:  ours 10 to 60 s a scene and rate on 1 core, most of it compilation (programs are kept for
+           the next run where JAX_COMPILATION_CACHE_DIR is set); the rivals 2 s where
+           OMP_NUM_THREADS=1 (6 s without), and 2 to 5 s for in-painting; --quick 20 to 40 s
+Expected:  the rivals at their best with full frames, seeds 0 and 2, 28 scenes: by hand IoU median
+           .90, area error median 4.4 %; Otsu .12 and 775 % (most scenes have more than two
+           classes); multi-level Otsu .84 and 6.6 %; areas within 3 % in 9, 2 and 9 scenes. The
+           mixture: .82 and 12 % with seed 0, .88 and 5.1 % with seed 2
 """
 
 import argparse
