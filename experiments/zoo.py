@@ -37,6 +37,7 @@ import numpy as np
 from scoring.rivals import RIVALS, inpainted
 from scoring.zoo_scores import Answer, area_scores, label_scores, mask_scores, trend_scores
 
+from jaxmicro.app.quantify.choose import Asked
 from jaxmicro.app.quantify.run import FOREGROUND, quantify
 from jaxmicro.data.zoo import FAMILIES, zoo
 from jaxmicro.growth.analyse import visit
@@ -61,9 +62,10 @@ def sampling(rate, seed):
 
 
 def ours(scene, rate, seed):
-    """What a user gets without options."""
+    """What a user gets without options but --foreground, where brightness alone cannot tell."""
     began = time.perf_counter()
-    found = quantify(scene.movie, None, sampling(rate, seed))
+    asked = Asked(foreground=None if scene.hint == "auto" else scene.hint)
+    found = quantify(scene.movie, None, sampling(rate, seed), asked=asked)
     seconds = time.perf_counter() - began
     foreground, (t, rows, cols) = found.analysis.foreground, scene.movie.shape
     if rate == 1:

@@ -21,10 +21,10 @@ from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import NumericalError
 from jaxmicro.mixture.ecm import Progress, Result, grey_step
 from jaxmicro.mixture.gmrm import GMRM, Params
-from jaxmicro.mixture.starts import starts
+from jaxmicro.mixture.starts import Start, starts, with_one_more
 from jaxmicro.mixture.trend import Trend
 from jaxmicro.spacetime.correlation import NoiseCorrelation, noise_correlation
-from jaxmicro.spacetime.local import Local, LocalFit, fit_local
+from jaxmicro.spacetime.local import Local, LocalFit, Part, fit_local
 
 CLASSES = (2, 3, 4, 5)
 TRENDS = ("", "x + y", "x + y + x:y + x**2 + y**2")
@@ -33,12 +33,19 @@ SHARE = ("means", "sds")
 FRAMES = 6  # that candidates are fitted to
 PIXELS = 24_000  # of a frame that candidates are fitted to
 TILE = 24  # side of the pieces that are taken of larger frames, in pixels
-STEPS = 25
+FIRST_STEPS, STEPS = 10, 30  # of each start, and of the best of them
+GO_ON = 2  # starts of each number of classes that do
+BUFFER = (
+    2.0  # of the noise's correlation: candidates may not gain by neighbours who share the noise
+)
 WORTH = 0.004  # nats per pixel that faults of the model other than its size are worth
 APART = 0.005  # nats per pixel from which on two starts have found different answers
 
 
-@dataclasses.dataclass(frozen=True)
+WHITE = NoiseCorrelation(np.zeros(1), 0.0)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Candidate:
     """One fit that was tried: `score` is the pseudo-likelihood in nats per pixel, NaN if none."""
 
@@ -108,13 +115,13 @@ def choose(
     frames, few = _few(pixels)
     quantum = grey_step(np.asarray(pixels.values)) if quantum is None else quantum
     full = GMRM(max(classes), Trend(trends[-1]), share)
-    first = FIRST_TREND if FIRST_TREND in trends else trends[-1]
     search = _Search(full, few, _for_few(Local(), pixels), quantum, progress)
-    search.classes_by_trend(classes, first)
-    noise = search.noise()
+    search.numbers(classes, trends)
+    noise = search.noise_of_best()
     if noise.buffer:
-        search = search.with_buffer(noise.buffer)
-        search.classes_by_trend(classes, first)
+        search = search.against(noise)
+        search.numbers(classes, trends)
+        noise = search.noise_of_best()
     search.other_trends(trends)
     chosen = search.best()
     assert chosen.fit is not None
@@ -127,7 +134,7 @@ def choose(
         noise,
         tuple(search.tried),
         chosen,
-        search.n_independent(noise),
+        search.n_independent,
         few.n_frames,
     )
 
@@ -148,7 +155,7 @@ def best_start(
     frames, few = _few(pixels)
     quantum = grey_step(np.asarray(pixels.values)) if quantum is None else quantum
     search = _Search(model, few, _for_few(local, pixels), quantum, progress)
-    search.classes_by_trend((model.n_classes,), model.trend.formula)
+    search.numbers((model.n_classes,), (model.trend.formula,))
     return _of_all_frames(search.best(), model, frames, pixels.n_frames)
 
 
@@ -161,40 +168,74 @@ class _Search:
     local: Local
     quantum: float
     progress: Progress | None
+    noise: NoiseCorrelation = WHITE
     tried: list[Candidate] = dataclasses.field(default_factory=list)
 
-    def with_buffer(self, buffer: float) -> _Search:
-        local = dataclasses.replace(self.local, buffer=buffer)
-        return dataclasses.replace(self, local=local, tried=[])
+    def against(self, noise: NoiseCorrelation) -> _Search:
+        """The search begun again with neighbours who do not share a pixel's noise."""
+        local = dataclasses.replace(self.local, buffer=BUFFER * noise.buffer)
+        return dataclasses.replace(self, local=local, noise=noise, tried=[])
 
-    def classes_by_trend(self, classes: Sequence[int], trend: str) -> None:
-        for k in classes:
-            for start in starts(self.full, self.pixels, k):
-                self._try(k, trend, start.name, start.params)
+    def numbers(self, classes: Sequence[int], trends: Sequence[str]) -> None:
+        """Each number of classes from its own starts, and from the best of one class fewer."""
+        for k in sorted(classes):
+            ways = [self._way(k, start, trends) for start in starts(self.full, self.pixels, k)]
+            fewer = self._top(k - 1)
+            if fewer is not None and fewer.fit is not None and k > min(classes):
+                more = with_one_more(fewer.fit.fit.params, k - 1)
+                ways += [(k, fewer.trend, start) for start in more]
+            tried = [self._tried(*way, FIRST_STEPS) for way in ways]
+            usable = sorted((c for c in tried if c.fit is not None), key=lambda c: -c.score)
+            for c in usable[:GO_ON]:
+                self._go_on(c)
+            self.tried.extend(c for c in tried if c not in usable[:GO_ON])
+            self._with_all_terms(k, trends[-1])
+
+    def _with_all_terms(self, k: int, trend: str) -> None:
+        """What a trend cannot follow looks like more classes: so the largest is tried for each."""
+        top = self._top(k)
+        if top is not None and top.fit is not None and top.trend != trend:
+            start = Start(top.start, top.fit.fit.params)
+            self.tried.append(self._tried(k, trend, start, STEPS))
 
     def other_trends(self, trends: Sequence[str]) -> None:
         """Other trends for the number of classes that is best so far, and for one fewer."""
         best = self.best()
         for k in (best.classes - 1, best.classes):
-            same = [c for c in self.tried if c.classes == k and c.fit is not None]
-            if not same:
+            top = self._top(k)
+            if top is None or top.fit is None:
                 continue
-            top = max(same, key=lambda c: c.score)
-            assert top.fit is not None
             for trend in trends:
-                if trend != best.trend:
-                    self._try(k, trend, top.start, top.fit.fit.params)
+                if trend != top.trend:
+                    start = Start(top.start, top.fit.fit.params)
+                    self.tried.append(self._tried(k, trend, start, STEPS))
 
-    def noise(self) -> NoiseCorrelation:
+    def _way(self, k: int, start: Start, trends: Sequence[str]) -> tuple[int, str, Start]:
+        """The largest trend for a start that has one, and a small one for the others."""
+        small = FIRST_TREND if FIRST_TREND in trends else trends[-1]
+        return k, trends[-1] if np.any(np.asarray(start.params.trend)) else small, start
+
+    def _go_on(self, candidate: Candidate) -> None:
+        assert candidate.fit is not None
+        start = Start(candidate.start, candidate.fit.fit.params)
+        self.tried.append(self._tried(candidate.classes, candidate.trend, start, STEPS))
+
+    def _top(self, k: int) -> Candidate | None:
+        usable = [c for c in self.tried if c.classes == k and c.fit is not None]
+        return max(usable, key=lambda c: c.score, default=None)
+
+    def noise_of_best(self) -> NoiseCorrelation:
         best = self.best()
         assert best.fit is not None
         resp = np.asarray(best.fit.responsibilities)
         return noise_correlation(self.full, best.fit.fit.params, resp, self.pixels)
 
-    def n_independent(self, noise: NoiseCorrelation) -> float:
+    @property
+    def n_independent(self) -> float:
+        """Pixels of the tried frames that say something of their own."""
         frame = self.pixels.shape[0] * self.pixels.shape[1] * self.pixels.n_frames
         seen = float(np.sum(np.asarray(self.pixels.n_pixels)))
-        return min(seen, max(frame * noise.independent_share, 1.0))
+        return min(seen, max(frame * self.noise.independent_share, 1.0))
 
     def best(self) -> Candidate:
         """The simplest candidate whose score no larger one beats by more than it must."""
@@ -210,8 +251,7 @@ class _Search:
 
     def _price(self) -> float:
         """Nats per pixel that a parameter must be worth."""
-        n = self.n_independent(NoiseCorrelation(np.array([0.0]), self.local.buffer))
-        return 0.5 * math.log(n) / n
+        return 0.5 * math.log(self.n_independent) / self.n_independent
 
     def _size(self, candidate: Candidate) -> float:
         """Parameters; each class and trend counts at least what small faults are worth."""
@@ -222,19 +262,17 @@ class _Search:
         faults = WORTH / self._price() * (candidate.classes + (model.trend.n_terms > 0))
         return model.n_parameters(n_frames) + candidate.classes + faults
 
-    def _try(self, k: int, trend: str, name: str, params: Params) -> None:
+    def _tried(self, k: int, trend: str, start: Start, steps: int) -> Candidate:
         if self.progress is not None:
-            self.progress(f"{k} classes, {trend or 'no trend'}, from {name}")
+            self.progress(f"{k} classes, {trend or 'no trend'}, from {start.name}")
         used = Trend(trend).terms
         terms = tuple(term in used for term in self.full.trend.terms)
-        params = dataclasses.replace(params, trend=params.trend * jnp.asarray(terms))
         found = fit_local(
             self.full,
             self.pixels,
             self.local,
-            init=params,
-            classes=k,
-            terms=terms,
+            init=dataclasses.replace(start.params, trend=start.params.trend * jnp.asarray([terms])),
+            part=Part(k, terms, steps),
             max_steps=STEPS,
             quantum=self.quantum,
         )
@@ -242,7 +280,7 @@ class _Search:
         total = float(np.sum(np.asarray(found.fit.log_likelihood, np.float64)))
         usable = result in (Result.converged, Result.max_steps) and math.isfinite(total)
         score = total / float(np.sum(np.asarray(self.pixels.n_pixels))) if usable else math.nan
-        self.tried.append(Candidate(k, trend, name, score, result, found if usable else None))
+        return Candidate(k, trend, start.name, score, result, found if usable else None)
 
 
 def _few(pixels: Pixels) -> tuple[np.ndarray, Pixels]:

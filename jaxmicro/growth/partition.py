@@ -18,7 +18,7 @@ from jaxmicro.mixture.gmrm import Params
 
 RULES = ("auto", "brightest", "darkest", "ranks", "merge", "grows")
 DEFAULT_OVERLAP = 0.1
-_RISE = 0.25  # a growing class starts below this share of its peak
+_RISE = 0.4  # a growing class starts below this share of its peak
 
 
 class NothingGrows(UsageError):
@@ -53,7 +53,7 @@ def partition(
         negative from the brightest. "merge": neighbouring components are merged while their
         Bhattacharyya coefficient exceeds `overlap` (Hennig 2010, Adv. Data Anal. Classif. 4:3);
         the brightest merged group is foreground. "grows": all classes whose share of the frame
-        starts below a quarter of its peak. "auto": "grows", or "merge" where nothing grows.
+        starts below .4 of its peak. "auto": "grows", or "merge" where nothing grows.
       family: of the classes, whose overlap "merge" looks at.
 
     Raises:

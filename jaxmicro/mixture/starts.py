@@ -22,6 +22,8 @@ STEPS = 300
 TIED_STEPS = 50  # with one sd for all classes: long enough to place the means
 FEW = 20_000  # pixels of all frames that a histogram is made of
 OUT_OF_REACH = 1e6  # mean of a class that is not in use, in sds of the data
+RARE = 0.02  # weight of a class that is added to a fit
+APART = 2.5  # sds between such a class and its neighbour
 ROUNDS = 20  # of fitting a surface to the pixels near it
 NEAR = 2.0  # robust sds
 
@@ -56,6 +58,48 @@ def starts(model: GMRM, pixels: Pixels, classes: int | None = None) -> tuple[Sta
     return tuple(
         dataclasses.replace(s, params=_in_dtype(s.params, pixels.values.dtype)) for s in out
     )
+
+
+def with_one_more(params: Params, classes: int) -> tuple[Start, ...]:
+    """Ways to start with one class more than a fit of `classes` classes has.
+
+    A rare class hides in the tail of a common one, where an even spread of means does not find it:
+    so one is added below the darkest class, one above the brightest, and the widest is split
+    (greedy learning of mixtures, Verbeek, Vlassis and Krose 2003, Neural Comput. 15:469).
+    """
+    weights, means, sds = (np.array(a, float) for a in (params.weights, params.means, params.sds))
+    if classes >= means.shape[1]:
+        raise ValueError(f"no room for a class beyond {classes}")
+    first, last = means[:, 0], means[:, classes - 1]
+    wide = int(np.argmax(sds[0, :classes] * np.sqrt(weights[:, :classes].mean(axis=0))))
+    ways = (
+        ("a darker class added", first - APART * sds[:, 0], sds[:, 0], RARE, 0),
+        (
+            "a brighter class added",
+            last + APART * sds[:, classes - 1],
+            sds[:, classes - 1],
+            RARE,
+            0,
+        ),
+        ("the widest class split", means[:, wide] + sds[:, wide], sds[:, wide], 0.5, wide),
+    )
+    out = []
+    for name, mean, sd, share, source in ways:
+        w, m, s = weights.copy(), means.copy(), sds.copy()
+        m[:, classes], s[:, classes] = mean, sd
+        if share == RARE:
+            w[:, :classes] *= 1 - RARE
+            w[:, classes] = RARE
+        else:
+            m[:, source] -= sds[:, source]
+            w[:, source] *= 1 - share
+            w[:, classes] = w[:, source]
+        dtype = params.means.dtype
+        new = dataclasses.replace(
+            params, weights=jnp.asarray(w, dtype), means=jnp.asarray(m, dtype)
+        )
+        out.append(Start(name, dataclasses.replace(new, sds=jnp.asarray(s, dtype))))
+    return tuple(out)
 
 
 def histogram_mixture(

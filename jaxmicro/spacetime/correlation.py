@@ -17,6 +17,7 @@ from jaxmicro.mixture.gmrm import GMRM, Params
 LAGS = 8
 SURE = 0.9  # posterior probability of the class of both pixels of a pair
 FEW_PAIRS = 200  # at a lag; with fewer nothing is said of it
+FAR = 5  # index of the lags from which on noise is no longer expected to be correlated
 LEAST = 0.1  # correlation at lag 1 from which on noise counts as correlated
 SEEN = 0.05  # correlation that still counts for the reach
 
@@ -77,11 +78,16 @@ def noise_correlation(
 
 
 def _buffer(by_lag: Float[np.ndarray, " lags"]) -> float:
-    """The widest of the Gaussians through the correlations, from lag 1 on while they are seen."""
-    if not by_lag[0] >= LEAST:
+    """The widest of the Gaussians through the correlations, from lag 1 on while they are seen.
+
+    What the longest lags still show is taken for structure that the model has missed, not noise.
+    """
+    floor = max(0.0, float(np.nanmedian(by_lag[FAR:]))) if np.isfinite(by_lag[FAR:]).any() else 0.0
+    of_noise = (by_lag - floor) / (1 - min(floor, 0.9))
+    if not of_noise[0] >= LEAST:
         return 0.0
-    seen = int(np.argmin(np.append(by_lag >= SEEN, False)))
-    lag, r = np.arange(1, seen + 1), np.minimum(by_lag[:seen], 0.99)
+    seen = int(np.argmin(np.append(of_noise >= SEEN, False)))
+    lag, r = np.arange(1, seen + 1), np.minimum(of_noise[:seen], 0.99)
     return float(np.max(lag / np.sqrt(-2 * np.log(r))))
 
 

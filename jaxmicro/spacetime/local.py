@@ -35,7 +35,9 @@ that pi one E-step and one M-step for means, sds, trend and gain. At that pi thi
 in every step, however the means are shared, with or without gains. Weights, strength and field
 enter PL only through the next pi, and the responsibilities that make it are damped (a fifth of the
 old ones is kept); this second half of a step may lower PL. So `Fit.trace`, which holds PL at each
-step's own pi, may fall: by 1e-4 nats per pixel near the fixed point of small noisy movies.
+step's own pi, may fall: by 1e-4 nats per pixel near the fixed point of small noisy movies, and by
+more where the model is not quite true, as at blurred edges. A fit therefore ends at the fixed point
+or, if PL has a top on the way there, at the top.
 """
 
 from __future__ import annotations
@@ -125,6 +127,19 @@ class Local:
 DEFAULT = Local()
 
 
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Part of a model that is tried: its first `classes` classes and the `terms` of its trend.
+
+    The other classes hold no pixels and the coefficients of the other terms stay 0. `steps` are
+    the passes over the pixels that it is given.
+    """
+
+    classes: int
+    terms: tuple[bool, ...]
+    steps: int
+
+
 class LocalFit(eqx.Module):
     """A fit with local proportions.
 
@@ -172,8 +187,7 @@ def fit_local(
     tolerance: float = 1e-5,
     max_steps: int = 60,
     quantum: float | None = None,
-    classes: int | None = None,
-    terms: tuple[bool, ...] | None = None,
+    part: Part | None = None,
     progress: Progress | None = None,
 ) -> LocalFit:
     """Fit `model` with local class proportions to the pixels of a movie.
@@ -188,10 +202,7 @@ def fit_local(
       tolerance: stop where the extrapolated gap to the fixed point is below this, nats per pixel.
       max_steps: passes over the pixels.
       quantum: grey-level step of the data; default read off the values.
-      classes: use only this many of the model's classes, the first ones of `init`. The others hold
-        no pixels: one compiled program tries several numbers.
-      terms: which of the trend's terms are in use; the coefficients of the others stay 0. As with
-        `classes`, one program tries several trends. Default: all.
+      part: of the model to fit, and for how long: one compiled program tries many. Default: all.
       progress: called every few seconds with a sentence on how far the fit has come.
 
     Returns:
@@ -213,17 +224,17 @@ def fit_local(
         float(np.mean(np.asarray(pixels.n_pixels))), pixels.shape, pixels.n_frames
     )
     stop = (tolerance, quantum, max_steps)
-    tried = (classes or model.n_classes, terms or (True,) * model.trend.n_terms)
-    settings = _settings(local, kernel, pixels, stop, tried)
+    part = part or Part(model.n_classes, (True,) * model.trend.n_terms, max_steps)
+    settings = _settings(local, kernel, pixels, stop, part)
     state = _begin(model, pixels, init, settings)
 
     def advance(state: State, budget: int) -> tuple[Found, State]:
         return _advance(model, pixels, state, past, settings, jnp.asarray(budget, jnp.int32))
 
     if progress is None:
-        found = advance(state, max_steps)[0]
+        found = advance(state, part.steps)[0]
     else:
-        found = in_parts(advance, state, max_steps, pixels.values.size, progress)
+        found = in_parts(advance, state, part.steps, pixels.values.size, progress)
     return LocalFit(
         found.fit,
         found.responsibilities,
@@ -240,11 +251,10 @@ def _settings(
     kernel: Kernel,
     pixels: Pixels,
     stop: tuple[float, float, int],
-    tried: tuple[int, tuple[bool, ...]],
+    part: Part,
 ) -> Settings:
-    """`stop` is tolerance, grey-level step and most steps; `tried` the classes and terms in use."""
+    """`stop` is tolerance, grey-level step and most steps."""
     tolerance, quantum, max_steps = stop
-    classes, terms = tried
     widths = (kernel.width, WIDER * kernel.width)[: local.levels]
 
     def number(value: float) -> Array:
@@ -258,8 +268,8 @@ def _settings(
         number(tolerance),
         number(quantum / 12**0.5),
         number(local.buffer) if local.buffer else None,
-        jnp.asarray(classes, jnp.int32),
-        jnp.asarray(terms, pixels.values.dtype),
+        jnp.asarray(part.classes, jnp.int32),
+        jnp.asarray(part.terms, pixels.values.dtype),
         tuple(cells_for(w, pixels.shape, single=local.buffer > 0) for w in widths),
         local.causal,
         local.interaction is None,

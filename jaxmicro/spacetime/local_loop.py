@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,9 @@ from jaxmicro.mixture.problem import Fit, Scale, by_mean, judge, record, standar
 from jaxmicro.spacetime.local_em import FEW, Coupling, Level, Sums, make_level, movie_step
 from jaxmicro.spacetime.smooth import Cells
 
+PATIENCE = 8  # steps without a higher pseudo-likelihood after which its top lies behind
+CLIMB = 0.1  # tolerances by which a step must rise to count as higher
+SETTLE = 6  # passes that carry the responsibilities to the parameters of the top
 DAMPING = 0.2  # all pixels move at once: undamped, neighbours can swap classes for ever
 INTERACTION_RANGE = (0.3, 6.0)  # fitted strengths stay inside
 FIELD_RANGE = (-5.0, 5.0)  # and fields: at 5 a class is 150 times as likely as its neighbours say
@@ -65,6 +70,15 @@ class Past(eqx.Module):
     maps: tuple[Float[Array, "K Y X"], ...]
 
 
+class Best(eqx.Module):
+    """The parameters of the highest pseudo-likelihood so far, nats per pixel, and their step."""
+
+    params: Params
+    coupling: Coupling
+    value: Float[Array, "*B"]
+    step: Int[Array, "*B"]
+
+
 class State(eqx.Module):
     """Where a fit stands; parameters are standardised, `old` holds responsibilities."""
 
@@ -76,6 +90,7 @@ class State(eqx.Module):
     length: Float[Array, "*B"]
     trace: Float[Array, "*B steps"]
     unfinished: Bool[Array, "*B"]
+    best: Best
 
 
 class Found(eqx.Module):
@@ -107,7 +122,8 @@ def begin(model: GMRM, movie: Observed, start: Params, settings: Settings) -> St
     trace = jnp.full(settings.max_steps, jnp.nan, dtype)
     zero = jnp.zeros((), jnp.int32)
     coupling = Coupling(settings.interaction, jnp.zeros(model.n_classes, dtype))
-    return State(params, old, coupling, zero, inf, inf, trace, jnp.asarray(True))
+    best = Best(params, coupling, -inf, zero)
+    return State(params, old, coupling, zero, inf, inf, trace, jnp.asarray(True), best)
 
 
 def advance(
@@ -131,12 +147,44 @@ def advance(
 
     state = jax.lax.while_loop(going, body, state)
     state = eqx.tree_at(lambda s: s.unfinished, state, _unfinished(state, settings))
+    state = _settled(model, item, levels, settings, state)
     found = _found(model, item, scale, levels, settings, state, counts)
     return found, state
 
 
 def _unfinished(state: State, settings: Settings) -> Bool[Array, ""]:
-    return (state.steps < settings.max_steps) & (state.gap > settings.tolerance)
+    return (state.steps < settings.max_steps) & ~_done(state, settings)
+
+
+def _done(state: State, settings: Settings) -> Bool[Array, ""]:
+    """At the fixed point, or past the top of the pseudo-likelihood."""
+    past_top = state.steps > state.best.step + PATIENCE
+    return (state.gap <= settings.tolerance) | past_top
+
+
+def _settled(
+    model: GMRM, item: Item, levels: tuple[Level, ...], settings: Settings, state: State
+) -> State:
+    """A finished fit goes back to the top of its pseudo-likelihood, if that lies behind.
+
+    The parameters maximise the pseudo-likelihood at given proportions only. Where the model is not
+    quite true (blurred edges, say) the fixed point may lie far from the top, downhill.
+    """
+    back = ~state.unfinished & (state.gap > settings.tolerance) & (state.best.step < state.steps)
+    params, coupling = jax.tree.map(
+        lambda top, last: jnp.where(back, top, last),
+        (state.best.params, state.best.coupling),
+        (state.params, state.coupling),
+    )
+    fixed = settings.pseudo_count, coupling, settings.causal
+
+    def one(_: Any, old: Array) -> Array:
+        sums, _ = movie_step(model, params, item, levels, old, *fixed)
+        return sums.responsibilities
+
+    old = jax.lax.fori_loop(0, jnp.where(back, SETTLE, 0), one, state.old)
+    fields = (params, coupling, old)
+    return eqx.tree_at(lambda s: (s.params, s.coupling, s.old), state, fields)
 
 
 def _levels(
@@ -183,6 +231,9 @@ def _step(
     length = (jnp.sum(sums.change) + _moved(s.params, new, sums)) / pixels
     tiny = jnp.finfo(length.dtype).tiny
     ratio = jnp.clip(jnp.sqrt(length / jnp.maximum(s.length, tiny)), 0.3, 0.95)
+    value = jnp.sum(sums.log_likelihood) / pixels
+    higher = value > s.best.value + CLIMB * settings.tolerance
+    here = Best(s.params, s.coupling, value, s.steps)
     return State(
         new,
         sums.responsibilities + DAMPING * (s.old - sums.responsibilities),
@@ -190,8 +241,9 @@ def _step(
         s.steps + 1,
         0.5 * length / (1 - ratio),
         length,
-        s.trace.at[s.steps].set(jnp.sum(sums.log_likelihood) / pixels),
+        s.trace.at[s.steps].set(value),
         s.unfinished,
+        jax.tree.map(lambda a, b: jnp.where(higher, a, b), here, s.best),
     )
 
 
@@ -223,7 +275,9 @@ def _found(
     resp = jnp.concatenate([sums.responsibilities, rest[:, None]], axis=1)
     order = by_mean(state.params)
     class_counts = jnp.sum(sums.stats.class_counts, axis=0)
-    converged = state.gap <= settings.tolerance
+    converged = _done(state, settings)
+    gap = jnp.where(state.gap > settings.tolerance, _around_top(state), state.gap)
+    gap = jnp.where(converged, gap, state.gap)
     judged = judge(
         model,
         item,
@@ -234,7 +288,7 @@ def _found(
         converged,
         settings.classes,
     )
-    run = (state.trace, state.steps + 1, state.gap)
+    run = (state.trace, state.steps + 1, gap)
     fit = record(item, scale, state.params, sums.log_likelihood, judged, model.family, run)
     neighbours = jnp.where(weight > 0, levels[0].neighbours, 0)
     past = None
@@ -243,6 +297,13 @@ def _found(
         past = Past(tuple(jnp.concatenate([m, c[None]]) for m, c in pairs))
     coupling = Coupling(state.coupling.strength, state.coupling.field[order])
     return Found(fit, resp[:, order], neighbours, coupling, past)
+
+
+def _around_top(state: State) -> Float[Array, ""]:
+    """How much the pseudo-likelihood changes from its top to the next step, nats per pixel."""
+    last = state.trace.shape[0] - 1
+    after = state.trace[jnp.minimum(state.best.step + 1, last)]
+    return jnp.abs(state.best.value - after)
 
 
 def _moved(old: Params, new: Params, sums: Sums) -> Float[Array, ""]:
