@@ -21,7 +21,7 @@ from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import NumericalError
 from jaxmicro.mixture.ecm import Progress, Result, grey_step
 from jaxmicro.mixture.gmrm import GMRM, Params
-from jaxmicro.mixture.starts import Start, starts, with_one_more
+from jaxmicro.mixture.starts import Start, starts, with_one_fewer, with_one_more
 from jaxmicro.mixture.trend import Trend
 from jaxmicro.spacetime.correlation import NoiseCorrelation, noise_correlation
 from jaxmicro.spacetime.local import Local, LocalFit, Part, fit_local
@@ -35,9 +35,9 @@ PIXELS = 24_000  # of a frame that candidates are fitted to
 TILE = 24  # side of the pieces that are taken of larger frames, in pixels
 FIRST_STEPS, STEPS = 10, 30  # of each start, and of the best of them
 GO_ON = 2  # starts of each number of classes that do
-BUFFER = (
-    2.0  # of the noise's correlation: candidates may not gain by neighbours who share the noise
-)
+# Candidates may not gain by neighbours who share a pixel's noise: the hole for them, in buffers.
+BUFFER = 2.0
+AGAIN, LONGER = 2, 1.25  # searches again, if the noise is found to reach this much further
 WORTH = 0.004  # nats per pixel that faults of the model other than its size are worth
 APART = 0.005  # nats per pixel from which on two starts have found different answers
 
@@ -118,7 +118,9 @@ def choose(
     search = _Search(full, few, _for_few(Local(), pixels), quantum, progress)
     search.numbers(classes, trends)
     noise = search.noise_of_best()
-    if noise.buffer:
+    for _ in range(AGAIN):
+        if noise.buffer <= LONGER * search.noise.buffer:
+            break
         search = search.against(noise)
         search.numbers(classes, trends)
         noise = search.noise_of_best()
@@ -129,7 +131,7 @@ def choose(
     start = _of_all_frames(chosen, search.full, frames, pixels.n_frames)
     return Choice(
         model,
-        Local(buffer=noise.buffer),
+        dataclasses.replace(search.memory(chosen, pixels), buffer=noise.buffer),
         start,
         noise,
         tuple(search.tried),
@@ -190,6 +192,11 @@ class _Search:
                 self._go_on(c)
             self.tried.extend(c for c in tried if c not in usable[:GO_ON])
             self._with_all_terms(k, trends[-1])
+        for k in sorted(classes, reverse=True):
+            top = self._top(k)
+            if k - 1 in classes and top is not None and top.fit is not None:
+                for start in with_one_fewer(top.fit.fit.params, k):
+                    self.tried.append(self._tried(k - 1, top.trend, start, STEPS))
 
     def _with_all_terms(self, k: int, trend: str) -> None:
         """What a trend cannot follow looks like more classes: so the largest is tried for each."""
@@ -223,6 +230,26 @@ class _Search:
     def _top(self, k: int) -> Candidate | None:
         usable = [c for c in self.tried if c.classes == k and c.fit is not None]
         return max(usable, key=lambda c: c.score, default=None)
+
+    def memory(self, chosen: Candidate, pixels: Pixels) -> Local:
+        """Whether neighbours in other frames help: they mislead where the object moves fast."""
+        assert chosen.fit is not None
+        middle = (pixels.n_frames - self.pixels.n_frames) // 2
+        few = self.pixels
+        if pixels.n_frames > few.n_frames:
+            few = _tiles(pixels[middle : middle + few.n_frames])
+        usual = Local().kernel(
+            float(np.mean(np.asarray(few.n_pixels))), pixels.shape, pixels.n_frames
+        )
+        if not usual.memory or few.n_frames == 1:
+            return Local()
+        start = Start(chosen.start, chosen.fit.fit.params)
+        scores = {}
+        for memory in (usual.memory, 0.0):
+            local = dataclasses.replace(self.local, memory=memory)
+            search = dataclasses.replace(self, pixels=few, local=local)
+            scores[memory] = search._tried(chosen.classes, chosen.trend, start, STEPS).score
+        return Local() if scores[usual.memory] >= scores[0.0] else Local(memory=0.0)
 
     def noise_of_best(self) -> NoiseCorrelation:
         best = self.best()

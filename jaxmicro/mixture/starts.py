@@ -102,6 +102,38 @@ def with_one_more(params: Params, classes: int) -> tuple[Start, ...]:
     return tuple(out)
 
 
+def with_one_fewer(params: Params, classes: int) -> tuple[Start, ...]:
+    """Ways to start with one class fewer: without the rarest, or with the two closest as one."""
+    weights, means, sds = (np.array(a, float) for a in (params.weights, params.means, params.sds))
+    rarest = int(np.argmin(weights[:, :classes].mean(axis=0)))
+    gap = np.diff(means[0, :classes]) / (sds[0, 1:classes] + sds[0, : classes - 1])
+    low = int(np.argmin(gap))
+    share = weights[:, low : low + 2]
+    share = share / np.maximum(share.sum(axis=1, keepdims=True), 1e-12)
+    mean = (share * means[:, low : low + 2]).sum(axis=1)
+    off = (means[:, low : low + 2] - mean[:, None]) ** 2
+    together = np.sqrt((share * (sds[:, low : low + 2] ** 2 + off)).sum(axis=1))
+    merged = weights.copy(), means.copy(), sds.copy()
+    merged[0][:, low] += weights[:, low + 1]
+    merged[1][:, low], merged[2][:, low] = mean, together
+    ways = (
+        ("the rarest class left out", (weights, means, sds), rarest),
+        ("the closest classes joined", merged, low + 1),
+    )
+    out = []
+    for name, arrays, gone in ways:
+        order = np.r_[np.delete(np.arange(classes), gone), np.arange(classes, means.shape[1]), gone]
+        w, m, s = (a[:, order].copy() for a in arrays)
+        w[:, -1] = 0
+        w /= w.sum(axis=1, keepdims=True)
+        m[:, -1] = m[:, :classes].mean() + OUT_OF_REACH * s[:, :-1].max()
+        dtype = params.means.dtype
+        new = {"weights": w, "means": m, "sds": s}
+        cast = {name: jnp.asarray(a, dtype) for name, a in new.items()}
+        out.append(Start(name, dataclasses.replace(params, **cast)))
+    return tuple(out)
+
+
 def histogram_mixture(
     values: Float[np.ndarray, " n"], k: int, tied: bool = False
 ) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"], Float[np.ndarray, " K"]]:
