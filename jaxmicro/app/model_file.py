@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import pathlib
 import tomllib
 from typing import Any, TypeVar
@@ -21,22 +22,50 @@ class Table(BaseModel):
 Schema = TypeVar("Schema", bound=Table)
 
 
-def load_as(path: str | pathlib.Path, schema: type[Schema]) -> Schema:
-    """Read and check a model file.
+def library() -> dict[str, pathlib.Path]:
+    """The model files that come with jaxmicro, by name: those of the installed package, or of the
+    folder `models` beside it in a checkout."""
+    package = pathlib.Path(str(importlib.resources.files("jaxmicro")))
+    inside = package / "models"
+    folder = inside if inside.is_dir() else package.parent / "models"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def command_of(tables: dict[str, Any]) -> str:
+    """Which command a model file is for, from its tables."""
+    enhance = "dictionary" in tables and "mixture" not in tables
+    return "enhance" if enhance else "quantify"
+
+
+def read_tables(model: str | pathlib.Path) -> tuple[pathlib.Path, str, dict[str, Any]]:
+    """Path, text and tables of a model file, or of the known one of that name; see `load_as`."""
+    path = pathlib.Path(model)
+    known = library()
+    if str(path) in known and not path.is_file():
+        path = known[str(path)]
+    elif not path.suffix and len(path.parts) == 1 and not path.is_file():
+        raise UsageError(
+            f"model {path} is not known; give a TOML file or one of {', '.join(known)}"
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+        return path, text, tomllib.loads(text)
+    except tomllib.TOMLDecodeError as err:
+        raise UsageError(f"model {path}: not valid TOML: {err}") from err
+    except (OSError, UnicodeDecodeError) as err:
+        raise UsageError(f"model {path}: cannot be read ({err}); give a TOML file") from err
+
+
+def load_as(model: str | pathlib.Path, schema: type[Schema]) -> Schema:
+    """Read and check a model file, or the known one of that name.
 
     Raises:
       UsageError: the file is missing, is not TOML, or holds an unknown key, a wrong type or an
         impossible value; the message names file, line, key, value and what is allowed.
     """
-    path = pathlib.Path(path)
+    path, text, tables = read_tables(model)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as err:
-        raise UsageError(f"model {path}: cannot be read ({err}); give a TOML file") from err
-    try:
-        return schema.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as err:
-        raise UsageError(f"model {path}: not valid TOML: {err}") from err
+        return schema.model_validate(tables)
     except pydantic.ValidationError as err:
         # A misspelt key also leaves its right name missing: the misspelling is what to show.
         first = min(err.errors(), key=lambda e: e["type"] != "extra_forbidden")

@@ -39,7 +39,7 @@ Atoms = Annotated[int | None, typer.Option(help="Atoms in the dictionary.")]
 Penalty = Annotated[str | None, typer.Option(help="auto (from the noise) or a number above 0.")]
 Upscale = Annotated[int | None, typer.Option(min=1, max=8, help="Result pixels per slice pixel.")]
 Stride = Annotated[int, typer.Option(min=1, help="Step between patches, in pixels.")]
-ModelFile = Annotated[pathlib.Path | None, typer.Option(help="Model file (TOML).")]
+ModelFile = Annotated[pathlib.Path | None, typer.Option(help="Model file (TOML) or name.")]
 Reference = Annotated[
     list[str] | None, typer.Option(help="Truth of a slice, for PSNR and SSIM; one per slice.")
 ]

@@ -34,7 +34,7 @@ def quantify(
     out: Out,
     options: MovieOptions,
     model: Annotated[
-        pathlib.Path | None, typer.Option(help="Model file (TOML); default: chosen by BIC.")
+        pathlib.Path | None, typer.Option(help="Model file (TOML) or name; default: chosen by BIC.")
     ] = None,
     thickness: Thickness = None,
     baseline: Annotated[

@@ -80,6 +80,15 @@ class EnhanceVariant(Table):
     dictionary: DictionaryTable = DictionaryTable()
     learning: LearningTable = LearningTable()
 
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _for_images(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "mixture" in values:
+            raise ValueError(
+                "this is a model for `jaxmicro quantify`; give one with a table [dictionary]"
+            )
+        return values
+
     def with_options(self, **options: Any) -> EnhanceVariant:
         """Options of the command line in place of what [dictionary] says; None is not given.
 

@@ -9,7 +9,7 @@ import pydantic
 from pydantic import Field
 
 from jaxmicro.app import toml
-from jaxmicro.app.model_file import Table, load_as
+from jaxmicro.app.model_file import Table, command_of, load_as
 from jaxmicro.growth import plan
 from jaxmicro.growth.estimators import ESTIMATORS
 from jaxmicro.growth.partition import DEFAULT_OVERLAP, RULES
@@ -265,7 +265,7 @@ class Variant(Table):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _for_movies(cls, values: Any) -> Any:
-        if isinstance(values, dict) and "dictionary" in values and "mixture" not in values:
+        if isinstance(values, dict) and command_of(values) == "enhance":
             raise ValueError(
                 "this is a model for `jaxmicro enhance`; give one with a table [mixture]"
             )
