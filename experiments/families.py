@@ -36,7 +36,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmicro.data.phantom import Scene, operando
+from jaxmicro.data.phantom import Contrast, Scene, operando
 from jaxmicro.data.sampling import Pixels, sample
 from jaxmicro.mixture.criteria import criteria
 from jaxmicro.mixture.ecm import Fit, fit
@@ -60,11 +60,10 @@ MOVIE = ("means", "sds")
 
 
 def scenes(noise: str, seeds: list[int]) -> list[Scene]:
+    contrast = Contrast(MEANS, SDS[noise], noise)
     return [
-        operando(s, shape=SHAPE, noise=noise, scatter=True, means=MEANS, sds=SDS[noise], gain=0.5,
-                 trend_scale=0.5)
-        for s in seeds
-    ]  # fmt: skip
+        operando(s, shape=SHAPE, scatter=True, contrast=contrast, trend_scale=0.5) for s in seeds
+    ]
 
 
 def together(some: list[Scene], rate: float, width: int = 0) -> Pixels:

@@ -1,6 +1,7 @@
 from . import posterior as posterior
 from .data.movie import Image as Image
 from .data.movie import Movie as Movie
+from .data.phantom import Contrast as Contrast
 from .data.phantom import operando as operando
 from .data.read import read_image as read_image
 from .data.read import read_mask as read_mask
