@@ -12,6 +12,7 @@ from .data.sampling import sample as sample
 from .dictionary.coupled import Recipe as Recipe
 from .dictionary.enhance import build_dictionary as build_dictionary
 from .dictionary.enhance import enhance as enhance
+from .dictionary.forward import Instruments as Instruments
 from .growth.analyse import Analysis as Analysis
 from .growth.analyse import analyse as analyse
 from .growth.estimate import Growth as Growth

@@ -19,12 +19,14 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from jaxmicro.dictionary.encode import Codes, encode
+from jaxmicro.dictionary.encode import Codes, Solver, encode
 from jaxmicro.errors import DataError, UsageError
 
 REPLACE_EVERY = 10  # minibatches between replacements of unused atoms
 UNUSED_SHARE = 1e-4  # of minibatch patches that use an atom, below which it counts as unused
-CODING_STEPS = 300  # three rounds of the working set: inexact coding ends at the same objective
+CODING = Solver(
+    max_steps=300
+)  # three rounds of the working set: inexact coding ends at the same objective
 PATIENCE = 3  # held-out checks without a decrease before an early stop
 CHECKS = 8  # of the held-out objective in a run
 
@@ -174,7 +176,7 @@ def learn(
     for step, part in enumerate(_minibatches(patches, batch, total, rng), 1):
         part = np.ascontiguousarray(part, dtype)
         codes = encode(
-            part, np.asarray(state.atoms), penalty, options.tolerance, max_steps=CODING_STEPS,
+            part, np.asarray(state.atoms), penalty, options.tolerance, solver=CODING,
             ridge=options.ridge, nonnegative=options.nonnegative,
         )  # fmt: skip
         dense = codes.dense()
