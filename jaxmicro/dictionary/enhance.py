@@ -162,7 +162,8 @@ def build_dictionary(
       The dictionary, the state of its learning, and sentences for the user.
 
     Raises:
-      UsageError: no pixel size, or slices sharper than the training images. DataError: images that cannot be used.
+      UsageError: no pixel size, or slices sharper than the training images.
+      DataError: images that cannot be used.
     """
     coarse = pixel_size(slice_, "--apply-pixel-size")
     fine = coarse / recipe.upscale

@@ -216,8 +216,6 @@ def test_penalty_that_zeroes_every_code_is_said_and_not_shown(scene, coupled, pa
     huge = dataclasses.replace(paper.stages[0], penalty=1e3)
     with pytest.raises(DataError, match="every code is zero"):
         en.enhance(scene.slices[0], dataclasses.replace(paper, stages=(huge,)), seed=0)
+    zeroing = dataclasses.replace(RECIPE, penalty=1e6)
     with pytest.raises(DataError, match="zero codes"):
-        en.build_dictionary(
-            list(scene.stem), scene.slices[0], dataclasses.replace(RECIPE, penalty=1e6), instruments=BLUR,
-            seed=0,
-        )  # fmt: skip
+        en.build_dictionary(list(scene.stem), scene.slices[0], zeroing, instruments=BLUR, seed=0)
