@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.resources
+import operator
 import pathlib
 import tomllib
-from typing import Any, TypeVar
+import types
+import typing
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from jaxmicro.errors import UsageError
+from jaxmicro.settings import settings_of
 
 
 class Table(BaseModel):
@@ -20,6 +26,48 @@ class Table(BaseModel):
 
 
 Schema = TypeVar("Schema", bound=Table)
+Record = TypeVar("Record")
+Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+def table_of(*records: type, only: Sequence[str] = ()) -> type[Table]:
+    """A table with a key for each setting of the records (`jaxmicro.settings`), or for `only`
+    those."""
+    keys: dict[str, Any] = {}
+    for record in records:
+        hints = typing.get_type_hints(record)
+        for key, field in settings_of(record).items():
+            if only and key not in only:
+                continue
+            limits = dict(field.metadata["limits"])
+            choices = limits.pop("choices", None)
+            kind = Literal[choices] if choices else _in_a_file(hints[field.name])
+            default = list(field.default) if isinstance(field.default, tuple) else field.default
+            described = Field(description=field.metadata["allowed"], **limits)
+            keys[key] = (Annotated[kind, described], default)
+    name = "".join(record.__name__ for record in records)
+    return pydantic.create_model(name, __base__=Table, **keys)
+
+
+def _in_a_file(kind: Any) -> Any:
+    """The type that a TOML file has for a field's: lists for tuples."""
+    inside = typing.get_args(kind)
+    if typing.get_origin(kind) is tuple:
+        return list[inside[0]] if inside[-1] is Ellipsis else Pair
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        return functools.reduce(operator.or_, map(_in_a_file, inside))
+    return kind
+
+
+def record_of(table: Table, record: type[Record], **more: Any) -> Record:
+    """The record that a table stands for; `more` are fields that are no settings."""
+    given = {
+        field.name: getattr(table, key)
+        for key, field in settings_of(record).items()
+        if hasattr(table, key)
+    }
+    frozen = {n: tuple(v) if isinstance(v, list) else v for n, v in given.items()}
+    return record(**frozen | more)
 
 
 def library() -> dict[str, pathlib.Path]:
