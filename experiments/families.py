@@ -12,7 +12,8 @@ family's numbers) shared by the frames. Every family is fitted to every scene. P
 - the estimates against a posterior of the same family (Laplace) at 10 %: distance of means and sds
   in posterior sds, and how many of its sds the posterior's areas are off.
 
-Command: python experiments/families.py [--first 41] [--scenes 20] [--parts 10 1 100 alone posterior]
+Command: python experiments/families.py [--first 41] [--scenes 20]
+[--parts 10 1 100 alone posterior]
 Run time: 11 minutes on one core with an empty compilation cache, in parts of 1 to 3 minutes each.
 Expected: seeds 41 to 60, 12 frames of 160 x 160 (3 000 pixels a scene at 1 %); at 100 % the first
 four. Errors are those of the own family, in brackets those of normal classes with free sds:
@@ -33,8 +34,8 @@ next to nothing, 4 with one as narrow as a grey level; detector 8, 231 and 1. Ag
 (two scenes each): estimates at most 1.5 (Student) and .14 (detector) posterior sds from its mean;
 its areas are off by .89 and .89 of its sds (rms).
 
-The 75 % are a wrong optimum, not the criterion: in 7 of the 20 scenes the normal fit ends 5 to 85 in
-BIC above the fit that starts from the truth (in one of them with a class as narrow as a grey
+The 75 % are a wrong optimum, not the criterion: in 7 of the 20 scenes the normal fit ends 5 to 85
+in BIC above the fit that starts from the truth (in one of them with a class as narrow as a grey
 level), because it starts with sds so wide that the common class draws the mean of its rare
 neighbour to it. Started from half the sd, as the other two families are, no scene ends above the
 fit from the truth, and the own family is right in 100 %.
