@@ -18,10 +18,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 NAMES = [p.stem for p in sorted((ROOT / "models").glob("*.toml"))]
 
 
-def test_models_lists_every_file_with_its_description(run, monkeypatch):
+def test_models_lists_every_file_with_its_description(ran, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    status, text, _ = run("models")
-    assert status == 0
+    text = ran("models")
     lines = {line.split()[0]: line for line in text.splitlines()[1:]}
     assert [n for n in lines if n in NAMES] == NAMES
     for name in NAMES:
@@ -62,11 +61,10 @@ def test_an_installed_wheel_brings_its_model_files(tmp_path):
     ]
 
 
-def test_compare_leaves_out_models_of_the_other_job_and_says_so(run, phantom, tmp_path):
+def test_compare_leaves_out_models_of_the_other_job_and_says_so(ran, phantom, tmp_path):
     given = ["plain_k3", ROOT / "models" / "enhance_paper.toml", "enhance_refined"]
     movie, out = phantom / "movie.tif", tmp_path / "out"
-    status, text, err = run("compare", movie, *given, "--frames", "0:2", "--out", out)
-    assert status == 0, err
+    text = ran("compare", movie, *given, "--frames", "0:2", "--out", out)
     assert pd.read_csv(out / "comparison.csv")["model"].tolist() == ["plain_k3"]
     left_out = "left out, for they are models of `jaxmicro enhance`: enhance_paper, enhance_refined"
     assert f"note: {left_out}" in text.splitlines()

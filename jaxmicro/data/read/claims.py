@@ -20,6 +20,10 @@ from jaxmicro.errors import DataError
 LARGEST_RATIO = 10_000
 ALWAYS_ALLOWED = 64 * 2**20
 
+# What Python and NumPy raise where a tag, a key or bytes are missing, or not what they should be:
+# libraries that check little let it through.
+BROKEN = (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError)
+
 
 def refuse_impossible(
     path: Path, shape: Sequence[int], dtype: Any, allowed: int = ALWAYS_ALLOWED
