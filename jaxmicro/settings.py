@@ -28,7 +28,9 @@ def setting(
 
 def choice(default: str, choices: tuple[str, ...]) -> Any:
     """A setting that is one of a few texts."""
-    return setting(default, f"one of {', '.join(map(repr, choices))}", choices=choices)
+    *others, last = map(repr, choices)
+    words = f"{', '.join(others)} or {last}"
+    return setting(default, words if len(choices) <= 4 else f"one of {words}", choices=choices)
 
 
 def settings_of(record: type) -> dict[str, dataclasses.Field[Any]]:
