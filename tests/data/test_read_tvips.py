@@ -58,6 +58,9 @@ def test_a_recording_in_several_files_is_one_movie(written, frames, same):
     assert read.sha256(path) != before
     with pytest.raises(DataError, match=r"a_003.tvips: is a later part .* give a_000.tvips"):
         read.read_movie(later)
+    path.with_name("a_002.tvips").unlink()
+    with pytest.raises(DataError, match=r"part 002 of the recording is not beside it"):
+        read.read_movie(path)
 
 
 def test_times_are_those_of_the_frames(written, frames):

@@ -27,24 +27,13 @@ def failures() -> tuple[type[Exception], ...]:
 
 def open_tvips(path: Path, select: str | None = None) -> Stack:
     """All frames of a recording, opened by its first file; the frames' own times are kept."""
-    parts = belonging_to(path)
-    if parts[0] != path:
-        raise DataError(f"{path}: is a later part of a recording; give {parts[0].name} instead")
-    head = np.fromfile(path, _HEADER, 1)
-    if not head.size or head["version"][0] != 2 or head["bits"][0] not in (8, 16):
-        raise DataError(f"{path}: is not a TVIPS recording of version 2 with 8 or 16 bits")
-    header = {name: int(head[name][0]) for name in _HEADER.names or ()}
-    shape = (header["height"], header["width"])
-    fixed = np.dtype(_FRAME).itemsize
-    if min(shape) < 1 or header["size"] < _HEADER.itemsize or header["frame_header"] < fixed:
-        raise DataError(f"{path}: its header claims sizes that no recording has; it is damaged")
-    dtype = np.dtype(f"<u{header['bits'] // 8}")
-    rest = ("rest", f"V{header['frame_header'] - fixed}")
-    record = np.dtype([*_FRAME, rest, ("pixels", dtype, shape)])
+    parts = _parts(path)
+    header, record = _layout(path)
     offsets = [header["size"]] + [0] * (len(parts) - 1)
     maps = [np.memmap(p, record, "r", at) for p, at in zip(parts, offsets, strict=True)]
     times = np.concatenate([m["seconds"] + m["ms"] / 1000 for m in maps])
     starts = np.cumsum([0, *(len(m) for m in maps)])
+    dtype, shape = record["pixels"].subdtype or (record, ())
 
     def read(t: int) -> np.ndarray:
         part = int(np.searchsorted(starts, t, side="right")) - 1
@@ -57,3 +46,28 @@ def open_tvips(path: Path, select: str | None = None) -> Stack:
     y, x = (Axis(name, n, pitch, unit) for name, n in zip("yx", shape, strict=True))
     frames = LazyFrames(read, (len(times), *shape), dtype.newbyteorder("="))
     return Stack(frames, (time, y, x), "TVIPS", saturation_of(dtype))
+
+
+def _parts(path: Path) -> list[Path]:
+    """The files of the recording; DataError if `path` is not the first, or if one is missing."""
+    parts = belonging_to(path)
+    if parts[0] != path:
+        raise DataError(f"{path}: is a later part of a recording; give {parts[0].name} instead")
+    for number, part in enumerate(parts):
+        if len(parts) > 1 and int(part.stem[-3:]) != number:
+            raise DataError(f"{path}: part {number:03d} of the recording is not beside it")
+    return parts
+
+
+def _layout(path: Path) -> tuple[dict[str, int], np.dtype]:
+    """The file's header, and the type of a frame's record."""
+    head = np.fromfile(path, _HEADER, 1)
+    if not head.size or head["version"][0] != 2 or head["bits"][0] not in (8, 16):
+        raise DataError(f"{path}: is not a TVIPS recording of version 2 with 8 or 16 bits")
+    header = {name: int(head[name][0]) for name in _HEADER.names or ()}
+    shape = (header["height"], header["width"])
+    rest = header["frame_header"] - np.dtype(_FRAME).itemsize
+    if min(shape) < 1 or header["size"] < _HEADER.itemsize or rest < 0:
+        raise DataError(f"{path}: its header claims sizes that no recording has; it is damaged")
+    pixels = ("pixels", np.dtype(f"<u{header['bits'] // 8}"), shape)
+    return header, np.dtype([*_FRAME, ("rest", f"V{rest}"), pixels])
