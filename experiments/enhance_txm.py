@@ -66,7 +66,7 @@ from jaxmicro.data.read import read_image
 from jaxmicro.dictionary.coupled import Recipe
 from jaxmicro.dictionary.enhance import build_dictionary, enhance
 from jaxmicro.dictionary.evidence import residual_statistics
-from jaxmicro.dictionary.forward import FWHM_PER_SD, Forward, gaussian
+from jaxmicro.dictionary.forward import FWHM_PER_SD, Forward, Instruments, gaussian
 from jaxmicro.dictionary.noise import estimate_noise
 from jaxmicro.dictionary.resolution import edge_width, psnr, resolution, ring_correlation, ssim
 
@@ -193,7 +193,7 @@ def phantoms(size, seeds, noises, quick, save):
     if quick:
         recipe = Recipe(upscale=2, n_patches=3000, n_atoms=32, patch_size=6)
         paper = Recipe(variant="paper", n_patches=3000, n_atoms=32, patch_size=6)
-    blur = {"psf_fwhm_nm": PSF, "train_fwhm_nm": TRAIN_FWHM}
+    blur = Instruments(PSF, TRAIN_FWHM)
     sd = np.sqrt(PSF**2 - TRAIN_FWHM**2) / FWHM_PER_SD / 15.0
     sd_box = float(np.sqrt(sd**2 + 3 / 12))  # and the average over a 2 x 2 pixel
     for noise in noises:
@@ -201,7 +201,9 @@ def phantoms(size, seeds, noises, quick, save):
         training = stem_txm(TRAINING, shape=shape, n_stem=3, noise_sd=noise)
         train = list(training.stem)
         began = time.perf_counter()
-        coupled, _, _ = build_dictionary(train, training.slices[0], recipe, **blur, seed=0)
+        coupled, _, _ = build_dictionary(
+            train, training.slices[0], recipe, instruments=blur, seed=0
+        )
         middle = time.perf_counter()
         literal, _, _ = build_dictionary(train, training.slices[0], paper, seed=0)
         print(f"\nnoise {noise:.2f}: learned in {middle - began:.0f} s (coupled) and "
@@ -268,7 +270,7 @@ def real(folder: pathlib.Path, size: int, save):
         dirt = noise * correlated_noise(rng, truth.shape).astype(np.float32)
         image = Image(gaussian(truth, (sd, sd)) + dirt, (pixel, pixel), "right half, degraded")
         power = true_power(noise, truth.shape, rng)
-        blur = {"psf_fwhm_nm": float(np.hypot(fwhm_px * pixel, pixel)), "train_fwhm_nm": pixel}
+        blur = Instruments(float(np.hypot(fwhm_px * pixel, pixel)), pixel)
         found = dict(rivals(image.values, noise, power, sd, truth.shape, atoms, nearest_to(truth)))
         for name, dictionary in real_dictionaries(left, others, image, blur):
             found[name] = enhance(image, dictionary, seed=0).values
@@ -283,8 +285,11 @@ def real_dictionaries(left, others, image, blur):
     """(name, dictionary): the paper's recipe, ours, and ours from another material."""
     paper = Recipe(variant="paper", n_patches=20_000)
     yield "paper's recipe", build_dictionary([left], image, paper, seed=0)[0]
-    yield "coupled", build_dictionary([left], image, REAL, **blur, seed=0)[0]
-    yield "coupled, other material", build_dictionary(others, image, REAL, **blur, seed=0)[0]
+    yield "coupled", build_dictionary([left], image, REAL, instruments=blur, seed=0)[0]
+    yield (
+        "coupled, other material",
+        build_dictionary(others, image, REAL, instruments=blur, seed=0)[0],
+    )
 
 
 def wedge(folder, left, others, atoms, size, save):
@@ -292,7 +297,7 @@ def wedge(folder, left, others, atoms, size, save):
     pixel, at = 23.2, slice(430, 430 + size)
     part = np.ascontiguousarray(grey(folder / "txm_nmc" / "tomo_00087.png", 200)[at, at])
     image = Image(part, (pixel, pixel), "tomo_00087")
-    blur = {"psf_fwhm_nm": 60.0, "train_fwhm_nm": 45.0}
+    blur = Instruments(60.0, 45.0)
     noise = estimate_noise(part, seed=0)
     learned = dict(real_dictionaries(left, others, image, blur))
     forward = Forward(float(np.sqrt(60.0**2 - 45.0**2)) / FWHM_PER_SD / pixel)

@@ -9,22 +9,41 @@ family's numbers) shared by the frames. Every family is fitted to every scene. P
   (relative), medians over scenes; bias and width (10th to 90th percentile) of the deposit's area in
   % of the truth, over scenes and frames with deposit;
 - with nothing shared at 0.3 %, how many of the frames' fits hold a class as narrow as a grey level;
+- normal fits at 1 % that end above the fit that starts from the truth, by how much in BIC;
 - the estimates against a posterior of the same family (Laplace) at 10 %: distance of means and sds
   in posterior sds, and how many of its sds the posterior's areas are off.
 
-Command: python experiments/families.py [--even] [--scenes 20]; odd seeds unless --even.
-Run time: 2 minutes on one core for 10 and 1 %, most of it compilation.
-Expected: 20 odd seeds of 12 frames of 160 x 160 (3 000 pixels a scene at 1 %): the own family has
-the smallest BIC in 95 % (normal), 100 % (Student-t) and 100 % (detector) of the scenes at 10 %, and
-in 65, 100 and 100 % at 1 %: below what is asked for normal classes, whose sds the fits there miss
-by 51 % and means by 4.8 grey (why was not examined). Errors at 10 and 1 % with the detector's
-noise: means .8 and 1.6 grey (free sds: .8 and 2.7), sds 2.5 and 5.3 % (7.0 and 22 %). With heavy
-tails normal classes miss a mean by 39 and 35 grey, Student-t ones by .4 and 1.0. Bias of the area:
-+1.2 and +6.7 % (normal), +1.3 and -.9 % (Student-t), +.5 and +.1 % (detector); widths 19 to 23 and
-70 to 78 %, frames with little deposit included.
-Not a blind test: the narrow start of the detector's family was chosen after these seeds had shown
-80 % at 10 % with the wide one; that of Student-t was chosen on even seeds. The figures at 100 %,
-of frames alone and of the posterior are printed but have not been recorded yet.
+Command: python experiments/families.py [--first 41] [--scenes 20]
+[--parts 10 1 100 alone posterior start]
+Run time: 12 minutes on one core with an empty compilation cache, in parts of 1 to 3 minutes each.
+Expected: seeds 41 to 60, 12 frames of 160 x 160 (3 000 pixels a scene at 1 %); at 100 % the first
+four. Errors are those of the own family, in brackets those of normal classes with free sds:
+
+        right by BIC   means (grey)    sds (%)        area: bias (%)   width (%)
+  100 % normal 100     .10             2.1            -.4              1.3
+        Student 100    .08 (39.5)      2.4 (211)      +.6 (-2.3)       1.8 (1.7)
+        detector 100   .42 (.52)       1.1 (5.8)      +.5 (+.2)        1.0 (1.0)
+   10 % normal 100     .46             5.0            +.4              19
+        Student 100    .34 (39.2)      5.0 (204)      +1.2 (-1.7)      19 (19)
+        detector 100   .59 (.73)       1.4 (7.9)      +.5 (+.3)        18 (18)
+    1 % normal 75      2.1             25             +4.3             69
+        Student 100    1.2 (27.2)      19 (113)       +2.5 (+.7)       63 (62)
+        detector 100   1.3 (1.4)       4.1 (20)       -.5 (-.7)        72 (72)
+
+Frames alone at .3 % (77 pixels each), of 240: normal 18 converged, 218 with a class that holds
+next to nothing, 4 with one as narrow as a grey level; detector 8, 231 and 1. Against the posterior
+(two scenes each): estimates at most 1.5 (Student) and .14 (detector) posterior sds from its mean;
+its areas are off by .89 and .89 of its sds (rms).
+
+The 75 % are a wrong optimum, not the criterion: 7 of the 20 normal fits end above the fit that
+starts from the truth, one of them with a class as narrow as a grey level, the others by 5, 8, 14,
+26, 69 and 85 in BIC. They start with sds so wide that the common class draws the mean of its rare
+neighbour to it. Tried with half the sd (`narrower = 2` in `mixture.ecm._start`, as the other two
+families start), none ended above the fit from the truth and the own family was right in 100 %.
+
+These seeds are fresh: no setting was chosen on them. Earlier figures in this place (95 % of odd
+seeds below 40 right at 10 % and 65 % at 1 %) came from seeds on which the narrow starts of the two
+other families were chosen, and the size of the scenes had been changed from 6 frames of 96 x 96.
 """
 
 from __future__ import annotations
@@ -36,12 +55,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmicro.data.phantom import Scene, operando
+from jaxmicro.data.phantom import Contrast, Scene, operando
 from jaxmicro.data.sampling import Pixels, sample
 from jaxmicro.mixture.criteria import criteria
-from jaxmicro.mixture.ecm import Fit, fit
+from jaxmicro.mixture.ecm import Fit, Result, fit
 from jaxmicro.mixture.family import Family, Gaussian, PoissonGaussian, StudentT
-from jaxmicro.mixture.gmrm import GMRM
+from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.mixture.trend import Trend
 from jaxmicro.posterior import Sampler, posterior
 
@@ -54,17 +73,16 @@ SDS = {
 }
 FAMILIES: tuple[Family, ...] = (Gaussian(), StudentT(), PoissonGaussian())
 FEW = 4  # scenes of each noise at 100 %
-RATES = (0.1, 0.01, 1.0)
+PARTS = ("10", "1", "100", "alone", "posterior", "start")  # the first three: % of the pixels
 WIDTH = 2560  # least number of pixels a frame in the programs
 MOVIE = ("means", "sds")
 
 
 def scenes(noise: str, seeds: list[int]) -> list[Scene]:
+    contrast = Contrast(MEANS, SDS[noise], noise)
     return [
-        operando(s, shape=SHAPE, noise=noise, scatter=True, means=MEANS, sds=SDS[noise], gain=0.5,
-                 trend_scale=0.5)
-        for s in seeds
-    ]  # fmt: skip
+        operando(s, shape=SHAPE, scatter=True, contrast=contrast, trend_scale=0.5) for s in seeds
+    ]
 
 
 def together(some: list[Scene], rate: float, width: int = 0) -> Pixels:
@@ -142,12 +160,36 @@ def families_at(rate: float, by_noise: dict[str, list[Scene]]) -> None:
 
 
 def narrow_classes(some: list[Scene]) -> None:
-    """Fits of single frames at 1 %: how many hold a class as narrow as a grey level."""
+    """Fits of single frames at 0.3 %: how many hold a class as narrow as a grey level."""
     pixels = together(some, 0.003)
     for family in (Gaussian(), PoissonGaussian()):
         out = fit(GMRM(4, Trend("x + y + x:y"), family=family), pixels)
         ended = ", ".join(f"{count} {name}" for name, count in out.results.items())
         print(f"alone, 77 pixels each  {family.name:<17} {ended}", flush=True)
+
+
+def wrong_optima(some: list[Scene]) -> None:
+    """Normal fits at 1 % against those that start from the truth: how far apart they end."""
+    model = GMRM(4, Trend("x + y + x:y"), MOVIE)
+    pixels = together(some, 0.01, WIDTH)
+    truth = {n: np.stack([s.truth[n] for s in some], axis=1) for n in ("weights", "trend")}
+    shape = truth["weights"].shape
+    init = Params(
+        jnp.asarray(np.maximum(truth["weights"], 1e-3)),
+        *(jnp.broadcast_to(jnp.asarray(a), shape) for a in (MEANS, SDS["gaussian"])),
+        jnp.asarray(truth["trend"]),
+        jnp.ones(shape),
+    )
+    usual, best = (fit(model, pixels, init=start) for start in (None, init))
+    gained = 2 * (best.log_likelihood - usual.log_likelihood).sum(axis=0)
+    spikes = np.asarray(usual.result[0]) == Result.degenerate_class
+    apart = np.sort(np.asarray(gained)[(np.asarray(gained) > 1) & ~spikes])
+    print(
+        f"start, 1 %  {len(apart) + spikes.sum()} of {len(some)} normal fits end above that from "
+        f"the truth: {spikes.sum()} as spikes, the others "
+        f"by {', '.join(f'{a:.0f}' for a in apart)} in BIC",
+        flush=True,
+    )
 
 
 def against_posterior(by_noise: dict[str, list[Scene]], count: int) -> None:
@@ -179,23 +221,27 @@ def against_posterior(by_noise: dict[str, list[Scene]], count: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--even", action="store_true", help="the seeds it was made with")
+    parser.add_argument("--first", type=int, default=41, help="first seed")
     parser.add_argument("--scenes", type=int, default=20, help="scenes of each noise")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="default: all")
     parser.add_argument("--quick", action="store_true", help="two scenes of each noise at 10 %")
     options = parser.parse_args()
     began = time.perf_counter()
     n_scenes = 2 if options.quick else options.scenes
-    seeds = list(range(0 if options.even else 1, 2 * n_scenes, 2))
+    seeds = list(range(options.first, options.first + n_scenes))
     by_noise = {noise: scenes(noise, seeds) for noise in SDS}
     print("rate    noise     right by BIC; error of means (grey), sds (%), area: bias, width (%)")
-    for rate in RATES[:1] if options.quick else RATES:
-        some = by_noise if rate < 1 else {n: s[:FEW] for n, s in by_noise.items()}
-        families_at(rate, some)
+    for part in PARTS[:1] if options.quick else options.parts:
+        if part == "alone":
+            narrow_classes(by_noise["poisson-gaussian"])
+        elif part == "start":
+            wrong_optima(by_noise["gaussian"])
+        elif part == "posterior":
+            against_posterior(by_noise, 2)
+        else:
+            some = by_noise if part != "100" else {n: s[:FEW] for n, s in by_noise.items()}
+            families_at(float(part) / 100, some)
         print(f"{time.perf_counter() - began:.0f} s", flush=True)
-    if not options.quick:
-        narrow_classes(by_noise["poisson-gaussian"])
-        against_posterior(by_noise, 2)
-    print(f"{time.perf_counter() - began:.0f} s")
 
 
 if __name__ == "__main__":

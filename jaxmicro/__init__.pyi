@@ -1,6 +1,7 @@
 from . import posterior as posterior
 from .data.movie import Image as Image
 from .data.movie import Movie as Movie
+from .data.phantom import Contrast as Contrast
 from .data.phantom import operando as operando
 from .data.read import read_image as read_image
 from .data.read import read_mask as read_mask
@@ -11,6 +12,7 @@ from .data.sampling import sample as sample
 from .dictionary.coupled import Recipe as Recipe
 from .dictionary.enhance import build_dictionary as build_dictionary
 from .dictionary.enhance import enhance as enhance
+from .dictionary.forward import Instruments as Instruments
 from .growth.analyse import Analysis as Analysis
 from .growth.analyse import analyse as analyse
 from .growth.estimate import Growth as Growth

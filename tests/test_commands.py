@@ -119,6 +119,7 @@ USED = {
     "enhance": [*ENHANCE_CASES.values(), RESUMED, REUSED],
     **{command: [text] for command, text in SCENES.items()},
     "info": [],
+    "models": [],
 }
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.resources
+import operator
 import pathlib
 import tomllib
-from typing import Any, TypeVar
+import types
+import typing
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from jaxmicro.errors import UsageError
+from jaxmicro.settings import settings_of
 
 
 class Table(BaseModel):
@@ -19,24 +26,94 @@ class Table(BaseModel):
 
 
 Schema = TypeVar("Schema", bound=Table)
+Record = TypeVar("Record")
+Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
-def load_as(path: str | pathlib.Path, schema: type[Schema]) -> Schema:
-    """Read and check a model file.
+def table_of(*records: type, only: Sequence[str] = ()) -> type[Table]:
+    """A table with a key for each setting of the records (`jaxmicro.settings`), or for `only`
+    those."""
+    keys: dict[str, Any] = {}
+    for record in records:
+        hints = typing.get_type_hints(record)
+        for key, field in settings_of(record).items():
+            if only and key not in only:
+                continue
+            limits = dict(field.metadata["limits"])
+            choices = limits.pop("choices", None)
+            kind = Literal[choices] if choices else _in_a_file(hints[field.name])
+            default = list(field.default) if isinstance(field.default, tuple) else field.default
+            described = Field(description=field.metadata["allowed"], **limits)
+            keys[key] = (Annotated[kind, described], default)
+    name = "".join(record.__name__ for record in records)
+    return pydantic.create_model(name, __base__=Table, **keys)
+
+
+def _in_a_file(kind: Any) -> Any:
+    """The type that a TOML file has for a field's: lists for tuples."""
+    inside = typing.get_args(kind)
+    if typing.get_origin(kind) is tuple:
+        return list[inside[0]] if inside[-1] is Ellipsis else Pair
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        return functools.reduce(operator.or_, map(_in_a_file, inside))
+    return kind
+
+
+def record_of(table: Table, record: type[Record], **more: Any) -> Record:
+    """The record that a table stands for; `more` are fields that are no settings."""
+    given = {
+        field.name: getattr(table, key)
+        for key, field in settings_of(record).items()
+        if hasattr(table, key)
+    }
+    frozen = {n: tuple(v) if isinstance(v, list) else v for n, v in given.items()}
+    return record(**frozen | more)
+
+
+def library() -> dict[str, pathlib.Path]:
+    """The model files that come with jaxmicro, by name: those of the installed package, or of the
+    folder `models` beside it in a checkout."""
+    package = pathlib.Path(str(importlib.resources.files("jaxmicro")))
+    inside = package / "models"
+    folder = inside if inside.is_dir() else package.parent / "models"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def command_of(tables: dict[str, Any]) -> str:
+    """Which command a model file is for, from its tables."""
+    enhance = "dictionary" in tables and "mixture" not in tables
+    return "enhance" if enhance else "quantify"
+
+
+def read_tables(model: str | pathlib.Path) -> tuple[pathlib.Path, str, dict[str, Any]]:
+    """Path, text and tables of a model file, or of the known one of that name; see `load_as`."""
+    path = pathlib.Path(model)
+    known = library()
+    if str(path) in known and not path.is_file():
+        path = known[str(path)]
+    elif not path.suffix and len(path.parts) == 1 and not path.is_file():
+        raise UsageError(
+            f"model {path} is not known; give a TOML file or one of {', '.join(known)}"
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+        return path, text, tomllib.loads(text)
+    except tomllib.TOMLDecodeError as err:
+        raise UsageError(f"model {path}: not valid TOML: {err}") from err
+    except (OSError, UnicodeDecodeError) as err:
+        raise UsageError(f"model {path}: cannot be read ({err}); give a TOML file") from err
+
+
+def load_as(model: str | pathlib.Path, schema: type[Schema]) -> Schema:
+    """Read and check a model file, or the known one of that name.
 
     Raises:
       UsageError: the file is missing, is not TOML, or holds an unknown key, a wrong type or an
         impossible value; the message names file, line, key, value and what is allowed.
     """
-    path = pathlib.Path(path)
+    path, text, tables = read_tables(model)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as err:
-        raise UsageError(f"model {path}: cannot be read ({err}); give a TOML file") from err
-    try:
-        return schema.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as err:
-        raise UsageError(f"model {path}: not valid TOML: {err}") from err
+        return schema.model_validate(tables)
     except pydantic.ValidationError as err:
         # A misspelt key also leaves its right name missing: the misspelling is what to show.
         first = min(err.errors(), key=lambda e: e["type"] != "extra_forbidden")

@@ -21,6 +21,71 @@ TERMS = ("x", "y", "x:y")
 NOISES = ("poisson-gaussian", "gaussian", "student-t")
 TAILS = 4.0  # degrees of freedom of the heavy-tailed noise
 ROUNDING_VARIANCE = 1.0 / 12.0  # of rounding to whole greys, exact to 1e-9 for sds above 1
+PIXEL_SIZE_NM, FRAME_INTERVAL_S, THICKNESS_UM = 28.2, 0.6, 0.5  # the calibration of every phantom
+
+
+@dataclasses.dataclass(frozen=True)
+class Contrast:
+    """Grey values of the classes of a phantom: electrode, electrolyte, SEI and deposit.
+
+    `sds` are the total standard deviations of a class's recorded greys where the trend is 0,
+    rounding to whole greys included. With `noise = "gaussian"` they hold at every pixel (clipping
+    to 0..255 apart, which touches about 1 pixel in 10^4). With "poisson-gaussian" the grey is
+    `gain` times a Poisson count plus a Gaussian part that fills the variance up to sds^2 at the
+    class mean; a pixel whose trend is b then has variance sds^2 + gain * b. With "student-t" the
+    tails are those of 4 degrees of freedom (outliers such as hot pixels): the scale of a class is
+    sds / sqrt(2).
+
+    Attributes:
+      means, sds: in grey, four each.
+      noise: "poisson-gaussian", "gaussian" or "student-t".
+      gain: grey per detected quantum; `gain * means + 1/12` must stay below `sds**2`.
+
+    Raises:
+      UsageError: an unknown noise, or classes that cannot be made.
+    """
+
+    means: Sequence[float] = (40.0, 95.0, 140.0, 190.0)
+    sds: Sequence[float] = (10.0, 11.0, 12.0, 14.0)
+    noise: str = "poisson-gaussian"
+    gain: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.noise not in NOISES:
+            raise UsageError(f"noise {self.noise!r} is not known; use one of {', '.join(NOISES)}")
+        means, sds = tuple(self.means), tuple(self.sds)
+        if len(means) != 4 or len(sds) != 4 or list(means) != sorted(means):
+            raise UsageError(
+                f"means {means} and sds {sds}: give four of each, the means in increasing order"
+            )
+        counted = self.gain * np.asarray(means) if self.noise == "poisson-gaussian" else 0.0
+        if self.gain <= 0 or np.any(np.asarray(sds) ** 2 <= ROUNDING_VARIANCE + counted):
+            raise UsageError(
+                f"sds {sds} leave no room for the Poisson part at gain {self.gain}; "
+                "raise the sds or lower the gain so that gain * means + 1/12 < sds**2"
+            )
+
+    def record(self, rng: np.random.Generator, labels: np.ndarray, trend: np.ndarray) -> np.ndarray:
+        """One 8-bit frame (y, x) from its labels."""
+        y, x = scaled_coordinates(labels.shape)
+        bx, by, bxy = (np.float32(b) for b in trend)
+        means = np.asarray(self.means, float)
+        grey = means.astype(np.float32)[labels] + (bx * x + by * y + bxy * x * y)
+        variance = np.asarray(self.sds, float) ** 2 - ROUNDING_VARIANCE
+        if self.noise == "poisson-gaussian":
+            variance = variance - self.gain * means
+            counts = rng.poisson(np.maximum(grey, 0.0) / self.gain)
+            grey = self.gain * counts.astype(np.float32)
+        width = np.sqrt(variance).astype(np.float32)[labels]
+        if self.noise == "student-t":
+            unit = rng.standard_t(TAILS, labels.shape).astype(np.float32)
+            grey += width * unit * np.float32(np.sqrt(1 - 2 / TAILS))
+        else:
+            grey += width * rng.standard_normal(labels.shape, dtype=np.float32)
+        return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
+
+
+CONTRAST = Contrast()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,45 +133,27 @@ def operando(
     seed: int,
     *,
     shape: tuple[int, int, int] = (60, 512, 512),
-    noise: str = "poisson-gaussian",
-    scatter: bool = False,
     scene: str = "dendrite",
-    means: Sequence[float] = (40.0, 95.0, 140.0, 190.0),
-    sds: Sequence[float] = (10.0, 11.0, 12.0, 14.0),
+    scatter: bool = False,
+    contrast: Contrast = CONTRAST,
     trend_scale: float = 1.0,
-    gain: float = 0.5,
-    pixel_size_nm: float = 28.2,
-    frame_interval_s: float = 0.6,
-    thickness_um: float = 0.5,
 ) -> Scene:
     """A movie of a deposit that grows and is stripped, with its truth; repeats for equal `seed`.
-
-    What `truth["sds"]` means: the total standard deviation of a class's recorded greys where the
-    trend is 0, rounding to whole greys included. With `noise="gaussian"` it holds at every pixel
-    (clipping to 0..255 apart, which touches about 1 pixel in 10^4). With "poisson-gaussian" the
-    grey is `gain` times a Poisson count plus a Gaussian part that fills the variance up to
-    sds^2 at the class mean; a pixel whose trend is b then has variance sds^2 + gain * b. With
-    "student-t" the tails are those of 4 degrees of freedom (outliers such as hot pixels): the
-    scale of a class is sds / sqrt(2).
 
     Args:
       seed: of everything: geometry, drift of the trend, noise.
       shape: frames, rows, columns; at least 4 frames and 32 rows and columns.
-      noise: "poisson-gaussian", "gaussian" or "student-t".
+      scene: "dendrite", "rods" (2 to 4 pixels wide), "islands" or "front" (a layer that retreats).
       scatter: shuffle each frame's labels over its pixels: same weights, no spatial
         arrangement, so that the plain mixture model is exactly true.
-      scene: "dendrite", "rods" (2 to 4 pixels wide), "islands" or "front" (a layer that retreats).
-      means, sds: in grey, of electrode, electrolyte, SEI and deposit.
+      contrast: grey values of the classes and their noise.
       trend_scale: factor on the trend; 0 for none.
-      gain: grey per detected quantum; `gain * means + 1/12` must stay below `sds**2`.
-      pixel_size_nm, frame_interval_s, thickness_um: the calibration the movie carries.
 
     Raises:
-      UsageError: an unknown scene or noise, a shape too small, classes that cannot be made.
+      UsageError: an unknown scene, or a shape too small.
     """
-    _check(shape, noise, scene, means, sds, gain)
+    _check(shape, scene)
     n_frames = shape[0]
-    centre, sd = np.asarray(means, float), np.asarray(sds, float)
     streams = np.random.SeedSequence(seed).spawn(3)
     geometry, drift = (np.random.default_rng(s) for s in streams[:2])
     labels = _labels(geometry, shape, scene)
@@ -116,15 +163,16 @@ def operando(
         rng = np.random.default_rng(stream)
         if scatter:
             labels[t] = rng.permutation(labels[t].ravel()).reshape(shape[1:])
-        images[t] = _record(rng, labels[t], trend[t], centre, sd, noise, gain)
+        images[t] = contrast.record(rng, labels[t], trend[t])
 
     counts = np.stack([np.bincount(f.ravel(), minlength=len(CLASSES)) for f in labels])
     share, foreground = counts / float(shape[1] * shape[2]), (len(CLASSES) - 1,)
-    area = counts[:, foreground].sum(axis=1) * (pixel_size_nm * 1e-3) ** 2
+    area = counts[:, foreground].sum(axis=1) * (PIXEL_SIZE_NM * 1e-3) ** 2
+    means, sds = np.asarray(contrast.means, float), np.asarray(contrast.sds, float)
     movie = Movie(
         images=images,
-        pixel_size_nm=(pixel_size_nm, pixel_size_nm),
-        times_s=np.arange(n_frames) * float(frame_interval_s),
+        pixel_size_nm=(PIXEL_SIZE_NM, PIXEL_SIZE_NM),
+        times_s=np.arange(n_frames) * FRAME_INTERVAL_S,
         saturation=255.0,
         name=f"{scene} phantom, seed {seed}",
         axes=("t", "y", "x"),
@@ -133,12 +181,12 @@ def operando(
         movie=movie,
         labels=labels,
         foreground=foreground,
-        truth={"weights": share, "means": centre, "sds": sd, "trend": trend},
+        truth={"weights": share, "means": means, "sds": sds, "trend": trend},
         terms=TERMS,
         classes=CLASSES,
         area_um2=area,
-        volume_um3=area * thickness_um,
-        thickness_um=thickness_um,
+        volume_um3=area * THICKNESS_UM,
+        thickness_um=THICKNESS_UM,
     )
 
 
@@ -196,41 +244,10 @@ def _trend(rng: np.random.Generator, n_frames: int) -> np.ndarray:
     return start + drift * time + sway + jump * (np.arange(n_frames)[:, None] >= 0.45 * n_frames)
 
 
-def _record(rng, labels, trend, means, sds, noise, gain) -> np.ndarray:
-    """One 8-bit frame (y, x) from its labels."""
-    y, x = scaled_coordinates(labels.shape)
-    bx, by, bxy = (np.float32(b) for b in trend)
-    grey = means.astype(np.float32)[labels] + (bx * x + by * y + bxy * x * y)
-    variance = sds**2 - ROUNDING_VARIANCE
-    if noise == "poisson-gaussian":
-        variance = variance - gain * means
-        grey = gain * rng.poisson(np.maximum(grey, 0.0) / gain).astype(np.float32)
-    width = np.sqrt(variance).astype(np.float32)[labels]
-    if noise == "student-t":
-        unit = rng.standard_t(TAILS, labels.shape).astype(np.float32)
-        grey += width * unit * np.float32(np.sqrt(1 - 2 / TAILS))
-    else:
-        grey += width * rng.standard_normal(labels.shape, dtype=np.float32)
-    return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
-
-
-def _check(shape, noise, scene, means, sds, gain) -> None:
+def _check(shape: tuple[int, ...], scene: str) -> None:
     if scene not in SHAPES:
         raise UsageError(f"scene {scene!r} is not known; use one of {', '.join(SHAPES)}")
-    if noise not in NOISES:
-        raise UsageError(f"noise {noise!r} is not known; use one of {', '.join(NOISES)}")
     if len(shape) != 3 or shape[0] < 4 or min(shape[1:]) < 32:
         raise UsageError(
             f"phantom shape {tuple(shape)} is too small; use at least 4 frames, 32 rows, 32 columns"
-        )
-    if len(means) != 4 or len(sds) != 4 or list(means) != sorted(means):
-        raise UsageError(
-            f"means {tuple(means)} and sds {tuple(sds)}: give four of each, "
-            "with the means in increasing order"
-        )
-    floor = ROUNDING_VARIANCE + (gain * np.asarray(means) if noise == NOISES[0] else 0.0)
-    if gain <= 0 or np.any(np.asarray(sds) ** 2 <= floor):
-        raise UsageError(
-            f"sds {tuple(sds)} leave no room for the Poisson part at gain {gain}; "
-            "raise the sds or lower the gain so that gain * means + 1/12 < sds**2"
         )

@@ -9,6 +9,8 @@ is half a disc of `radius` around `centre` (row, column).
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 Maps = tuple[np.ndarray, np.ndarray]
@@ -65,7 +67,7 @@ def dendrite(rng: np.random.Generator, still: np.ndarray, centre, radius: float)
     for angle in angles:
         start = (centre[0] - radius * np.sin(angle), centre[1] + radius * np.cos(angle))
         length = rng.uniform(120, 270) * unit
-        _arm(rng, canvas, outside, start, angle, length, rng.uniform(5.0, 8.0) * unit, 0.0, 0)
+        _grow(rng, canvas, outside, Arm(start, angle, length, rng.uniform(5.0, 8.0) * unit))
     arrival = canvas.finish(outside)
     # thick places outlast thin ones, so arms break at their necks and leave islands
     thickness = canvas.depth / max(canvas.depth.max(), 1e-12)
@@ -73,31 +75,42 @@ def dendrite(rng: np.random.Generator, still: np.ndarray, centre, radius: float)
     return arrival, persistence
 
 
-def _arm(rng, canvas, outside, start, angle, length, width, birth, order) -> None:
+class Arm(NamedTuple):
+    """Where an arm starts, and how it grows; `order` 0 is a trunk, 1 a side arm, 2 a twig."""
+
+    start: tuple[float, float]
+    angle: float
+    length: float
+    width: float
+    birth: float = 0.0
+    order: int = 0
+
+
+def _grow(rng: np.random.Generator, canvas: Canvas, outside: np.ndarray, arm: Arm) -> None:
     """One arm as a persistent random walk of 1-pixel steps that tapers and throws side arms."""
     unit = min(outside.shape) / 512.0
-    y, x = start
-    preferred, side = angle, 1.0 if rng.random() < 0.5 else -1.0
+    y, x = arm.start
+    angle, side = arm.angle, 1.0 if rng.random() < 0.5 else -1.0
     pixels_a_birth = 300.0 * unit  # the tip advances this far in one unit of growth time
     since_branch = 0.0
     tip = max(1.2 * unit, 0.6)
-    for step in range(max(2, round(length))):
-        along = min(1.0, step / length)
-        local = max(tip, width * (1.0 - along) ** 0.7)
-        now = birth + step / pixels_a_birth
+    for step in range(max(2, round(arm.length))):
+        along = min(1.0, step / arm.length)
+        local = max(tip, arm.width * (1.0 - along) ** 0.7)
+        now = arm.birth + step / pixels_a_birth
         canvas.disc(y, x, now, tip, local, 0.5)
         since_branch += 1.0
-        due = order < 2 and since_branch > 9.0 * unit and along > 0.06
+        due = arm.order < 2 and since_branch > 9.0 * unit and along > 0.06
         if due and rng.random() < 0.09 / unit:
             spread = side * np.radians(rng.uniform(38, 68))
-            rest = length * (1.0 - along) * rng.uniform(0.3, 0.65)
+            rest = arm.length * (1.0 - along) * rng.uniform(0.3, 0.65)
             if rest > 6.0 * unit:
-                at, thin = (y, x), 0.72 * local
-                _arm(rng, canvas, outside, at, angle + spread, rest, thin, now, order + 1)
+                twig = Arm((y, x), angle + spread, rest, 0.72 * local, now, arm.order + 1)
+                _grow(rng, canvas, outside, twig)
             side, since_branch = -side, 0.0
         if rng.random() < 0.02 / unit:  # the kinks of lithium needles
             angle += np.radians(rng.uniform(-32, 32))
-        angle += 0.05 * rng.standard_normal() + 0.03 * (preferred - angle)
+        angle += 0.05 * rng.standard_normal() + 0.03 * (arm.angle - angle)
         y, x = y - np.sin(angle), x + np.cos(angle)
         row, col = round(y), round(x)
         if not (0 <= row < outside.shape[0] and 0 <= col < outside.shape[1]):

@@ -25,6 +25,7 @@ from jaxmicro.dictionary.patches import local_contrast, remove_mean, sample_patc
 from jaxmicro.dictionary.simulate import SimulatedImages, simulated_images, simulated_pairs
 from jaxmicro.dictionary.stage import ROWS, Stage, features, level_weights
 from jaxmicro.errors import DataError, UsageError
+from jaxmicro.settings import choice, setting
 
 VARIANTS = ("coupled", "paper")
 PENALTIES = (1.2, 1.7, 2.3, 3.0)  # noise standard deviations; the best on simulated pairs is taken
@@ -43,16 +44,22 @@ MAX_PAIRED = 12_800  # atoms, of either sign at all grey levels: normal equation
 class Recipe:
     """What to learn; a model file's [dictionary] table."""
 
-    variant: str = "coupled"
-    patch_size: int = 8
-    n_atoms: int = 256
-    n_patches: int = 100_000
-    upscale: int = 1
-    refine: int = 0  # patch size of further passes on the result's grid; 0 for none
-    refinements: int = 1  # how many
-    levels: int = 3  # grey levels with paired atoms of their own (coupled)
-    contrast_scaling: bool = False  # learn from patches of equal contrast
-    penalty: float | None = None  # None: from the noise
+    variant: str = choice("coupled", VARIANTS)
+    patch_size: int = setting(8, "pixels, 4 to 32", ge=4, le=32)
+    n_atoms: int = setting(256, "a whole number, 16 to 4096", key="atoms", ge=16, le=4096)
+    n_patches: int = setting(
+        100_000, "training patches, 256 to 10000000", key="patches", ge=256, le=10_000_000
+    )
+    refine: int = setting(
+        0, "patch size of further passes, 4 to 32, or 0 for none", ge=0, le=32
+    )  # on the result's grid
+    refinements: int = setting(1, "further passes, 1 to 4", ge=1, le=4)
+    levels: int = setting(
+        3, "grey levels with paired atoms of their own, 1 to 8", ge=1, le=8
+    )  # coupled only
+    contrast_scaling: bool = setting(False, "true (learn from patches of equal contrast) or false")
+    penalty: float | None = setting(None, "a number above 0; left out it follows the noise", gt=0)
+    upscale: int = setting(1, "result pixels per slice pixel, 1 to 8", ge=1, le=8)
     learning: LearningOptions = dataclasses.field(default_factory=LearningOptions)
 
     def __post_init__(self) -> None:

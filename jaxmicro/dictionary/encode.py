@@ -20,6 +20,48 @@ DENSE = 16 * chunks.CHUNK  # and patches whose dense codes are
 
 
 @dataclasses.dataclass(frozen=True)
+class Solver:
+    """How codes are computed; the optimum is the same.
+
+    Attributes:
+      name: "fista" (accelerators, dense codes, weights), "working_set" (CPU) or "auto".
+      max_steps: of FISTA; the working set makes a hundredth as many rounds.
+
+    Raises:
+      UsageError: an unknown name.
+    """
+
+    name: str = "auto"
+    max_steps: int = 2000
+
+    def __post_init__(self) -> None:
+        if self.name not in SOLVERS:
+            raise UsageError(f"solver {self.name!r} is not known; use one of {', '.join(SOLVERS)}")
+
+    @property
+    def rounds(self) -> int:
+        return max(1, self.max_steps // STEPS_A_ROUND)
+
+    def sparse(self, n_atoms: int, weighted: bool) -> bool:
+        """Whether to use working sets; UsageError where they were asked for and cannot be had."""
+        if self.name == "auto":
+            return jax.default_backend() == "cpu" and not weighted and n_atoms >= MANY
+        if self.name == "fista":
+            return False
+        if weighted:
+            raise UsageError("solver 'working_set' takes no weights; use 'fista' or 'auto'")
+        if n_atoms < working_set.SIZES[0]:
+            raise UsageError(
+                f"solver 'working_set' needs {working_set.SIZES[0]} atoms or more, "
+                f"here are {n_atoms}; use 'fista'"
+            )
+        return True
+
+
+AUTO = Solver()
+
+
+@dataclasses.dataclass(frozen=True)
 class Codes:
     """Codes of n patches: at most s atoms each, padded with index 0 and value 0.
 
@@ -66,8 +108,7 @@ def encode(
     ridge: float = 0.0,
     nonnegative: bool = False,
     weights: Float[np.ndarray, "n m"] | None = None,
-    solver: str = "auto",
-    max_steps: int = 2000,
+    solver: Solver = AUTO,
 ) -> Codes:
     """Solve the lasso of every patch until its relative duality gap is at or below `tolerance`.
 
@@ -79,39 +120,27 @@ def encode(
       ridge: weight of 1/2 |a|^2 (elastic net).
       nonnegative: codes at or above 0.
       weights: per-pixel weights of the squared error; 0 leaves a pixel out.
-      solver: "fista" (accelerators, dense codes, weights), "working_set" (CPU) or "auto".
-      max_steps: of FISTA; the working set makes a hundredth as many rounds.
+      solver: by which method, and how many steps at most.
 
     Raises:
-      UsageError: sizes that do not fit, a penalty that is not above 0, an unknown solver.
+      UsageError: sizes that do not fit, a penalty that is not above 0, a solver that cannot do it.
     """
     # without x64 the programs run in float32 whatever comes in
     dtype = np.dtype(jax.dtypes.canonicalize_dtype(np.asarray(patches).dtype))
     patches = np.ascontiguousarray(patches, dtype)
     atoms = np.ascontiguousarray(atoms, dtype)
     penalties = np.broadcast_to(np.asarray(penalty, dtype), (len(patches),))
-    _check(patches, atoms, penalties, tolerance, ridge, solver, weights)
-    if solver == "auto":
-        cpu = jax.default_backend() == "cpu"
-        solver = "working_set" if cpu and weights is None and len(atoms) >= MANY else "fista"
-
-    options = (float(tolerance), float(ridge), bool(nonnegative), int(max_steps))
+    _check(patches, atoms, penalties, tolerance, ridge, weights)
+    sparse = solver.sparse(len(atoms), weights is not None)
+    options = (float(tolerance), float(ridge), bool(nonnegative))
 
     def work(rows):
-        part = patches[rows]
         weight = None if weights is None else np.asarray(weights[rows], dtype)
-        if weight is not None:
-            part = np.where(weight > 0, part, 0.0).astype(dtype)
-        finite = np.isfinite(part).all(axis=1)
-        usable = finite if weight is None else finite & (weight > 0).any(axis=1)
-        if not usable.all():
-            part = np.where(usable[:, None], part, 0.0).astype(dtype)
-            weight = None if weight is None else np.where(usable[:, None], weight, 0.0)
-        if solver == "working_set":
-            rounds = max(1, max_steps // STEPS_A_ROUND)
-            found = working_set.solve(part, atoms, penalties[rows], *options[:3], rounds)
+        part, weight, finite, usable = _cleaned(patches[rows], weight)
+        if sparse:
+            found = working_set.solve(part, atoms, penalties[rows], *options, solver.rounds)
         else:
-            found = _fista(part, atoms, penalties[rows], weight, *options)
+            found = _fista(part, atoms, penalties[rows], weight, *options, solver.max_steps)
         result = np.where(found[2] <= tolerance, lasso.CONVERGED, lasso.MAX_STEPS)
         result[~usable] = lasso.EMPTY
         result[~finite] = lasso.NOT_FINITE
@@ -121,6 +150,19 @@ def encode(
     shares = chunks.shares(len(patches), BLOCK)
     indices, values, gap, steps, result = _stacked(chunks.on_threads(work, shares))
     return Codes(indices, values, gap, steps, result, len(atoms))
+
+
+def _cleaned(patches, weight):
+    """Patches and weights that can be computed with, which were finite, and which count."""
+    dtype = patches.dtype
+    if weight is not None:
+        patches = np.where(weight > 0, patches, 0.0).astype(dtype)
+    finite = np.isfinite(patches).all(axis=1)
+    usable = finite if weight is None else finite & (weight > 0).any(axis=1)
+    if not usable.all():
+        patches = np.where(usable[:, None], patches, 0.0).astype(dtype)
+        weight = None if weight is None else np.where(usable[:, None], weight, 0.0)
+    return patches, weight, finite, usable
 
 
 def _stacked(parts: list[list[np.ndarray]]) -> list[np.ndarray]:
@@ -169,7 +211,7 @@ def _fista(patches, atoms, penalties, weights, tolerance, ridge, nonnegative, ma
     return _stacked([work(rows) for rows in chunks.split(np.arange(n)) or [np.arange(0)]])
 
 
-def _check(patches, atoms, penalties, tolerance, ridge, solver, weights) -> None:
+def _check(patches, atoms, penalties, tolerance, ridge, weights) -> None:
     if patches.ndim != 2 or atoms.ndim != 2 or patches.shape[1] != atoms.shape[1]:
         raise UsageError(
             f"patches of shape {patches.shape} do not fit atoms of shape {atoms.shape}; "
@@ -181,15 +223,6 @@ def _check(patches, atoms, penalties, tolerance, ridge, solver, weights) -> None
         raise UsageError(f"tolerance {tolerance:g} is not allowed; give one above 0, e.g. 1e-3")
     if not ridge >= 0:
         raise UsageError(f"ridge {ridge:g} is not allowed; give 0 or more")
-    if solver not in SOLVERS:
-        raise UsageError(f"solver {solver!r} is not known; use one of {', '.join(SOLVERS)}")
-    if solver == "working_set" and weights is not None:
-        raise UsageError("solver 'working_set' takes no weights; use 'fista' or 'auto'")
-    if solver == "working_set" and len(atoms) < working_set.SIZES[0]:
-        raise UsageError(
-            f"solver 'working_set' needs {working_set.SIZES[0]} atoms or more, "
-            f"here are {len(atoms)}; use 'fista'"
-        )
     if weights is not None and (weights.shape != patches.shape or not np.all(weights >= 0)):
         raise UsageError(
             f"weights of shape {weights.shape} must have the shape of the patches, "

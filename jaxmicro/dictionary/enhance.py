@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 
 from jaxmicro.data.movie import Image
 from jaxmicro.dictionary.coupled import Recipe, learn_stages
-from jaxmicro.dictionary.forward import FWHM_PER_SD, Forward, blur_between
+from jaxmicro.dictionary.forward import FWHM_PER_SD, NOT_KNOWN, Forward, Instruments
 from jaxmicro.dictionary.learn import LearningState
 from jaxmicro.dictionary.matching import estimate_blur, grey_range, resample
 from jaxmicro.dictionary.noise import CUTOFF, Noise, cutoff_of, estimate_noise
@@ -141,9 +141,7 @@ def build_dictionary(
     slice_: Image,
     recipe: Recipe,
     *,
-    psf_fwhm_nm: float | None = None,
-    train_fwhm_nm: float | None = None,
-    invert: bool = False,
+    instruments: Instruments = NOT_KNOWN,
     slice_mask: Bool[np.ndarray, "y x"] | None = None,
     seed: int,
     start: LearningState | None = None,
@@ -153,9 +151,8 @@ def build_dictionary(
 
     Args:
       train, slice_: calibrated images in any grey units, NaN where unusable.
-      psf_fwhm_nm, train_fwhm_nm: resolution of the slices and of the training images; without
-        the first, the blur between them is read from their spectra (coupled only).
-      invert: the training images' contrast is the reverse of the slices'.
+      recipe: what is learned, and how.
+      instruments: their resolutions and contrast, as far as they are known.
       slice_mask: usable pixels of the slice.
       seed: of everything that is drawn.
       start: a learning state to resume from.
@@ -165,30 +162,24 @@ def build_dictionary(
       The dictionary, the state of its learning, and sentences for the user.
 
     Raises:
-      UsageError: missing or contradictory sizes. DataError: images that cannot be used.
+      UsageError: no pixel size, or slices sharper than the training images.
+      DataError: images that cannot be used.
     """
     coarse = pixel_size(slice_, "--apply-pixel-size")
     fine = coarse / recipe.upscale
     scaled, good, _ = _scaled(slice_, slice_mask)
-    cutoff = CUTOFF if psf_fwhm_nm is None else cutoff_of(psf_fwhm_nm / FWHM_PER_SD / coarse)
+    psf_nm = instruments.psf_fwhm_nm
+    cutoff = CUTOFF if psf_nm is None else cutoff_of(psf_nm / FWHM_PER_SD / coarse)
     noise = estimate_noise(scaled, good, cutoff=cutoff, seed=seed)
-    images = [_training_image(image, fine, invert) for image in train]
+    images = [_training_image(image, fine, instruments.invert) for image in train]
     notes = [_too_coarse(image, coarse) for image in train]
-    blur_nm = 0.0
-    if recipe.variant == "coupled":
-        if psf_fwhm_nm is None and train_fwhm_nm is not None:
-            raise UsageError(
-                f"--train-fwhm {train_fwhm_nm:g} nm needs --psf-fwhm beside it; give both "
-                "or neither (the blur is then read from the spectra)"
-            )
-        if psf_fwhm_nm is not None:
-            blur_nm = blur_between(psf_fwhm_nm, fine if train_fwhm_nm is None else train_fwhm_nm)
-        else:
-            blur_nm = estimate_blur(scaled, coarse, _filled(images[0]), fine, noise)
-            notes.append(
-                f"blur between the instruments read from the spectra: {blur_nm:.3g} nm (FWHM); "
-                "give --psf-fwhm and --train-fwhm if you know them"
-            )
+    blur_nm = instruments.blur_nm(fine) if recipe.variant == "coupled" else 0.0
+    if blur_nm is None:
+        blur_nm = estimate_blur(scaled, coarse, _filled(images[0]), fine, noise)
+        notes.append(
+            f"blur between the instruments read from the spectra: {blur_nm:.3g} nm (FWHM); "
+            "give --psf-fwhm and --train-fwhm if you know them"
+        )
     found = learn_stages(
         images, recipe, noise, blur_nm / FWHM_PER_SD / fine,
         seed=seed, start=start, progress=progress,

@@ -65,6 +65,44 @@ def blur_between(psf_fwhm_nm: float, train_fwhm_nm: float) -> float:
     return math.sqrt(psf_fwhm_nm**2 - train_fwhm_nm**2)
 
 
+@dataclasses.dataclass(frozen=True)
+class Instruments:
+    """What is known of the two instruments.
+
+    Attributes:
+      psf_fwhm_nm, train_fwhm_nm: resolution of the slices and of the training images; without the
+        first, the blur between them is read from their spectra.
+      invert: the training images' contrast is the reverse of the slices'.
+
+    Raises:
+      UsageError: the second resolution without the first.
+    """
+
+    psf_fwhm_nm: float | None = None
+    train_fwhm_nm: float | None = None
+    invert: bool = False
+
+    def __post_init__(self) -> None:
+        if self.psf_fwhm_nm is None and self.train_fwhm_nm is not None:
+            raise UsageError(
+                f"--train-fwhm {self.train_fwhm_nm:g} nm needs --psf-fwhm beside it; give both "
+                "or neither (the blur is then read from the spectra)"
+            )
+
+    def blur_nm(self, finest_nm: float) -> float | None:
+        """FWHM of the blur between the instruments, if known; see `blur_between`.
+
+        Training images of unknown resolution are as sharp as `finest_nm`, the result's pixel.
+        """
+        if self.psf_fwhm_nm is None:
+            return None
+        own = finest_nm if self.train_fwhm_nm is None else self.train_fwhm_nm
+        return blur_between(self.psf_fwhm_nm, own)
+
+
+NOT_KNOWN = Instruments()
+
+
 def gaussian(image: Float[np.ndarray, "y x"], sd: tuple[float, float]) -> np.ndarray:
     """Gaussian blur with mirrored borders; `sd` in pixels along y and x."""
     pad = [min(math.ceil(4 * s) + 1, n - 1) for s, n in zip(sd, image.shape, strict=True)]

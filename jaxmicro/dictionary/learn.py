@@ -19,12 +19,14 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from jaxmicro.dictionary.encode import Codes, encode
+from jaxmicro.dictionary.encode import Codes, Solver, encode
 from jaxmicro.errors import DataError, UsageError
+from jaxmicro.settings import choice, setting
 
 REPLACE_EVERY = 10  # minibatches between replacements of unused atoms
 UNUSED_SHARE = 1e-4  # of minibatch patches that use an atom, below which it counts as unused
-CODING_STEPS = 300  # three rounds of the working set: inexact coding ends at the same objective
+# three rounds of the working set: inexact coding ends at the same objective
+CODING = Solver(max_steps=300)
 PATIENCE = 3  # held-out checks without a decrease before an early stop
 CHECKS = 8  # of the held-out objective in a run
 
@@ -34,15 +36,19 @@ class LearningOptions:
     """Options of the learning; a model file's [learning] table."""
 
     n_atoms: int = 256
-    passes: float = 1.0
-    batch: int = 1024
-    rho: float = 3.0
-    tolerance: float = 1e-2  # of the codes while learning; finer ones end at the same objective
-    updates: str = "surrogate"
-    learning_rate: float = 3e-3  # of Adam
-    nonnegative: bool = False
-    ridge: float = 0.0
-    early_stop: float = 1e-4  # relative; smaller decreases of the held-out objective do not count
+    passes: float = setting(1.0, "above 0 and at most 100", gt=0, le=100)
+    batch: int = setting(1024, "patches, 1 to 65536", ge=1, le=65536)
+    rho: float = setting(3.0, "forgetting, 0 to 50", ge=0, le=50)
+    updates: str = choice("surrogate", ("surrogate", "adam"))
+    learning_rate: float = setting(3e-3, "of adam, above 0 and at most 1", gt=0, le=1)
+    nonnegative: bool = setting(False, "true (codes at or above 0) or false")
+    ridge: float = setting(0.0, "elastic net, 0 to 10", ge=0, le=10)
+    # while learning; finer codes end at the same objective
+    tolerance: float = setting(1e-2, "relative gap of the codes, between 0 and 1", gt=0, lt=1)
+    # smaller decreases of the held-out objective do not count
+    early_stop: float = setting(
+        1e-4, "relative decrease that counts, 0 up to but not 1", ge=0, lt=1
+    )
 
     def __post_init__(self) -> None:
         if self.updates not in ("surrogate", "adam"):
@@ -174,7 +180,7 @@ def learn(
     for step, part in enumerate(_minibatches(patches, batch, total, rng), 1):
         part = np.ascontiguousarray(part, dtype)
         codes = encode(
-            part, np.asarray(state.atoms), penalty, options.tolerance, max_steps=CODING_STEPS,
+            part, np.asarray(state.atoms), penalty, options.tolerance, solver=CODING,
             ridge=options.ridge, nonnegative=options.nonnegative,
         )  # fmt: skip
         dense = codes.dense()

@@ -7,8 +7,9 @@ from typing import TypedDict
 
 from jaxmicro.errors import UsageError
 from jaxmicro.growth.estimators import ESTIMATORS
-from jaxmicro.growth.partition import DEFAULT_OVERLAP
+from jaxmicro.growth.partition import DEFAULT_OVERLAP, RULES
 from jaxmicro.mixture.gmrm import GMRM, Params
+from jaxmicro.settings import choice, setting
 from jaxmicro.spacetime.local import Local
 from jaxmicro.spacetime.neighbourhood import Neighbourhood
 from jaxmicro.spacetime.soft_correction import SoftSettings
@@ -32,9 +33,11 @@ EVERY_PIXEL = Sampling()
 class ForegroundRule:
     """Which classes are measured: see `jaxmicro.growth.partition.partition`."""
 
-    rule: str = "auto"
-    ranks: tuple[int, ...] = ()
-    overlap: float = DEFAULT_OVERLAP
+    rule: str = choice("auto", RULES)
+    ranks: tuple[int, ...] = setting((), "class ranks, 0 the darkest; only with rule = 'ranks'")
+    overlap: float = setting(
+        DEFAULT_OVERLAP, "a Bhattacharyya coefficient between 0 and 1", gt=0, lt=1
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,9 +80,9 @@ class Plan:
     local: Local | None = None
     foreground: ForegroundRule = ForegroundRule()
     correction: Correction | SoftSettings | None = None
-    estimator: str = "count"
-    tolerance: float | None = None
-    max_steps: int = 500
+    estimator: str = choice("count", tuple(ESTIMATORS))
+    tolerance: float | None = setting(None, "nats per pixel, above 0 and at most 0.1", gt=0, le=0.1)
+    max_steps: int = setting(500, "a whole number from 5 to 100000", ge=5, le=100_000)
     sampling: Sampling = EVERY_PIXEL
     start: Params | None = dataclasses.field(default=None, compare=False, repr=False)
 

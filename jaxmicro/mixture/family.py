@@ -31,6 +31,7 @@ from jaxtyping import Array, Float
 
 from jaxmicro.errors import UsageError
 from jaxmicro.mixture.student import HALF_LOG_2PI, LEAST_DOF, log_constant
+from jaxmicro.settings import setting
 
 FIRST_DOF = 4.0  # where an estimate starts
 
@@ -127,7 +128,7 @@ class StudentT(Family):
       UsageError: `dof` is not a finite number of at least 1.
     """
 
-    dof: float | None = None
+    dof: float | None = setting(None, "degrees of freedom, at least 1; left out: estimated", ge=1)
 
     name: ClassVar[str] = "student-t"
     columns: ClassVar[tuple[tuple[str, str, str], ...]] = (
@@ -198,9 +199,11 @@ class PoissonGaussian(Family):
       UsageError: a number that no detector has.
     """
 
-    read_noise: float | None = None
-    grey_per_quantum: float | None = None
-    offset: float | None = None
+    read_noise: float | None = setting(None, "an sd of at least 0 grey levels", ge=0)
+    grey_per_quantum: float | None = setting(
+        None, "grey levels per detected quantum, above 0", gt=0
+    )
+    offset: float | None = setting(None, "grey level without signal")
 
     name: ClassVar[str] = "poisson-gaussian"
     columns: ClassVar[tuple[tuple[str, str, str], ...]] = (

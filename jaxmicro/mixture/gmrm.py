@@ -17,7 +17,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import UsageError
@@ -51,6 +51,11 @@ class Params(eqx.Module):
             a[..., :n_classes] for a in (self.weights, self.means, self.sds, self.gain)
         )
         return Params(weights, means, sds, self.trend, gain, self.law)
+
+
+def choose(condition: Bool[Array, ""], yes: Params, no: Params) -> Params:
+    """`yes` where the condition holds, else `no`."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
 
 class Stats(eqx.Module):

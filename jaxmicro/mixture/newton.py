@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxmicro.mixture.batch import Item, e_steps
-from jaxmicro.mixture.gmrm import GMRM, Params, Stats
+from jaxmicro.mixture.gmrm import GMRM, Params, Stats, choose
 from jaxmicro.mixture.information import (
     coordinates,
     gradient_and_information,
@@ -221,10 +221,6 @@ def _upper_bound(
     left = jnp.where(jnp.isfinite(before), predicted / before, 1)
     left = jnp.where(damping > 0, 1, left)
     return predicted * jnp.minimum(LEAST + CAUTION * jnp.sqrt(left), UNVERIFIED)
-
-
-def choose(condition: Bool[Array, ""], yes: Params, no: Params) -> Params:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
 
 def _directions(

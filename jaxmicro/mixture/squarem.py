@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxmicro.mixture.batch import Item, e_steps
-from jaxmicro.mixture.gmrm import GMRM, Params, Stats
+from jaxmicro.mixture.gmrm import GMRM, Params, Stats, choose
 from jaxmicro.mixture.m_step import m_step
 from jaxmicro.mixture.student import LEAST_DOF, MOST_DOF
 
@@ -76,14 +76,14 @@ def advance(
         )
         plain = tied | (s.step + 1 < tied_steps)
         go_plain = plain | ~second
-        next_at = _choose(rejected, s.fallback, _choose(go_plain, mapped, jump))
+        next_at = choose(rejected, s.fallback, choose(go_plain, mapped, jump))
         trace = s.trace.at[s.kept].set(jnp.where(rejected, s.trace[s.kept], level))
         return State(
             at=next_at,
-            base=_choose(second, s.base, s.at),
-            first=_choose(second, s.first, mapped),
-            best=_choose(rejected, s.best, mapped),
-            fallback=_choose(second, mapped, s.fallback),
+            base=choose(second, s.base, s.at),
+            first=choose(second, s.first, mapped),
+            best=choose(rejected, s.best, mapped),
+            fallback=choose(second, mapped, s.fallback),
             reference=jnp.where(rejected, s.reference, level),
             phase=jnp.where(rejected | second | plain, 0, 1).astype(s.phase.dtype),
             step=s.step + 1,
@@ -99,10 +99,6 @@ def advance(
         return unfinished(s, tolerance, max_steps) & (s.step < last)
 
     return jax.lax.while_loop(going, body, state)
-
-
-def _choose(condition: Bool[Array, ""], yes: Params, no: Params) -> Params:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
 
 def _free(model: GMRM, p: Params) -> tuple[Array, ...]:

@@ -1,12 +1,7 @@
 """The posterior of a GMRM over a movie: draws, areas with their uncertainty, diagnostics."""
 
-from jaxmicro.posterior.diagnostics import Diagnostics as Diagnostics
-from jaxmicro.posterior.inference import check as check
-from jaxmicro.posterior.inference import posterior as posterior
-from jaxmicro.posterior.likelihood import Mixture as Mixture
-from jaxmicro.posterior.likelihood import Noise as Noise
-from jaxmicro.posterior.model import Priors as Priors
-from jaxmicro.posterior.model import Problem as Problem
-from jaxmicro.posterior.result import Posterior as Posterior
-from jaxmicro.posterior.sampler import Draws as Draws
-from jaxmicro.posterior.sampler import Sampler as Sampler
+import lazy_loader as _lazy
+
+# The public names are listed, with their types, in `__init__.pyi`; a module is imported when its
+# name is first used, so that settings can be read without the libraries that draw.
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

@@ -18,6 +18,9 @@ from jaxtyping import Array, Float, Int
 from jaxmicro.errors import UsageError
 from jaxmicro.mixture.batch import Item
 from jaxmicro.posterior.likelihood import ClassNoise
+from jaxmicro.settings import setting
+
+LOCATED, LOG = "[location, scale]", "[median, sd of the log]"  # the two kinds of pairs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,17 +55,19 @@ class Priors:
       UsageError: a scale, a concentration or a median that is not above 0.
     """
 
-    weights: float = 1.0
-    lowest_mean: tuple[float, float] | None = None
-    gap: tuple[float, float] | None = None
-    sd: tuple[float, float] | None = None
-    sd_ratio: float = 0.3
-    trend: tuple[float, float] = (0.25, 3.0)
-    dof: tuple[float, float] = (8.0, 0.75)
-    log_odds: tuple[float, float] = (-1.0, 2.5)
-    reference: int | None = None
-    walk_weights: tuple[float, float] = (0.1, 1.0)
-    walk_trend: tuple[float, float] = (0.02, 1.0)
+    weights: float = setting(1.0, "a Dirichlet concentration above 0", gt=0)
+    lowest_mean: tuple[float, float] | None = setting(None, LOCATED)
+    gap: tuple[float, float] | None = setting(None, LOG)
+    sd: tuple[float, float] | None = setting(None, LOG)
+    sd_ratio: float = setting(0.3, "an sd of the log above 0", gt=0)
+    trend: tuple[float, float] = setting((0.25, 3.0), "[scale, degrees of freedom]")
+    dof: tuple[float, float] = setting((8.0, 0.75), LOG)
+    log_odds: tuple[float, float] = setting((-1.0, 2.5), LOCATED)
+    reference: int | None = setting(
+        None, "a class rank, 0 the darkest, that log odds are against", ge=0
+    )
+    walk_weights: tuple[float, float] = setting((0.1, 1.0), LOG)
+    walk_trend: tuple[float, float] = setting((0.02, 1.0), LOG)
     scaling: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from jaxmicro.errors import UsageError
+from jaxmicro.settings import choice, setting
 
 DRAWS_PER_BLOCK = 50  # NUTS runs in blocks: progress and interruptions are handled between them
 METHODS = ("nuts", "svi", "laplace")
@@ -44,18 +45,20 @@ class Sampler:
       UsageError: an unknown name or a number out of range.
     """
 
-    method: str = "nuts"
-    chains: int = 4
-    draws: int = 1000
-    warmup: int = 300
-    target_accept: float = 0.8
-    placement: str = "auto"
-    guide: str = "multivariate"
-    steps: int = 3000
-    learning_rate: float = 0.01
-    subsample: int | None = None
+    method: str = choice("nuts", METHODS)
+    chains: int = setting(4, "1 to 64", ge=1, le=64)
+    draws: int = setting(1000, "a whole number from 50", ge=DRAWS_PER_BLOCK)
+    warmup: int = setting(300, "a whole number from 50", ge=DRAWS_PER_BLOCK)
+    target_accept: float = setting(0.8, "0.5 up to but not 1", ge=0.5, lt=1)
+    placement: str = choice("auto", PLACEMENTS)
+    guide: str = choice("multivariate", GUIDES)
+    steps: int = setting(3000, "a whole number from 1", ge=1)
+    learning_rate: float = setting(0.01, "a number above 0", gt=0)
+    subsample: int | None = setting(None, "pixels a frame and step", ge=1)
     foreground: tuple[int, ...] = ()
-    log_likelihood_every: int | None = None
+    log_likelihood_every: int | None = setting(
+        None, "keep every n-th draw's pixel log-likelihoods", ge=1
+    )
 
     def __post_init__(self) -> None:
         for name, known in (("method", METHODS), ("placement", PLACEMENTS), ("guide", GUIDES)):

@@ -59,6 +59,7 @@ from jaxmicro.mixture.batch import batched_map
 from jaxmicro.mixture.criteria import Criteria
 from jaxmicro.mixture.ecm import Fit, Progress, fit, grey_step, in_parts
 from jaxmicro.mixture.gmrm import GMRM, Params
+from jaxmicro.settings import setting
 from jaxmicro.spacetime import local_loop
 from jaxmicro.spacetime.local_em import Coupling
 from jaxmicro.spacetime.local_loop import Found, Observed, Past, Settings, State
@@ -88,13 +89,13 @@ class Local:
       UsageError: a value out of range, named.
     """
 
-    causal: bool = False
-    width: float | None = None
-    memory: float | None = None
-    pseudo_count: float = 1.0
-    interaction: float | None = None
-    levels: int = 1
-    buffer: float = 0.0
+    causal: bool = setting(False, "true (past and present frames only) or false")
+    width: float | None = setting(None, "sd of the kernel, 0 to 256 pixels", gt=0, le=256)
+    memory: float | None = setting(None, "0 to 10000 frames to fall to 1/e", ge=0, le=10_000)
+    pseudo_count: float = setting(1.0, "a number of pixels above 0, at most 1000", gt=0, le=1000)
+    interaction: float | None = setting(None, "a strength above 0 and at most 10", gt=0, le=10)
+    levels: int = setting(1, "1 or 2", ge=1, le=2)
+    buffer: float = setting(0.0, "sd of the kernel's hole, 0 to 64 pixels; 0 for none", ge=0, le=64)
 
     def __post_init__(self) -> None:
         Kernel(

@@ -24,6 +24,7 @@ from jaxtyping import Array, Float, Shaped
 
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import UsageError
+from jaxmicro.settings import choice, setting
 
 Triple = tuple[int, int, int]
 
@@ -51,9 +52,11 @@ class Neighbourhood:
     """
 
     radius: float | int
-    metric: str = "l2"
-    causal: bool = True
-    time_scale: float | int = 1.0
+    metric: str = choice("l2", ("l1", "l2"))
+    causal: bool = setting(True, "true (past and present frames only) or false")
+    time_scale: float | int = setting(
+        1.0, "pixels from one frame to the next, 0.1 to 1000", ge=0.1, le=1000
+    )
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.radius) and self.radius >= 0):

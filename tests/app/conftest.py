@@ -24,11 +24,22 @@ def run():
 
 
 @pytest.fixture(scope="session")
-def phantom(run, tmp_path_factory):
+def ran(run):
+    """Run a command that has to succeed; returns its standard output."""
+
+    def call(*args):
+        status, text, err = run(*args)
+        assert status == 0, err
+        return text
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def phantom(ran, tmp_path_factory):
     """A folder with movie.tif, truth.csv and truth_labels.tif: 6 frames of 64 x 64."""
     folder = tmp_path_factory.mktemp("scene") / "phantom"
-    status, _, err = run("phantom", "operando", "--out", folder, "--n-frames", 6, "--size", 64)
-    assert status == 0, err
+    ran("phantom", "operando", "--out", folder, "--n-frames", 6, "--size", 64)
     return folder
 
 

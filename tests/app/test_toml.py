@@ -9,15 +9,23 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from jaxmicro.app.enhance.spec import DictionaryTable, EnhanceVariant, LearningTable
-from jaxmicro.app.model_file import Table, load_as
-from jaxmicro.app.posterior import run as job
-from jaxmicro.app.quantify.spec import Correction, LocalOptions, Posterior, Prior, Variant
+from jaxmicro.app.model_file import Table, load_as, record_of, table_of
+from jaxmicro.app.quantify.spec import (
+    Correction,
+    Foreground,
+    LocalOptions,
+    Posterior,
+    Prior,
+    Variant,
+)
 from jaxmicro.dictionary.coupled import Recipe
 from jaxmicro.dictionary.learn import LearningOptions
 from jaxmicro.errors import UsageError
+from jaxmicro.growth.plan import ForegroundRule
+from jaxmicro.posterior import Priors, Sampler
+from jaxmicro.settings import choice, setting, settings_of
 from jaxmicro.spacetime.local import Local
 from jaxmicro.spacetime.neighbourhood import Neighbourhood
-from jaxmicro.spacetime.soft_correction import SoftSettings
 
 SEEDED = settings(derandomize=True, database=None, deadline=None, max_examples=60)
 TEXTS = ('say "no"', "a \\ b", "two\nlines", "µm², Å, 電池", "tab\t, bell\a", "'''", '"""', "#", "")
@@ -129,31 +137,49 @@ def test_an_enhance_variant_comes_back_with_the_same_recipe(folder, tables):
 
 
 @pytest.mark.parametrize(
-    ("record", "table", "said_otherwise"),
+    ("record", "table", "not_in_a_file"),
     [
-        (LearningOptions, LearningTable, {"n_atoms"}),  # [dictionary] atoms
-        (
-            Recipe,
-            DictionaryTable,
-            {"n_atoms", "n_patches", "learning"},
-        ),  # atoms, patches, [learning]
+        (LearningOptions, LearningTable, {"n_atoms"}),  # that of the recipe
+        (Recipe, DictionaryTable, {"learning"}),  # [learning]
         (Local, LocalOptions, set()),
+        (ForegroundRule, Foreground, set()),
         (Neighbourhood, Correction, {"radius"}),  # needed by the vote, found by a soft correction
-        (SoftSettings, Correction, {"threshold", "steps"}),  # left out they are the record's own
-        (job.Priors, Prior, {"scaling"}),  # from Python only: priors of another movie's range
-        (job.Sampler, Posterior, {"foreground"}),  # [foreground]
+        (Priors, Prior, {"scaling"}),  # from Python only: priors of another movie's range
+        (Sampler, Posterior, {"foreground"}),  # [foreground]
     ],
 )
-def test_every_setting_of_a_record_can_be_said_in_a_file(record, table, said_otherwise):
-    names = {field.name for field in dataclasses.fields(record)}
-    assert said_otherwise <= names
-    assert names - said_otherwise <= set(table.model_fields)
-    defaults = {f.name: f.default for f in dataclasses.fields(record)}
-    for name in names - said_otherwise:
-        default = table.model_fields[name].default
-        if not table.model_fields[name].is_required():
-            default = tuple(default) if isinstance(default, list) else default
-            assert default == defaults[name], name
+def test_a_table_has_the_keys_and_defaults_of_its_record(record, table, not_in_a_file):
+    """All fields of the record but those named are settings, and an empty table is its default."""
+    settings = {field.name for field in settings_of(record).values()}
+    assert {field.name for field in dataclasses.fields(record)} - settings == not_in_a_file
+    assert set(settings_of(record)) <= set(table.model_fields)
+    more = {"radius": 3} if record is Neighbourhood else {}
+    assert record_of(table.model_construct(), record, **more) == record(**more)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Record:
+    plain: int = 1
+    width: float | None = setting(None, "pixels, above 0", gt=0)
+    n_parts: int = setting(3, "1 or more", key="parts", ge=1)
+    kind: str = choice("a", ("a", "b"))
+    pair: tuple[float, float] = setting((1.0, 2.0), "[low, high]")
+    ranks: tuple[int, ...] = setting((), "ranks")
+
+
+def test_a_setting_is_declared_in_one_place():
+    """Key, type, default, limits and the words of a refusal all come from the record's field."""
+    table = table_of(_Record)
+    assert set(table.model_fields) == {"width", "parts", "kind", "pair", "ranks"}
+    given = table.model_validate({"width": 2.5, "parts": 4, "pair": [0.0, 1.0], "ranks": [2, 3]})
+    assert record_of(given, _Record, plain=7) == _Record(7, 2.5, 4, "a", (0.0, 1.0), (2, 3))
+    assert record_of(table(), _Record) == _Record()
+    assert table.model_fields["width"].description == "pixels, above 0"
+    for wrong in ({"width": 0.0}, {"parts": 0}, {"parts": 2.0}, {"kind": "c"}, {"pair": [1.0]},
+                  {"ranks": [0.5]}, {"plain": 1}, {"n_parts": 2}):  # fmt: skip
+        with pytest.raises(pydantic.ValidationError):
+            table.model_validate(wrong)
+    assert set(table_of(_Record, only=("kind",)).model_fields) == {"kind"}
 
 
 def test_every_setting_reaches_the_recipe():

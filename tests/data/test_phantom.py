@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxmicro.data.phantom import NOISES, operando, scaled_coordinates, stages
+from jaxmicro.data.phantom import NOISES, Contrast, operando, scaled_coordinates, stages
 from jaxmicro.data.phantom_growth import SHAPES
 from jaxmicro.errors import UsageError
 
@@ -18,7 +18,7 @@ def scene(request):
 
 @pytest.fixture(scope="module", params=NOISES)
 def big(request):
-    return operando(5, shape=(12, 256, 256), noise=request.param)
+    return operando(5, shape=(12, 256, 256), contrast=Contrast(noise=request.param))
 
 
 def residual_and_design(scene, t):
@@ -108,7 +108,7 @@ def test_noise_moments(big):
 @pytest.mark.parametrize(("noise", "gain"), [("gaussian", 0.0), ("poisson-gaussian", 0.5)])
 def test_variance_is_exactly_as_stated(noise, gain):
     """Electrolyte variance over a whole movie: 4 standard errors is about 0.8 %."""
-    s = operando(2, shape=(12, 256, 256), noise=noise, trend_scale=2.0)
+    s = operando(2, shape=(12, 256, 256), contrast=Contrast(noise=noise), trend_scale=2.0)
     rest, shift = [], []
     for t in range(12):
         grey, design = residual_and_design(s, t)
@@ -124,7 +124,7 @@ def test_variance_is_exactly_as_stated(noise, gain):
 
 
 def test_heavy_tails_are_those_of_four_degrees_of_freedom():
-    s = operando(2, shape=(4, 192, 192), noise="student-t")
+    s = operando(2, shape=(4, 192, 192), contrast=Contrast(noise="student-t"))
     rest = []
     for t in range(4):
         grey, design = residual_and_design(s, t)
@@ -170,11 +170,14 @@ def _clipped(images):
 
 @pytest.mark.parametrize("noise", ["gaussian", "poisson-gaussian"])
 def test_saturation_is_rare(noise):
-    assert _clipped(operando(5, shape=(12, 256, 256), noise=noise).movie.images) < 1e-4
+    assert (
+        _clipped(operando(5, shape=(12, 256, 256), contrast=Contrast(noise=noise)).movie.images)
+        < 1e-4
+    )
 
 
 def test_heavy_tails_are_clipped_as_often_as_they_reach_the_ends():
-    s = operando(5, shape=(12, 256, 256), noise="student-t", trend_scale=0.0)
+    s = operando(5, shape=(12, 256, 256), contrast=Contrast(noise="student-t"), trend_scale=0.0)
     means, scales = s.truth["means"], s.truth["sds"] * 0.5**0.5
     # greys are rounded: all beyond 254.5 become 255, all below .5 become 0
     beyond = stats.t.sf((254.5 - means) / scales, 4) + stats.t.cdf((0.5 - means) / scales, 4)
@@ -212,14 +215,15 @@ def test_scatter_keeps_weights_and_loses_the_layout():
     ("options", "word"),
     [
         ({"scene": "moss"}, "moss"),
-        ({"noise": "salt"}, "salt"),
         ({"shape": (2, 64, 64)}, "(2, 64, 64)"),
-        ({"means": (1.0, 3.0, 2.0, 4.0)}, "increasing"),
-        ({"gain": 2.0}, "gain"),
+        ({"contrast": {"noise": "salt"}}, "salt"),
+        ({"contrast": {"means": (1.0, 3.0, 2.0, 4.0)}}, "increasing"),
+        ({"contrast": {"gain": 2.0}}, "gain"),
     ],
 )
 def test_refuses_in_one_line(options, word):
+    contrast = options.pop("contrast", {})
     with pytest.raises(UsageError) as caught:
-        operando(0, **{"shape": (4, 32, 32), **options})
+        operando(0, **{"shape": (4, 32, 32), **options}, contrast=Contrast(**contrast))
     assert word in str(caught.value)
     assert "\n" not in str(caught.value)

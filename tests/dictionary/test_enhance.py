@@ -16,12 +16,12 @@ from jaxmicro.dictionary.evidence import (
     residual_statistics,
     scrambled,
 )
-from jaxmicro.dictionary.forward import gaussian
+from jaxmicro.dictionary.forward import Instruments, gaussian
 from jaxmicro.dictionary.noise import white
 from jaxmicro.dictionary.resolution import psnr
 from jaxmicro.errors import DataError, UsageError
 
-BLUR = {"psf_fwhm_nm": 60.0, "train_fwhm_nm": 15.0}
+BLUR = Instruments(psf_fwhm_nm=60.0, train_fwhm_nm=15.0)
 RECIPE = Recipe(upscale=1, patch_size=6, n_atoms=32, n_patches=3000)
 
 
@@ -32,7 +32,9 @@ def scene():
 
 @pytest.fixture(scope="module")
 def coupled(scene):
-    return en.build_dictionary(list(scene.stem), scene.slices[0], RECIPE, **BLUR, seed=0)[0]
+    return en.build_dictionary(list(scene.stem), scene.slices[0], RECIPE, instruments=BLUR, seed=0)[
+        0
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,7 @@ def test_both_variants_gain_on_a_slice_they_did_not_see(scene, coupled, paper):
 def test_upscaled_and_refined_result_has_the_finer_grid_and_gains(scene):
     recipe = dataclasses.replace(RECIPE, upscale=2, refine=8)
     dictionary, _, notes = en.build_dictionary(
-        list(scene.stem), scene.slices[0], recipe, **BLUR, seed=0
+        list(scene.stem), scene.slices[0], recipe, instruments=BLUR, seed=0
     )
     assert notes == ()
     got = en.enhance(scene.slices[0], dictionary, seed=0)
@@ -99,7 +101,7 @@ def test_training_pixels_that_are_not_finite_have_no_influence(scene):
     results = []
     for value in (np.nan, np.inf):
         spoiled = dataclasses.replace(stem, values=np.where(mask, stem.values, np.float32(value)))
-        found = en.build_dictionary([spoiled], scene.slices[0], RECIPE, **BLUR, seed=0)[0]
+        found = en.build_dictionary([spoiled], scene.slices[0], RECIPE, instruments=BLUR, seed=0)[0]
         results.append(found.stages[0])
     np.testing.assert_array_equal(results[0].coding, results[1].coding)
     np.testing.assert_array_equal(results[0].rebuilding, results[1].rebuilding)
@@ -120,7 +122,9 @@ def test_grey_units_do_not_matter_and_inversion_is_undone(scene, coupled):
     # float32 greys of 5000 carry 2e-6 of rounding; thresholds of the codes pass it on
     np.testing.assert_allclose((other.values - 5000) / 200, one.values, atol=5e-3)
     negative = [dataclasses.replace(s, values=1 - s.values) for s in scene.stem]
-    back = en.build_dictionary(negative, image, RECIPE, **BLUR, invert=True, seed=0)[0]
+    back = en.build_dictionary(
+        negative, image, RECIPE, instruments=dataclasses.replace(BLUR, invert=True), seed=0
+    )[0]
     assert psnr(en.enhance(image, back, seed=0).values, one.values, 1.0) > 30
 
 
@@ -156,7 +160,7 @@ def test_evidence_residual_halves_and_control(scene, coupled):
     lost = scrambled(scene.stem[0], seed=2)
     spectrum = [np.abs(np.fft.rfft2(i.values - i.values.mean())) for i in (lost, scene.stem[0])]
     assert np.corrcoef(spectrum[0].ravel(), spectrum[1].ravel())[0, 1] > 0.99
-    control = en.build_dictionary([lost], image, RECIPE, **BLUR, seed=0)[0]
+    control = en.build_dictionary([lost], image, RECIPE, instruments=BLUR, seed=0)[0]
     correlation, difference = agreement(got, en.enhance(image, control, seed=0))
     assert 0.9 < correlation < 1
     assert difference > 0.05
@@ -179,16 +183,20 @@ def test_bad_input_is_refused_by_name(scene, coupled):
         en.enhance(bare, coupled, seed=0)
     with pytest.raises(UsageError, match="--train-pixel-size"):
         en.build_dictionary(
-            [dataclasses.replace(train[0], pixel_size_nm=None)], image, RECIPE, **BLUR, seed=0
+            [dataclasses.replace(train[0], pixel_size_nm=None)],
+            image,
+            RECIPE,
+            instruments=BLUR,
+            seed=0,
         )
     with pytest.raises(UsageError, match="not square"):
         en.enhance(dataclasses.replace(image, pixel_size_nm=(30.0, 20.0)), coupled, seed=0)
     with pytest.raises(UsageError, match="the dictionary is for 30 nm"):
         en.enhance(dataclasses.replace(image, pixel_size_nm=(20.0, 20.0)), coupled, seed=0)
     with pytest.raises(UsageError, match="--psf-fwhm"):
-        en.build_dictionary(train, image, RECIPE, train_fwhm_nm=15.0, seed=0)
+        Instruments(train_fwhm_nm=15.0)
     with pytest.raises(UsageError, match="sharper"):
-        en.build_dictionary(train, image, RECIPE, psf_fwhm_nm=10.0, train_fwhm_nm=15.0, seed=0)
+        en.build_dictionary(train, image, RECIPE, instruments=Instruments(10.0, 15.0), seed=0)
     with pytest.raises(DataError, match="constant"):
         en.enhance(dataclasses.replace(image, values=np.full((96, 96), 2.0)), coupled, seed=0)
     with pytest.raises(DataError, match="smaller than a patch"):
@@ -197,7 +205,7 @@ def test_bad_input_is_refused_by_name(scene, coupled):
         en.enhance(dataclasses.replace(image, values=np.full((96, 96), np.nan)), coupled, seed=0)
     many = dataclasses.replace(RECIPE, n_atoms=4000, levels=1)
     with pytest.raises(DataError, match="fewer than 4000 atoms"):
-        en.build_dictionary(train, image, many, **BLUR, seed=0)
+        en.build_dictionary(train, image, many, instruments=BLUR, seed=0)
     with pytest.raises(UsageError, match="--penalty -1"):
         dataclasses.replace(RECIPE, penalty=-1.0)
     with pytest.raises(UsageError, match="'best'"):
@@ -208,8 +216,6 @@ def test_penalty_that_zeroes_every_code_is_said_and_not_shown(scene, coupled, pa
     huge = dataclasses.replace(paper.stages[0], penalty=1e3)
     with pytest.raises(DataError, match="every code is zero"):
         en.enhance(scene.slices[0], dataclasses.replace(paper, stages=(huge,)), seed=0)
+    zeroing = dataclasses.replace(RECIPE, penalty=1e6)
     with pytest.raises(DataError, match="zero codes"):
-        en.build_dictionary(
-            list(scene.stem), scene.slices[0], dataclasses.replace(RECIPE, penalty=1e6), **BLUR,
-            seed=0,
-        )  # fmt: skip
+        en.build_dictionary(list(scene.stem), scene.slices[0], zeroing, instruments=BLUR, seed=0)

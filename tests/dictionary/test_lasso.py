@@ -8,7 +8,7 @@ from sklearn.decomposition import sparse_encode
 from sklearn.linear_model import ElasticNet
 
 from jaxmicro.dictionary import lasso, working_set
-from jaxmicro.dictionary.encode import Codes, encode
+from jaxmicro.dictionary.encode import Codes, Solver, encode
 from jaxmicro.dictionary.error_bound import encode_to_error
 from jaxmicro.errors import UsageError
 
@@ -81,7 +81,7 @@ def test_smooth_gradient_against_finite_differences(rng):
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_objective_equals_lasso_lars(rng, solver):
     patches, atoms = problem(rng)
-    found = encode(patches, atoms, 0.1, 1e-7, solver=solver, max_steps=20_000)
+    found = encode(patches, atoms, 0.1, 1e-7, solver=Solver(solver, 20_000))
     theirs = sparse_encode(patches, atoms, algorithm="lasso_lars", alpha=0.1)
     ours, reference = (objective(patches, c, atoms, 0.1) for c in (found.dense(), theirs))
     np.testing.assert_allclose(ours, reference, rtol=1e-5)
@@ -101,7 +101,7 @@ def test_real_patches_against_lasso_lars(rng, data_dir):
     atoms = patches[-48:] / np.linalg.norm(patches[-48:], axis=1, keepdims=True)
     patches = patches[:96]
     penalty = 0.15
-    found = encode(patches, atoms, penalty, 1e-7, solver="working_set", max_steps=20_000)
+    found = encode(patches, atoms, penalty, 1e-7, solver=Solver("working_set", 20_000))
     theirs = sparse_encode(patches, atoms, algorithm="lasso_lars", alpha=penalty)
     ours, reference = (objective(patches, c, atoms, penalty) for c in (found.dense(), theirs))
     # from above only: on coherent atoms LARS itself may stop short of the optimum
@@ -114,10 +114,10 @@ def test_working_sets_grow_to_dense_codes(rng):
     atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
     patches = rng.standard_normal((32, 64))
     penalty = 0.2
-    found = encode(patches, atoms, penalty, 1e-7, solver="working_set", max_steps=4000)
+    found = encode(patches, atoms, penalty, 1e-7, solver=Solver("working_set", 4000))
     assert np.all(found.result == lasso.CONVERGED)
     assert found.nonzeros.mean() > 32
-    dense = encode(patches, atoms, penalty, 1e-7, solver="fista", max_steps=20_000)
+    dense = encode(patches, atoms, penalty, 1e-7, solver=Solver("fista", 20_000))
     ours, theirs = (objective(patches, c.dense(), atoms, penalty) for c in (found, dense))
     # both are within 1e-7 of the optimum
     np.testing.assert_allclose(ours, theirs, rtol=2e-7)
@@ -136,7 +136,7 @@ def test_no_working_set_holds_an_atom_twice_or_a_stale_slope(rng, monkeypatch):
     atoms = rng.standard_normal((128, 100))
     atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
     patches = rng.standard_normal((64, 100)) * np.geomspace(0.1, 3, 64)[:, None]
-    encode(patches, atoms, 0.1, 1e-7, solver="working_set", max_steps=1000)
+    encode(patches, atoms, 0.1, 1e-7, solver=Solver("working_set", 1000))
     grown = [indices.shape[1] for _, indices, *_ in seen]
     assert max(grown) >= 96
     for part, indices, slope, values, d in seen:
@@ -156,8 +156,7 @@ def test_elastic_net_and_nonnegative_against_scikit_learn(rng, solver):
     patches, atoms = problem(rng)
     penalty, ridge = 0.1, 0.2
     found = encode(
-        patches, atoms, penalty, 1e-8, ridge=ridge, nonnegative=True, solver=solver,
-        max_steps=20_000,
+        patches, atoms, penalty, 1e-8, ridge=ridge, nonnegative=True, solver=Solver(solver, 20_000),
     ).dense()  # fmt: skip
     assert found.min() >= 0
     m, total = atoms.shape[1], penalty + ridge
@@ -175,10 +174,10 @@ def test_elastic_net_and_nonnegative_against_scikit_learn(rng, solver):
 
 def test_solvers_agree_and_float32_certifies_1e_5(rng):
     patches, atoms = problem(rng)
-    exact = encode(patches, atoms, 0.1, 1e-9, solver="fista", max_steps=20_000)
+    exact = encode(patches, atoms, 0.1, 1e-9, solver=Solver("fista", 20_000))
     best = objective(patches, exact.dense(), atoms, 0.1)
     for solver in SOLVERS:
-        single = encode(patches.astype(np.float32), atoms, 0.1, 1e-5, solver=solver, max_steps=5000)
+        single = encode(patches.astype(np.float32), atoms, 0.1, 1e-5, solver=Solver(solver, 5000))
         assert single.values.dtype == np.float32
         value = objective(patches, single.dense().astype(float), atoms, 0.1)
         # the certified gap, plus what rounding the patches and codes to float32 costs
@@ -189,8 +188,8 @@ def test_solvers_agree_and_float32_certifies_1e_5(rng):
 def test_result_of_a_patch_does_not_depend_on_its_neighbours(rng):
     patches, atoms = problem(rng)
     for solver in SOLVERS:
-        together = encode(patches, atoms, 0.1, solver=solver).dense()
-        alone = encode(patches[5:9], atoms, 0.1, solver=solver).dense()
+        together = encode(patches, atoms, 0.1, solver=Solver(solver)).dense()
+        alone = encode(patches[5:9], atoms, 0.1, solver=Solver(solver)).dense()
         # equal but for the order of sums in matrix products of another shape
         np.testing.assert_allclose(alone, together[5:9], atol=1e-10)
 
@@ -200,11 +199,11 @@ def test_pixels_of_zero_weight_take_no_part(rng):
     weights = (rng.random(patches.shape) < 0.7).astype(float)
     weights[0] = 0
     spoiled = np.where(weights > 0, patches, np.nan)
-    found = encode(spoiled, atoms, 0.1, 1e-8, weights=weights, max_steps=20_000)
+    found = encode(spoiled, atoms, 0.1, 1e-8, weights=weights, solver=Solver(max_steps=20_000))
     for i in (1, 2):
         keep = weights[i] > 0
         alone = encode(
-            patches[i : i + 1, keep], atoms[:, keep], 0.1, 1e-8, solver="fista", max_steps=20_000
+            patches[i : i + 1, keep], atoms[:, keep], 0.1, 1e-8, solver=Solver("fista", 20_000)
         )
         one = objective(patches[i : i + 1], found.dense()[i : i + 1], atoms, 0.1, 0.0, weights[i])
         other = objective(patches[i : i + 1, keep], alone.dense(), atoms[:, keep], 0.1)
@@ -217,7 +216,7 @@ def test_a_patch_that_is_not_finite_is_named_and_harms_no_other(rng):
     patches, atoms = problem(rng)
     spoiled = patches.copy()
     spoiled[3, 2] = np.nan
-    found = encode(spoiled, atoms, 0.1, solver="working_set")
+    found = encode(spoiled, atoms, 0.1, solver=Solver("working_set"))
     assert found.result[3] == lasso.NOT_FINITE
     others = np.delete(np.arange(len(patches)), 3)
     assert np.all(found.result[others] == lasso.CONVERGED)
@@ -228,7 +227,7 @@ def test_penalty_above_every_correlation_gives_zero_codes(rng):
     patches, atoms = problem(rng)
     top = np.abs(patches @ atoms.T).max()
     for solver in SOLVERS:
-        found = encode(patches, atoms, 1.01 * top, solver=solver)
+        found = encode(patches, atoms, 1.01 * top, solver=Solver(solver))
         assert found.nonzeros.sum() == 0
         assert np.all(found.result == lasso.CONVERGED)
 
@@ -264,14 +263,16 @@ def test_codes_rebuild_equals_dense_product_despite_padding(rng):
         ({"tolerance": 0.0}, "tolerance 0"),
         ({"ridge": -0.1}, "ridge -0.1"),
         ({"solver": "lars"}, "'lars'"),
+        ({"solver": "working_set", "weights": np.ones((4, 36))}, "takes no weights"),
         ({"weights": -np.ones((4, 36))}, "weights"),
     ],
 )
 def test_wrong_arguments_are_refused_by_name(rng, change, word):
     patches, atoms = problem(rng, n=4)
     given = {"penalty": 0.1} | change
+    solver = given.pop("solver", "auto")
     with pytest.raises(UsageError, match=word):
-        encode(patches, atoms, **given)
+        encode(patches, atoms, **given, solver=Solver(solver))
 
 
 def test_programs_lower_for_cpu_cuda_and_tpu():

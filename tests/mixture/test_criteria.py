@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxmicro.data.phantom import operando
+from jaxmicro.data.phantom import Contrast, operando
 from jaxmicro.data.sampling import Pixels, sample
 from jaxmicro.errors import NumericalError, UsageError
 from jaxmicro.mixture.criteria import Candidate, Criteria, _best, choose_classes, criteria
@@ -86,7 +86,7 @@ def test_replicates_are_refused(rng):
 
 
 def test_four_classes_are_found_where_four_were_planted():
-    scene = operando(5, shape=(4, 64, 64), noise="gaussian", scatter=True)
+    scene = operando(5, shape=(4, 64, 64), contrast=Contrast(noise="gaussian"), scatter=True)
     model, table = choose_classes(
         sample(None, scene.movie), Trend(scene.formula), candidates=(3, 4)
     )

@@ -7,7 +7,7 @@ import pytest
 from sklearn.mixture import GaussianMixture
 
 from jaxmicro.data.movie import Movie
-from jaxmicro.data.phantom import operando
+from jaxmicro.data.phantom import Contrast, operando
 from jaxmicro.data.sampling import Pixels, sample
 from jaxmicro.errors import UsageError
 from jaxmicro.mixture import ecm
@@ -23,7 +23,7 @@ SHARED = GMRM(4, Trend(FORMULA), ("means", "sds"))
 @pytest.fixture(scope="module")
 def scene():
     # Gaussian noise and scattered labels: the model is exactly true (rounding included in sds).
-    return operando(11, shape=(4, 256, 256), noise="gaussian", scatter=True)
+    return operando(11, shape=(4, 256, 256), contrast=Contrast(noise="gaussian"), scatter=True)
 
 
 def flat_pixels(values, rng, weight=None):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from jaxmicro.data.phantom import operando
+from jaxmicro.data.phantom import Contrast, operando
 from jaxmicro.data.sampling import Pixels, sample
 from jaxmicro.mixture.criteria import log_likelihood_and_entropy
 from jaxmicro.mixture.ecm import fit
@@ -164,7 +164,7 @@ def test_a_detectors_line_keeps_classes_off_single_grey_levels():
     """8-bit frames at 1 %, 164 pixels each: a free sd shrinks onto a grey level, a line cannot."""
     means = (60.0, 100.0, 140.0, 180.0)
     sds = tuple(np.sqrt(10 + 0.5 * np.array(means)))
-    scene = operando(2, shape=(6, 128, 128), scatter=True, means=means, sds=sds, gain=0.5)
+    scene = operando(2, shape=(6, 128, 128), scatter=True, contrast=Contrast(means, sds))
     pixels = sample(jax.random.key(0), scene.movie, 0.01, replicates=20)
     narrow = {}
     for family in (Gaussian(), LINE):

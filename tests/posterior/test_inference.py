@@ -48,3 +48,14 @@ def test_a_model_without_a_trend_is_drawn(n_classes, share, planted, truth):
     # 200 or more draws about an estimate that lies within a few of their sds of the truth
     assert np.all(np.abs(means.mean(axis=0) - known) < 4 * means.std(axis=0))
     assert result["growth"]["area_px"].shape == (4, 50, 2)
+
+
+@pytest.mark.parametrize("method", ["laplace", pytest.param("svi", marks=pytest.mark.slow)])
+def test_the_approximation_agrees_with_nuts_where_the_posterior_is_normal(drawn, method):
+    ours, nuts = drawn(False, method)["posterior"], drawn(False)["posterior"]
+    for name in ("means", "sds", "trend", "weights"):
+        a, b = ours[name].values, nuts[name].values
+        sd = b.std(axis=(0, 1))
+        # 512 pixels of two clear classes; 1000 draws each: a quarter of an sd, a fifth in width
+        assert np.all(np.abs(a.mean(axis=(0, 1)) - b.mean(axis=(0, 1))) < 0.25 * sd), name
+        np.testing.assert_allclose(a.std(axis=(0, 1)), sd, rtol=0.2)

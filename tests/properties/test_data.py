@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from jaxmicro.data.movie import Movie
-from jaxmicro.data.phantom import NOISES, operando
+from jaxmicro.data.phantom import NOISES, Contrast, operando
 from jaxmicro.data.phantom_growth import SHAPES
 from jaxmicro.data.sampling import MIN_PIXELS, PATTERNS, sample
 from jaxmicro.data.survey import survey
@@ -235,7 +235,9 @@ def test_a_phantom_of_any_shape_agrees_with_its_truth(
 ):
     shape = (frames, height, width)
     try:
-        made = operando(seed, shape=shape, scene=scene, noise=noise, scatter=scatter)
+        made = operando(
+            seed, shape=shape, scene=scene, contrast=Contrast(noise=noise), scatter=scatter
+        )
     except UsageError:
         assert frames < 4 or min(height, width) < 32
         return

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxmicro.dictionary import lasso
-from jaxmicro.dictionary.encode import encode
+from jaxmicro.dictionary.encode import Solver, encode
 
 
 def orthonormal(seed, k, m, dtype):
@@ -73,7 +73,7 @@ def test_every_patch_gets_a_result_of_its_own(program, n, weighted, what, seed):
     if weighted:
         weights = np.random.default_rng(seed).choice([0.0, 1.0], patches.shape).astype(dtype)
         weights[-1:] = 0
-    options = {"nonnegative": nonnegative, "weights": weights, "solver": solver}
+    options = {"nonnegative": nonnegative, "weights": weights, "solver": Solver(solver)}
     codes = encode(patches, atoms, 0.2, **options)
     assert len(codes.values) == len(codes.result) == n
     assert np.isfinite(codes.values).all()

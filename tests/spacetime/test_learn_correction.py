@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmicro.data.phantom import operando
+from jaxmicro.data.phantom import Contrast, operando
 from jaxmicro.data.sampling import sample
 from jaxmicro.errors import UsageError
 from jaxmicro.mixture.criteria import criteria
@@ -23,7 +23,7 @@ STEPS = 30
 @pytest.fixture(scope="module")
 def case():
     """Noisy pixels (sds half as large again as the default's), their truth, the true parameters."""
-    scene = operando(2, shape=(5, 56, 56), sds=(15.0, 16.0, 18.0, 20.0))
+    scene = operando(2, shape=(5, 56, 56), contrast=Contrast(sds=(15.0, 16.0, 18.0, 20.0)))
     pixels = sample(jax.random.key(0), scene.movie, 0.3)
     truth = scene.labels[
         np.arange(5)[:, None], np.asarray(pixels.rows), np.asarray(pixels.cols)

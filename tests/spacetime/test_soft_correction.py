@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pixels_at import pixels_at
 
-from jaxmicro.data.phantom import operando
+from jaxmicro.data.phantom import Contrast, operando
 from jaxmicro.data.sampling import sample
 from jaxmicro.errors import UsageError
 from jaxmicro.mixture.gmrm import GMRM, Params
@@ -27,7 +27,7 @@ AS_GIVEN = SoftSettings(radius=2.0, threshold=0.4, causal=False, steps=0)
 @pytest.fixture(scope="module")
 def case():
     """Pixels whose classes overlap (sds half as large again as the default's), and their truth."""
-    scene = operando(2, shape=(6, 40, 40), sds=(15.0, 16.0, 18.0, 20.0))
+    scene = operando(2, shape=(6, 40, 40), contrast=Contrast(sds=(15.0, 16.0, 18.0, 20.0)))
     pixels = sample(jax.random.key(0), scene.movie, 0.4)
     at = np.arange(6)[:, None], np.asarray(pixels.rows), np.asarray(pixels.cols)
     known = {k: jnp.asarray(v, jnp.float32) for k, v in scene.truth.items()}

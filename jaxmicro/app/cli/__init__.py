@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import jaxmicro
-from jaxmicro.app.cli import compare, enhance, posterior, quantify, scenes
+from jaxmicro.app.cli import compare, enhance, models, posterior, quantify, scenes
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,6 +27,7 @@ app.command()(quantify.quantify)
 app.command()(compare.compare)
 app.command()(enhance.enhance)
 app.command()(posterior.posterior)
+app.command()(models.models)
 app.command()(scenes.info)
 app.command()(scenes.demo)
 phantom_app.command()(scenes.operando)

@@ -21,22 +21,28 @@ SHOWN = ("model", "n_parameters", "log_likelihood", "aic", "bic", "bic_above_bes
 @reported
 def compare(
     movie: Source,
-    models: Annotated[list[pathlib.Path], typer.Argument(help="Model files (TOML).")],
+    models: Annotated[list[pathlib.Path], typer.Argument(help="Model files (TOML) or names.")],
     out: Out,
     options: MovieOptions,
     force: Force = False,
 ) -> None:
     """Rank model variants on the same visited pixels by AIC, BIC and ICL."""
     from jaxmicro.app import compare as run
+    from jaxmicro.app.model_file import command_of, read_tables
     from jaxmicro.app.quantify import spec
 
     job = Job.begin(out, force)
-    variants = {path.stem: spec.load(path) for path in models}
-    if len(variants) < len(models):
+    other = [path for path in models if command_of(read_tables(path)[2]) == "enhance"]
+    chosen = [path for path in models if path not in other] or models
+    variants = {path.stem: spec.load(path) for path in chosen}
+    if len(variants) < len(chosen):
         raise UsageError("two model files have the same name; give each its own")
     with job.stages.stage("open"):
         opened = options.open(movie)
     table, notes = run.compare(opened, variants, options.sampling, stages=job.stages)
+    if other:
+        names = ", ".join(path.stem for path in other)
+        notes = (*notes, f"left out, for they are models of `jaxmicro enhance`: {names}")
     job.finish(
         options.inputs(movie),
         options.seed,

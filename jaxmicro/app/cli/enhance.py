@@ -39,7 +39,7 @@ Atoms = Annotated[int | None, typer.Option(help="Atoms in the dictionary.")]
 Penalty = Annotated[str | None, typer.Option(help="auto (from the noise) or a number above 0.")]
 Upscale = Annotated[int | None, typer.Option(min=1, max=8, help="Result pixels per slice pixel.")]
 Stride = Annotated[int, typer.Option(min=1, help="Step between patches, in pixels.")]
-ModelFile = Annotated[pathlib.Path | None, typer.Option(help="Model file (TOML).")]
+ModelFile = Annotated[pathlib.Path | None, typer.Option(help="Model file (TOML) or name.")]
 Reference = Annotated[
     list[str] | None, typer.Option(help="Truth of a slice, for PSNR and SSIM; one per slice.")
 ]
@@ -81,6 +81,7 @@ def enhance(
     from jaxmicro.app import options
     from jaxmicro.app.enhance import images, report, run
     from jaxmicro.data.read import read_image
+    from jaxmicro.dictionary.forward import Instruments
 
     job = Job.begin(out, force)
     _one_source_of_atoms(locals())
@@ -90,15 +91,16 @@ def enhance(
         options.length_nm(train_pixel_size, "--train-pixel-size"),
         options.length_nm(apply_pixel_size, "--apply-pixel-size"),
     ]
-    resolutions = {
-        "psf_fwhm_nm": options.length_nm(psf_fwhm, "--psf-fwhm"),
-        "train_fwhm_nm": options.length_nm(train_fwhm, "--train-fwhm"),
-    }
+    instruments = Instruments(
+        options.length_nm(psf_fwhm, "--psf-fwhm"),
+        options.length_nm(train_fwhm, "--train-fwhm"),
+        invert,
+    )
     with job.stages.stage("open"):
         volumes = images.open_volumes(apply, pitches[1])
         plan = run.EnhancePlan(
             train=images.open_training(train or (), pitches[0]),
-            recipe=recipe, **resolutions, invert=invert,
+            recipe=recipe, instruments=instruments,
             mask=None if mask is None else read_image(mask).values > 0,
             stride=stride, evidence=evidence, seed=seed,
         )  # fmt: skip

@@ -28,7 +28,9 @@ def posterior(
     options: MovieOptions,
     model: Annotated[
         pathlib.Path | None,
-        typer.Option(help="Model file (TOML), with a table \\[posterior]; default: by BIC."),
+        typer.Option(
+            help="Model file (TOML) or name, with a table \\[posterior]; default: by BIC."
+        ),
     ] = None,
     thickness: Thickness = None,
     force: Force = False,

@@ -34,7 +34,7 @@ def quantify(
     out: Out,
     options: MovieOptions,
     model: Annotated[
-        pathlib.Path | None, typer.Option(help="Model file (TOML); default: chosen by the movie.")
+        pathlib.Path | None, typer.Option(help="Model file (TOML) or name; default: chosen.")
     ] = None,
     foreground: Annotated[
         str | None,

@@ -15,6 +15,7 @@ from jaxmicro.app.output import run_record
 from jaxmicro.app.progress import Stages
 from jaxmicro.data.phantom_stem_txm import stem_txm
 from jaxmicro.data.read import read_volume
+from jaxmicro.dictionary.forward import Instruments
 
 MODEL = EnhanceVariant(
     description="Coupled, small: one pass",
@@ -34,8 +35,7 @@ def demo_enhance(folder: pathlib.Path, seed: int, size: int, stages: Stages) -> 
     plan = EnhancePlan(
         train=open_training([str(phantom / f"stem_{i}.tif") for i in (0, 1)], None),
         recipe=MODEL.recipe(),
-        psf_fwhm_nm=scene.psf_fwhm_nm,
-        train_fwhm_nm=scene.train_fwhm_nm,
+        instruments=Instruments(scene.psf_fwhm_nm, scene.train_fwhm_nm),
         evidence=False,
         seed=seed,
     )

@@ -27,6 +27,7 @@ from jaxmicro.dictionary.enhance import (
     usable_pixels,
 )
 from jaxmicro.dictionary.evidence import FIELD, agreement, central_field, half_data, scrambled
+from jaxmicro.dictionary.forward import NOT_KNOWN, Instruments
 from jaxmicro.dictionary.learn import LearningState
 from jaxmicro.dictionary.learning_file import load_learning, save_learning
 from jaxmicro.errors import UsageError
@@ -41,8 +42,7 @@ class EnhancePlan:
     Attributes:
       train: what to learn from; empty where the dictionary is read from a file.
       recipe: how to learn; None where the dictionary is read from a file.
-      psf_fwhm_nm, train_fwhm_nm: resolution of the slices and of the training images, if known.
-      invert: the training images' contrast is the reverse of the slices'.
+      instruments: their resolutions and contrast, as far as they are known.
       mask: usable pixels of every slice (y, x); None for all.
       stride: step between patches, in pixels.
       evidence: half-data resolution and a control dictionary for the first slice.
@@ -51,9 +51,7 @@ class EnhancePlan:
 
     train: tuple[Image, ...] = ()
     recipe: Recipe | None = None
-    psf_fwhm_nm: float | None = None
-    train_fwhm_nm: float | None = None
-    invert: bool = False
+    instruments: Instruments = NOT_KNOWN
     mask: np.ndarray | None = None
     stride: int = 1
     evidence: bool = True
@@ -166,9 +164,7 @@ def _learn(
         list(train),
         first,
         recipe,
-        psf_fwhm_nm=plan.psf_fwhm_nm,
-        train_fwhm_nm=plan.train_fwhm_nm,
-        invert=plan.invert,
+        instruments=plan.instruments,
         slice_mask=plan.mask,
         seed=plan.seed,
         start=start,

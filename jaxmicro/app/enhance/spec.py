@@ -2,46 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import pydantic
 from pydantic import Field
 
 from jaxmicro.app import toml
-from jaxmicro.app.model_file import Table
+from jaxmicro.app.model_file import Table, record_of, table_of
 from jaxmicro.dictionary.coupled import Recipe
 from jaxmicro.dictionary.learn import LearningOptions
 from jaxmicro.errors import UsageError
 
 
-class DictionaryTable(Table):
+class DictionaryTable(table_of(Recipe)):
     """[dictionary]: what is learned."""
-
-    variant: Annotated[Literal["coupled", "paper"], Field(description="'coupled' or 'paper'")] = (
-        "coupled"
-    )
-    patch_size: Annotated[int, Field(ge=4, le=32, description="pixels, 4 to 32")] = 8
-    atoms: Annotated[int, Field(ge=16, le=4096, description="a whole number, 16 to 4096")] = 256
-    patches: Annotated[
-        int, Field(ge=256, le=10_000_000, description="training patches, 256 to 10000000")
-    ] = 100_000
-    refine: Annotated[
-        int,
-        Field(ge=0, le=32, description="patch size of further passes, 4 to 32, or 0 for none"),
-    ] = 0
-    refinements: Annotated[int, Field(ge=1, le=4, description="further passes, 1 to 4")] = 1
-    levels: Annotated[
-        int, Field(ge=1, le=8, description="grey levels with paired atoms of their own, 1 to 8")
-    ] = 3
-    contrast_scaling: Annotated[
-        bool, Field(description="true (learn from patches of equal contrast) or false")
-    ] = False
-    penalty: Annotated[
-        float | None, Field(gt=0, description="a number above 0; left out it follows the noise")
-    ] = None
-    upscale: Annotated[
-        int, Field(ge=1, le=8, description="result pixels per slice pixel, 1 to 8")
-    ] = 1
 
     @pydantic.model_validator(mode="after")
     def _levels_go_with_coupled(self) -> DictionaryTable:
@@ -50,27 +24,8 @@ class DictionaryTable(Table):
         return self
 
 
-class LearningTable(Table):
+class LearningTable(table_of(LearningOptions)):
     """[learning]: how it is learned."""
-
-    passes: Annotated[float, Field(gt=0, le=100, description="above 0 and at most 100")] = 1.0
-    batch: Annotated[int, Field(ge=1, le=65536, description="patches, 1 to 65536")] = 1024
-    rho: Annotated[float, Field(ge=0, le=50, description="forgetting, 0 to 50")] = 3.0
-    updates: Annotated[Literal["surrogate", "adam"], Field(description="'surrogate' or 'adam'")] = (
-        "surrogate"
-    )
-    learning_rate: Annotated[
-        float, Field(gt=0, le=1, description="of adam, above 0 and at most 1")
-    ] = 3e-3
-    nonnegative: Annotated[bool, Field(description="true (codes at or above 0) or false")] = False
-    ridge: Annotated[float, Field(ge=0, le=10, description="elastic net, 0 to 10")] = 0.0
-    tolerance: Annotated[
-        float, Field(gt=0, lt=1, description="relative gap of the codes, between 0 and 1")
-    ] = 1e-2
-    early_stop: Annotated[
-        float,
-        Field(ge=0, lt=1, description="relative decrease that counts, 0 up to but not 1"),
-    ] = 1e-4
 
 
 class EnhanceVariant(Table):
@@ -79,6 +34,15 @@ class EnhanceVariant(Table):
     description: Annotated[str, Field(description="a text")] = ""
     dictionary: DictionaryTable = DictionaryTable()
     learning: LearningTable = LearningTable()
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _for_images(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "mixture" in values:
+            raise ValueError(
+                "this is a model for `jaxmicro quantify`; give one with a table [dictionary]"
+            )
+        return values
 
     def with_options(self, **options: Any) -> EnhanceVariant:
         """Options of the command line in place of what [dictionary] says; None is not given.
@@ -101,12 +65,8 @@ class EnhanceVariant(Table):
 
     def recipe(self) -> Recipe:
         """What `jaxmicro.dictionary` learns from."""
-        table = self.dictionary.model_dump(exclude={"atoms", "patches"})
-        n_atoms = self.dictionary.atoms
-        learning = LearningOptions(n_atoms=n_atoms, **self.learning.model_dump())
-        return Recipe(
-            n_atoms=n_atoms, n_patches=self.dictionary.patches, learning=learning, **table
-        )
+        learning = record_of(self.learning, LearningOptions, n_atoms=self.dictionary.atoms)
+        return record_of(self.dictionary, Recipe, learning=learning)
 
     def to_toml(self) -> str:
         """The variant as a TOML file, defaults written out."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import numpy as np
@@ -25,8 +24,6 @@ from jaxmicro.posterior import (
     Diagnostics,
     Noise,
     Posterior,
-    Priors,
-    Sampler,
     check,
     posterior,
 )
@@ -102,9 +99,9 @@ def run(
             model,
             pixels,
             start,
-            priors=_priors(table),
+            priors=table.priors.settings(),
             noise=noise,
-            sampler=_sampler(table, parts.foreground),
+            sampler=table.sampler(parts.foreground),
             progress=progress,
         )
     drawn = drawn.with_calibration(movie.pixel_area_um2, thickness_um, movie.times_s)
@@ -128,29 +125,6 @@ def _noise(table: Table, movie: Movie) -> Noise:
                 "the file does not say; give posterior.saturation"
             )
     return Noise(saturation)
-
-
-def _sampler(table: Table, foreground: tuple[int, ...]) -> Sampler:
-    return Sampler(
-        method=table.method,
-        chains=table.chains,
-        draws=table.draws,
-        warmup=table.warmup,
-        target_accept=table.target_accept,
-        placement=table.placement,
-        guide=table.guide,
-        steps=table.steps,
-        learning_rate=table.learning_rate,
-        subsample=table.subsample,
-        foreground=foreground,
-        log_likelihood_every=table.log_likelihood_every,
-    )
-
-
-def _priors(table: Table) -> Priors:
-    values: dict[str, Any] = table.priors.model_dump()
-    given: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
-    return Priors(**given)
 
 
 def _growth(

@@ -9,22 +9,21 @@ import pydantic
 from pydantic import Field
 
 from jaxmicro.app import toml
-from jaxmicro.app.model_file import Table, load_as
+from jaxmicro.app.model_file import Table, command_of, load_as, record_of, table_of
 from jaxmicro.growth import plan
-from jaxmicro.growth.estimators import ESTIMATORS
-from jaxmicro.growth.partition import DEFAULT_OVERLAP, RULES
 from jaxmicro.growth.plan import EVERY_PIXEL, Plan, Sampling
-from jaxmicro.mixture.family import NAMES, family_of
+from jaxmicro.mixture.family import FAMILIES, NAMES, PoissonGaussian, StudentT, family_of
 from jaxmicro.mixture.gmrm import GMRM, SHAREABLE
 from jaxmicro.mixture.trend import Trend
+from jaxmicro.posterior.model import Priors
+from jaxmicro.posterior.sampler import Sampler
+from jaxmicro.settings import settings_of
 from jaxmicro.spacetime.local import Local
 from jaxmicro.spacetime.neighbourhood import Neighbourhood
 from jaxmicro.spacetime.soft_correction import SoftSettings
 
-Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
 
-
-class Mixture(Table):
+class Mixture(table_of(StudentT, PoissonGaussian)):
     """[mixture]: classes and their distribution, trend, and what all frames share."""
 
     classes: Annotated[int, Field(ge=1, le=32, description="a whole number from 1 to 32")]
@@ -39,20 +38,7 @@ class Mixture(Table):
         Literal["global", "local"],
         Field(description="'global' (one weight per class and frame) or 'local' (by neighbours)"),
     ] = "global"
-    family: Annotated[
-        Literal["gaussian", "student-t", "poisson-gaussian"],
-        Field(description=f"one of {', '.join(NAMES)}"),
-    ] = "gaussian"
-    dof: Annotated[
-        float | None, Field(ge=1, description="degrees of freedom, at least 1; left out: estimated")
-    ] = None
-    read_noise: Annotated[
-        float | None, Field(ge=0, description="an sd of at least 0 grey levels")
-    ] = None
-    grey_per_quantum: Annotated[
-        float | None, Field(gt=0, description="grey levels per detected quantum, above 0")
-    ] = None
-    offset: Annotated[float | None, Field(description="grey level without signal")] = None
+    family: Annotated[Literal[NAMES], Field(description=f"one of {', '.join(NAMES)}")] = "gaussian"
 
     @pydantic.model_validator(mode="after")
     def _buildable(self) -> Mixture:
@@ -60,40 +46,17 @@ class Mixture(Table):
         return self
 
     def model(self) -> GMRM:
-        family = family_of(
-            self.family,
-            dof=self.dof,
-            read_noise=self.read_noise,
-            grey_per_quantum=self.grey_per_quantum,
-            offset=self.offset,
-        )
+        numbers = {key: getattr(self, key) for f in FAMILIES for key in settings_of(f)}
+        family = family_of(self.family, **numbers)
         return GMRM(self.classes, Trend(self.trend), tuple(self.share), self.gain, family)
 
 
-class FitOptions(Table):
+class FitOptions(table_of(Plan, only=("tolerance", "max_steps"))):
     """[fit]: when to stop."""
 
-    tolerance: Annotated[
-        float | None, Field(gt=0, le=0.1, description="nats per pixel, above 0 and at most 0.1")
-    ] = None
-    max_steps: Annotated[
-        int, Field(ge=5, le=100_000, description="a whole number from 5 to 100000")
-    ] = 500
 
-
-class Foreground(Table):
+class Foreground(table_of(plan.ForegroundRule)):
     """[foreground]: which classes are measured."""
-
-    rule: Annotated[
-        Literal["auto", "brightest", "darkest", "ranks", "merge", "grows"],
-        Field(description=f"one of {list(RULES)}"),
-    ] = "auto"
-    ranks: Annotated[
-        list[int], Field(description="class ranks, 0 the darkest; only with rule = 'ranks'")
-    ] = []
-    overlap: Annotated[
-        float, Field(gt=0, lt=1, description="a Bhattacharyya coefficient between 0 and 1")
-    ] = DEFAULT_OVERLAP
 
     @pydantic.model_validator(mode="after")
     def _ranks_go_with_rule(self) -> Foreground:
@@ -102,10 +65,10 @@ class Foreground(Table):
         return self
 
     def settings(self) -> plan.ForegroundRule:
-        return plan.ForegroundRule(self.rule, tuple(self.ranks), self.overlap)
+        return record_of(self, plan.ForegroundRule)
 
 
-class Correction(Table):
+class Correction(table_of(Neighbourhood)):
     """[correction]: of the labels by their neighbours; leave the table out for none."""
 
     kind: Annotated[
@@ -118,13 +81,6 @@ class Correction(Table):
     threshold: Annotated[float | None, Field(ge=0, le=1, description="a share between 0 and 1")] = (
         None
     )
-    metric: Annotated[Literal["l1", "l2"], Field(description="'l1' or 'l2'")] = "l2"
-    causal: Annotated[bool, Field(description="true (past and present frames only) or false")] = (
-        True
-    )
-    time_scale: Annotated[
-        float, Field(ge=0.1, le=1000, description="pixels from one frame to the next, 0.1 to 1000")
-    ] = 1.0
     steps: Annotated[
         int | None, Field(ge=0, le=10_000, description="of the fit, 0 to 10000; kind = 'soft'")
     ] = None
@@ -145,58 +101,22 @@ class Correction(Table):
         return plan.Correction(Neighbourhood(**given), threshold)
 
 
-class LocalOptions(Table):
+class LocalOptions(table_of(Local)):
     """[local]: how local proportions follow the neighbours; what is left out adapts."""
 
-    causal: Annotated[bool, Field(description="true (past and present frames only) or false")] = (
-        False
-    )
-    width: Annotated[
-        float | None, Field(gt=0, le=256, description="sd of the kernel, 0 to 256 pixels")
-    ] = None
-    memory: Annotated[
-        float | None, Field(ge=0, le=10_000, description="0 to 10000 frames to fall to 1/e")
-    ] = None
-    pseudo_count: Annotated[
-        float, Field(gt=0, le=1000, description="a number of pixels above 0, at most 1000")
-    ] = 1.0
-    interaction: Annotated[
-        float | None, Field(gt=0, le=10, description="a strength above 0 and at most 10")
-    ] = None
-    levels: Annotated[int, Field(ge=1, le=2, description="1 or 2")] = 1
-    buffer: Annotated[
-        float, Field(ge=0, le=64, description="sd of the kernel's hole, 0 to 64 pixels; 0 for none")
-    ] = 0.0
-
     def settings(self) -> Local:
-        return Local(**self.model_dump())
+        return record_of(self, Local)
 
 
-class GrowthOptions(Table):
+class GrowthOptions(table_of(Plan, only=("estimator",))):
     """[growth]: how areas are estimated."""
 
-    estimator: Annotated[
-        Literal["count", "posterior"], Field(description=f"one of {list(ESTIMATORS)}")
-    ] = "count"
 
-
-class Prior(Table):
+class Prior(table_of(Priors)):
     """[posterior.priors]: see `jaxmicro.posterior.model.Priors`."""
 
-    weights: Annotated[float, Field(gt=0, description="a Dirichlet concentration above 0")] = 1.0
-    lowest_mean: Annotated[Pair | None, Field(description="[location, scale]")] = None
-    gap: Annotated[Pair | None, Field(description="[median, sd of the log]")] = None
-    sd: Annotated[Pair | None, Field(description="[median, sd of the log]")] = None
-    sd_ratio: Annotated[float, Field(gt=0, description="an sd of the log above 0")] = 0.3
-    trend: Annotated[Pair, Field(description="[scale, degrees of freedom]")] = [0.25, 3.0]
-    dof: Annotated[Pair, Field(description="[median, sd of the log]")] = [8.0, 0.75]
-    log_odds: Annotated[Pair, Field(description="[location, scale]")] = [-1.0, 2.5]
-    walk_weights: Annotated[Pair, Field(description="[median, sd of the log]")] = [0.1, 1.0]
-    walk_trend: Annotated[Pair, Field(description="[median, sd of the log]")] = [0.02, 1.0]
-    reference: Annotated[
-        int | None,
-        Field(ge=0, description="a class rank, 0 the darkest, that log odds are against"),
-    ] = None
+    def settings(self) -> Priors:
+        return record_of(self, Priors)
 
 
 # Keys that [posterior] had of its own, and what they are called where the fit sees them too.
@@ -208,34 +128,13 @@ _MOVED = {
 }
 
 
-class Posterior(Table):
+class Posterior(table_of(Sampler)):
     """[posterior]: how `jaxmicro posterior` draws; the other commands leave it alone."""
 
-    method: Annotated[
-        Literal["nuts", "svi", "laplace"], Field(description="'nuts', 'svi' or 'laplace'")
-    ] = "nuts"
     censoring: Annotated[
         Literal["none", "saturated"], Field(description="'none' or 'saturated'")
     ] = "none"
     saturation: Annotated[float | None, Field(description="a grey level")] = None
-    chains: Annotated[int, Field(ge=1, le=64, description="1 to 64")] = 4
-    draws: Annotated[int, Field(ge=50, description="a whole number from 50")] = 1000
-    warmup: Annotated[int, Field(ge=50, description="a whole number from 50")] = 300
-    target_accept: Annotated[float, Field(ge=0.5, lt=1, description="0.5 up to but not 1")] = 0.8
-    placement: Annotated[
-        Literal["auto", "threads", "vectorized", "parallel"],
-        Field(description="'auto', 'threads', 'vectorized' or 'parallel'"),
-    ] = "auto"
-    guide: Annotated[
-        Literal["multivariate", "diagonal", "lowrank"],
-        Field(description="'multivariate', 'diagonal' or 'lowrank'"),
-    ] = "multivariate"
-    steps: Annotated[int, Field(ge=1, description="a whole number from 1")] = 3000
-    learning_rate: Annotated[float, Field(gt=0, description="a number above 0")] = 0.01
-    subsample: Annotated[int | None, Field(ge=1, description="pixels a frame and step")] = None
-    log_likelihood_every: Annotated[
-        int | None, Field(ge=1, description="keep every n-th draw's pixel log-likelihoods")
-    ] = None
     priors: Prior = Prior()
 
     @pydantic.model_validator(mode="before")
@@ -251,6 +150,9 @@ class Posterior(Table):
         if self.saturation is not None and self.censoring == "none":
             raise ValueError("a saturation level needs censoring = 'saturated'")
         return self
+
+    def sampler(self, foreground: tuple[int, ...]) -> Sampler:
+        return record_of(self, Sampler, foreground=foreground)
 
 
 class Variant(Table):
@@ -268,7 +170,7 @@ class Variant(Table):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _for_movies(cls, values: Any) -> Any:
-        if isinstance(values, dict) and "dictionary" in values and "mixture" not in values:
+        if isinstance(values, dict) and command_of(values) == "enhance":
             raise ValueError(
                 "this is a model for `jaxmicro enhance`; give one with a table [mixture]"
             )

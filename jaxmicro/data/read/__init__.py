@@ -7,8 +7,8 @@ array inside an HDF5, Zarr, NPZ or EMD file.
 """
 
 from jaxmicro.data.read.describe import Description, describe, sha256
+from jaxmicro.data.read.formats import SUFFIXES
 from jaxmicro.data.read.public import Volume, read_image, read_mask, read_movie, read_volume
-from jaxmicro.data.read.source import SUFFIXES
 
 __all__ = [
     "SUFFIXES",

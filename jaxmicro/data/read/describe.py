@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxmicro.data.read.claims import belonging_to
 from jaxmicro.data.read.source import Source, files_of, open_source
 from jaxmicro.errors import DataError
 
@@ -73,17 +74,16 @@ def describe(source: Source) -> Description:
 
 
 def sha256(source: Source) -> str:
-    """SHA-256 as hexadecimal: of the file's bytes, or for a folder, a glob or a Zarr store of the
-    lines `digest  name` of its files in order. DataError if a file cannot be read."""
-    paths = files_of(source)
-    if len(paths) == 1 and paths[0].is_file():
-        return _digest(paths[0])
+    """SHA-256 as hexadecimal: of the file's bytes, or where there are several (a folder, a glob, a
+    Zarr store, the parts of a recording) of the lines `digest  name` of them in order. DataError if
+    a file cannot be read."""
+    files = [(path, file) for path in files_of(source) for file in belonging_to(path)]
+    if len(files) == 1 and files[0][0].is_file():
+        return _digest(files[0][1])
     combined = hashlib.sha256()
-    for path in paths:
-        inside = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-        for file in inside:
-            name = file.name if file == path else file.relative_to(path).as_posix()
-            combined.update(f"{_digest(file)}  {name}\n".encode())
+    for path, file in files:
+        name = file.relative_to(path).as_posix() if path.is_dir() else file.name
+        combined.update(f"{_digest(file)}  {name}\n".encode())
     return combined.hexdigest()
 
 

@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 
 from jaxmicro.data.read import units
-from jaxmicro.data.read.claims import refuse_impossible
+from jaxmicro.data.read.claims import BROKEN, refuse_impossible
 from jaxmicro.data.read.stack import Axis, Stack, pixel_dtype, saturation_of, stack_of_array
 from jaxmicro.errors import DataError
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """What the readers raise on damaged files: they check little, so it is what Python and NumPy
-    raise where a tag, a key or bytes are missing, besides errors of their own."""
+    """What the readers raise on damaged files: they check little."""
     from rsciio import exceptions
 
     return (
@@ -32,14 +31,8 @@ def failures() -> tuple[type[Exception], ...]:
         exceptions.DM3TagError,
         exceptions.DM3TagIDError,
         exceptions.DM3TagTypeError,
-        OSError,
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
+        *BROKEN,  # and NotImplementedError, of DM versions and data types
         EOFError,
-        RuntimeError,  # and NotImplementedError, of DM versions and data types
         AssertionError,
         OverflowError,
         MemoryError,

@@ -6,7 +6,6 @@ This is the one place that turns what the format libraries raise into DataError.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import glob
 import importlib
@@ -19,86 +18,18 @@ from typing import Any
 
 from jaxmicro import activity
 from jaxmicro.data.read import folder
+from jaxmicro.data.read.formats import FORMATS, SUFFIXES, Format
 from jaxmicro.data.read.stack import LazyFrames, Stack
 from jaxmicro.errors import DataError, JaxmicroError
 
 Source = str | Path
 
 
-@dataclasses.dataclass(frozen=True)
-class Format:
-    """A family of files: who reads it, and how its files are recognised.
-
-    `magic` are (offset, bytes) pairs, one of which a file of this format must have; empty where
-    the format has no signature. `module` is imported when a file is opened.
-    """
-
-    name: str
-    suffixes: tuple[str, ...]
-    magic: tuple[tuple[int, bytes], ...]
-    module: str
-    function: str
-
-
-_ROSETTA = "rosetta"
+_FOLDER_SUFFIXES = tuple(s for f in FORMATS if f.in_folders for s in f.suffixes)
 # libhdf5 follows some damaged tables in circles, for ever: one call may compute for so long, and
 # longer by a second for every so many bytes of the file.
-_CIRCLES = ("EMD", "HSPY", "HDF5")
+_CIRCLES = tuple(f.name for f in FORMATS if f.may_circle)
 _LONGEST_S, _BYTES_A_SECOND = 20.0, 5e6
-FORMATS = (
-    Format(
-        "TIFF",
-        (".tif", ".tiff"),
-        ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")),
-        "tiff",
-        "open_tiff",
-    ),
-    Format("GIF", (".gif",), ((0, b"GIF8"),), "images", "open_gif"),
-    Format("PNG", (".png",), ((0, b"\x89PNG"),), "images", "open_image"),
-    Format("JPEG", (".jpg", ".jpeg"), ((0, b"\xff\xd8\xff"),), "images", "open_image"),
-    Format("BMP", (".bmp",), ((0, b"BM"),), "images", "open_image"),
-    Format(
-        "video",
-        (".avi", ".mp4", ".mov", ".m4v", ".mkv"),
-        (
-            (8, b"AVI "),
-            (4, b"ftyp"),
-            (4, b"moov"),
-            (4, b"mdat"),
-            (4, b"wide"),
-            (4, b"free"),
-            (0, b"\x1a\x45\xdf\xa3"),
-        ),
-        "video",
-        "open_video",
-    ),
-    Format("NPY", (".npy",), ((0, b"\x93NUMPY"),), "arrays", "open_npy"),
-    Format("NPZ", (".npz",), ((0, b"PK\x03\x04"),), "arrays", "open_npz"),
-    Format("EMD", (".emd",), ((0, b"\x89HDF\r\n\x1a\n"),), _ROSETTA, "open_emd"),
-    Format("HSPY", (".hspy",), ((0, b"\x89HDF\r\n\x1a\n"),), "hdf5", "open_hdf5"),
-    Format(
-        "HDF5",
-        (".h5", ".hdf5", ".hdf", ".nxs", ".nc"),
-        ((0, b"\x89HDF\r\n\x1a\n"),),
-        "hdf5",
-        "open_hdf5",
-    ),
-    Format("Zarr", (".zarr", ".zspy"), (), "zarrs", "open_zarr"),
-    Format(
-        "DM3/DM4",
-        (".dm3", ".dm4"),
-        ((0, b"\0\0\0\x03"), (0, b"\0\0\0\x04")),
-        _ROSETTA,
-        "open_dm",
-    ),
-    Format("MRC", (".mrc", ".ali", ".rec", ".st"), (), _ROSETTA, "open_mrc"),
-    Format("SER", (".ser",), ((0, b"II\x97\x01"),), _ROSETTA, "open_ser"),
-    Format("EMI", (".emi",), ((0, b"JK"),), _ROSETTA, "open_emi"),
-    Format("BLO", (".blo",), ((0, b"IMGBLO"),), _ROSETTA, "open_blo"),
-    Format("TXRM", (".txrm", ".xrm"), ((0, b"\xd0\xcf\x11\xe0"),), "xradia", "open_xradia"),
-)
-SUFFIXES = tuple(s for f in FORMATS for s in f.suffixes)
-_FOLDER_SUFFIXES = tuple(s for s in SUFFIXES if s not in (".npz", ".zarr", ".zspy", ".emi"))
 
 
 def open_source(source: Source) -> Stack:
@@ -157,9 +88,8 @@ def format_of(path: Path) -> Format:
     # MRC's signature stands late in its header, and old files lack it: by suffix only, or here.
     if head[208:212] == b"MAP ":
         return next(f for f in FORMATS if f.name == "MRC")
-    specific = ("NPZ", "EMD", "HSPY", "EMI", "BMP")  # share their first bytes with other files
     for candidate in FORMATS:
-        if candidate.name not in specific and candidate.magic and _has_magic(head, candidate):
+        if not candidate.shared_magic and _has_magic(head, candidate):
             return candidate
     if named is not None:
         raise DataError(f"{path}: is named like a {named.name} file but is not one")
@@ -176,7 +106,7 @@ def _has_magic(head: bytes, format: Format) -> bool:
 def _open_file(path: Path, select: str | None) -> Stack:
     format = format_of(path)
     module = importlib.import_module(f"jaxmicro.data.read.{format.module}")
-    if select is not None and format.name not in ("HDF5", "HSPY", "NPZ", "Zarr", "EMD"):
+    if select is not None and not format.has_parts:
         raise DataError(f"{path}: a {format.name} file has no parts to choose with '::{select}'")
     opener: Callable[..., Stack] = getattr(module, format.function)
     failures = module.failures()
@@ -191,10 +121,10 @@ def _open_file(path: Path, select: str | None) -> Stack:
 
 def _peek(path: Path) -> tuple[int, int, int]:
     format = format_of(path)
-    if format.module not in ("tiff", "images"):
+    module: Any = importlib.import_module(f"jaxmicro.data.read.{format.module}")
+    if not hasattr(module, "peek"):
         n, height, width = _open_file(path, None).frames.shape
         return n, height, width
-    module: Any = importlib.import_module(f"jaxmicro.data.read.{format.module}")
     with _readable(path, format.name, module.failures()), _heard():
         n, height, width = module.peek(path)
     return n, height, width

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxmicro.data.read import units
-from jaxmicro.data.read.claims import refuse_impossible
+from jaxmicro.data.read.claims import BROKEN, refuse_impossible
 from jaxmicro.data.read.stack import Axis, Stack, pixel_dtype, saturation_of, stack_of_array
 from jaxmicro.errors import DataError
 
@@ -30,13 +30,7 @@ def failures() -> tuple[type[Exception], ...]:
     # TiffFileError is a ValueError; a decoder's own error is a RuntimeError; a tag table cut
     # short leaves required tags missing (KeyError, TypeError, IndexError, AttributeError).
     return (
-        OSError,
-        ValueError,
-        RuntimeError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
+        *BROKEN,
         SyntaxError,
         MemoryError,
         ArithmeticError,

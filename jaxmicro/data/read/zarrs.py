@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxmicro.data.read.choose import choose
-from jaxmicro.data.read.claims import refuse_impossible
+from jaxmicro.data.read.claims import BROKEN, refuse_impossible
 from jaxmicro.data.read.hdf5 import calibrated, hyperspy_axes
 from jaxmicro.data.read.stack import Axis, Stack, plain_axes, stack_of_array
 from jaxmicro.errors import DataError
@@ -26,16 +26,7 @@ _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zmetadata")
 
 def failures() -> tuple[type[Exception], ...]:
     """What Zarr and its codecs raise (its own errors are ValueErrors)."""
-    return (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        IndexError,
-        RuntimeError,
-        AttributeError,
-        zipfile.BadZipFile,
-    )
+    return *BROKEN, zipfile.BadZipFile
 
 
 def open_zarr(path: Path, select: str | None = None) -> Stack:

@@ -24,26 +24,22 @@ patches = 2000
 
 
 @pytest.fixture(scope="module")
-def scene(run, tmp_path_factory):
+def scene(ran, tmp_path_factory):
     folder = tmp_path_factory.mktemp("stem") / "scene"
-    status, out, err = run(
-        "phantom", "stem-txm", "--out", folder, "--size", 96, "--n-slices", 2, "--seed", 6
-    )
-    assert status == 0, err
+    out = ran("phantom", "stem-txm", "--out", folder, "--size", 96, "--n-slices", 2, "--seed", 6)
     assert "truth.tif" in out
     (folder / "small.toml").write_text(SMALL)
     return folder
 
 
 @pytest.fixture(scope="module")
-def done(run, scene):
+def done(ran, scene):
     """A whole run on the volume of two slices."""
     out = scene.parent / "out"
-    status, text, err = run(
+    text = ran(
         "enhance", "--train", scene / "stem_0.tif", "--apply", scene / "txm.tif", "--out", out,
         "--model", scene / "small.toml", "--psf-fwhm", "60 nm", "--train-fwhm", "15 nm",
     )  # fmt: skip
-    assert status == 0, err
     return out, text
 
 
@@ -77,19 +73,18 @@ def test_everything_is_written_and_calibrated(done):
     assert written.dictionary.atoms == 32
 
 
-def test_saved_dictionary_gives_the_same_slices_one_by_one(run, scene, done, tmp_path):
+def test_saved_dictionary_gives_the_same_slices_one_by_one(ran, scene, done, tmp_path):
     out, _ = done
     volume = tifffile.imread(out / "enhanced.tif")
     slices = tifffile.imread(scene / "txm.tif")
     tifffile.imwrite(tmp_path / "one.tif", slices[1])
     truth = tifffile.imread(scene / "truth.tif")[1]
     tifffile.imwrite(tmp_path / "truth.tif", truth)
-    status, text, err = run(
+    text = ran(
         "enhance", "--dictionary", out / "dictionary.npz", "--apply", tmp_path / "one.tif",
         "--apply-pixel-size", "30 nm", "--reference", tmp_path / "truth.tif",
         "--out", tmp_path / "again", "--no-evidence",
     )  # fmt: skip
-    assert status == 0, err
     alone = tifffile.imread(tmp_path / "again" / "enhanced.tif")
     np.testing.assert_array_equal(alone, volume[1])
     with open(tmp_path / "again" / "metrics.csv", encoding="utf-8") as file:

@@ -1,0 +1,10 @@
+from .diagnostics import Diagnostics as Diagnostics
+from .inference import check as check
+from .inference import posterior as posterior
+from .likelihood import Mixture as Mixture
+from .likelihood import Noise as Noise
+from .model import Priors as Priors
+from .model import Problem as Problem
+from .result import Posterior as Posterior
+from .sampler import Draws as Draws
+from .sampler import Sampler as Sampler
