@@ -36,7 +36,7 @@ TILE = 24  # side of the pieces that are taken of larger frames, in pixels
 FIRST_STEPS, STEPS = 10, 30  # of each start, and of the best of them
 GO_ON = 2  # starts of each number of classes that do
 # Candidates may not gain by neighbours who share a pixel's noise: the hole for them, in buffers.
-BUFFER = 2.0
+BUFFER = 3.0
 AGAIN, LONGER = 2, 1.25  # searches again, if the noise is found to reach this much further
 WORTH = 0.004  # nats per pixel that faults of the model other than its size are worth
 APART = 0.005  # nats per pixel from which on two starts have found different answers
@@ -245,11 +245,12 @@ class _Search:
             return Local()
         start = Start(chosen.start, chosen.fit.fit.params)
         scores = {}
-        for memory in (usual.memory, 0.0):
+        for memory in (usual.memory, 0.5 * usual.memory, 0.0):
             local = dataclasses.replace(self.local, memory=memory)
             search = dataclasses.replace(self, pixels=few, local=local)
             scores[memory] = search._tried(chosen.classes, chosen.trend, start, STEPS).score
-        return Local() if scores[usual.memory] >= scores[0.0] else Local(memory=0.0)
+        best = max(scores, key=lambda m: scores[m] if math.isfinite(scores[m]) else -math.inf)
+        return Local() if best == usual.memory else Local(memory=best)
 
     def noise_of_best(self) -> NoiseCorrelation:
         best = self.best()
@@ -287,7 +288,7 @@ class _Search:
             self.full, n_classes=candidate.classes, trend=Trend(candidate.trend)
         )
         faults = WORTH / self._price() * (candidate.classes + (model.trend.n_terms > 0))
-        return model.n_parameters(n_frames) + candidate.classes + faults
+        return model.n_parameters(n_frames) + n_frames * (candidate.classes - 1) + 1 + faults
 
     def _tried(self, k: int, trend: str, start: Start, steps: int) -> Candidate:
         if self.progress is not None:

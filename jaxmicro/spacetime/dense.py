@@ -59,13 +59,14 @@ def dense_maps(
     dtype = responsibilities.dtype
     numbers = [jnp.asarray(v, dtype) for v in (kernel.width, kernel.decay, local.pseudo_count)]
     if coupling is None:
-        none = jnp.zeros(weights.shape[-1], dtype)
+        none = jnp.zeros(weights.shape, dtype)
         coupling = Coupling(jnp.ones((), dtype), none)
     maps = _maps(responsibilities, pixels, cells, local.causal, numbers[1])
     everywhere = np.indices(pixels.shape).reshape(2, 1, -1).astype(np.int32)
     grid = places(cells, jnp.asarray(everywhere[0]), jnp.asarray(everywhere[1]), dtype)
     for t in range(pixels.n_frames):
-        out = np.array(_frame(maps[t], weights[t].astype(dtype), grid, cells, coupling, *numbers))
+        of_frame = Coupling(coupling.strength, coupling.field[t])
+        out = np.array(_frame(maps[t], weights[t].astype(dtype), grid, cells, of_frame, *numbers))
         frame = pixels.at(t)
         seen = np.asarray(frame.weight) > 0
         spots = np.asarray(frame.rows)[seen], np.asarray(frame.cols)[seen]

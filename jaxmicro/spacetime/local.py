@@ -8,9 +8,10 @@ the *other* sampled pixels near it in space and time:
 
 with h a Gaussian in space times an exponential in time, p_tk the weights of the frame and c a
 pseudo-count by which the frame's weights count more where fewer neighbours were sampled. b is the
-strength of the interaction and a_k an external field, as in a Potts model; both fade where there
-are no neighbours. Fitted together they make pi what it is to be, the chance of class k beside such
-neighbours: without the field small convex regions of a class lose a sixth of their area.
+strength of the interaction and a_k the frame's external field, as in a Potts model; both fade
+where there are no neighbours. Fitted together they make pi what it is to be, the chance of class k
+beside such neighbours: without the field small convex regions of a class lose a sixth of their
+area.
 
 Where the noise of nearby pixels is correlated a pixel's neighbours know its noise as well as its
 class. A `buffer` v takes exp(-d^2 / (2 v^2)) off the kernel in the pixel's own frame, so that those
@@ -148,8 +149,8 @@ class LocalFit(eqx.Module):
       fit: parameters, pseudo-likelihood and status; `fit.params.weights` are the frames' weights.
       responsibilities: posterior class probabilities of the pixels.
       neighbours: kernel-weighted number of other sampled pixels; 1 for one right beside.
-      coupling: the strength b, as given or fitted, and the field a_k in the order of the classes,
-        0 where b was given.
+      coupling: the strength b, as given or fitted, and each frame's field a_k in the order of the
+        classes, 0 where b was given.
       past: for the next frames of a causal run; None with replicates.
       kernel: the kernel in use.
       learned: whether strength and field were fitted.
@@ -368,13 +369,15 @@ def local_criteria(model: GMRM, fitted: LocalFit, pixels: Pixels) -> Criteria:
     """Mean-field AIC, BIC and ICL (Forbes and Peyrard 2003), to rank beside `criteria`.
 
     The log-likelihood is the pseudo-likelihood, in which each pixel is left out of its own
-    proportions; a fitted interaction counts as one parameter, its field as K - 1.
+    proportions; a fitted interaction counts as one parameter, the field of a
+    frame as K - 1.
     """
     seen = np.broadcast_to(np.asarray(pixels.weight) > 0, pixels.values.shape)
     resp = np.moveaxis(np.asarray(fitted.responsibilities, np.float64), -2, 0)
     entropy = -float(np.sum(np.where(seen, resp * np.log(np.maximum(resp, 1e-300)), 0.0)))
     total = float(np.sum(np.asarray(fitted.fit.log_likelihood, np.float64)))
-    free = model.n_parameters(pixels.n_frames) + (model.n_classes if fitted.learned else 0)
+    of_coupling = 1 + pixels.n_frames * (model.n_classes - 1)
+    free = model.n_parameters(pixels.n_frames) + (of_coupling if fitted.learned else 0)
     n = int(np.sum(np.asarray(pixels.n_pixels)))
     bic = -2 * total + free * float(np.log(n))
     return Criteria(total, free, n, -2 * total + 2 * free, bic, bic + 2 * entropy)

@@ -72,10 +72,12 @@ class Coupling(eqx.Module):
     """How proportions follow the neighbours: log pi_k = power log m_k + known field_k + constant.
 
     `known` goes from 0 without neighbours to 1 with many, and `power` with it from 1 to `strength`.
+    All frames share the strength; each has a field of its own, because neighbours in other frames
+    show more of what shrinks and less of what grows.
     """
 
     strength: Float[Array, ""]
-    field: Float[Array, " K"]
+    field: Float[Array, "*T K"]
 
 
 class Sums(eqx.Module):
@@ -266,7 +268,7 @@ def movie_step(
     shared = item.weight.shape[0] == 1
 
     def one(args):
-        frame_params, z, frame_maps, frame_only, neighbours, frame_old, place = args
+        frame_params, z, frame_maps, frame_only, neighbours, frame_old, field, place = args
         if shared:
             design, weight = item.design[:, 0], item.weight[0]
             where = tuple(jax.tree.map(lambda a: a[0], level.places) for level in levels)
@@ -285,13 +287,14 @@ def movie_step(
             pseudo_count,
         )
         known = neighbours[0] / (neighbours[0] + pseudo_count)
-        around = log_m, known, coupling
+        around = log_m, known, Coupling(coupling.strength, field)
         return frame_step(model.family, frame_params, z, design, weight, around, frame_old)
 
     place = None
     if not shared:
         where = tuple(level.places for level in levels)
         place = (jnp.moveaxis(item.design, 1, 0), item.weight, where, tuple(v.own for v in levels))
-    args = (params, item.values, maps, only, tuple(v.neighbours for v in levels), old, place)
+    neighbours = tuple(v.neighbours for v in levels)
+    args = (params, item.values, maps, only, neighbours, old, coupling.field, place)
     out = batched_map(one, args, max(1, CHUNK // n))
     return out, tuple(last for _, last in pairs)

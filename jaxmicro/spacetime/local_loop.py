@@ -23,7 +23,8 @@ SETTLE = 6  # passes that carry the responsibilities to the parameters of the to
 DAMPING = 0.2  # all pixels move at once: undamped, neighbours can swap classes for ever
 INTERACTION_RANGE = (0.3, 6.0)  # fitted strengths stay inside
 FIELD_RANGE = (-5.0, 5.0)  # and fields: at 5 a class is 150 times as likely as its neighbours say
-RIDGE = 1e-4  # a pixel, on the curvature in the coupling: a field has one direction too many
+RIDGE = 1e-4  # a pixel, on the curvature in the strength
+TOGETHER = 2.0  # pixels' worth by which the fields of the frames are held together
 
 
 class Settings(eqx.Module):
@@ -121,7 +122,7 @@ def begin(model: GMRM, movie: Observed, start: Params, settings: Settings) -> St
     inf = jnp.asarray(jnp.inf, dtype)
     trace = jnp.full(settings.max_steps, jnp.nan, dtype)
     zero = jnp.zeros((), jnp.int32)
-    coupling = Coupling(settings.interaction, jnp.zeros(model.n_classes, dtype))
+    coupling = Coupling(settings.interaction, jnp.zeros((n_frames, model.n_classes), dtype))
     best = Best(params, coupling, -inf, zero)
     return State(params, old, coupling, zero, inf, inf, trace, jnp.asarray(True), best)
 
@@ -248,14 +249,22 @@ def _step(
 
 
 def _coupled(old: Coupling, sums: Sums, item: Item) -> Coupling:
-    """A damped Newton step of the pseudo-likelihood in strength and field."""
+    """A damped Newton step of the pseudo-likelihood in the strength and the frames' fields."""
+    dtype = sums.slope.dtype
     used = max(1, item.values.shape[1] // FEW)
     ridge = RIDGE * jnp.sum(jnp.broadcast_to(item.weight, item.values.shape)) / used
-    slope = jnp.sum(sums.slope, axis=0)
-    curvature = jnp.sum(sums.curvature, axis=0) + ridge * jnp.eye(slope.size, dtype=slope.dtype)
-    step = jnp.clip(solve_spd(curvature[None], slope[None])[0], -0.5, 0.5)
-    strength = jnp.clip(old.strength + step[0], *INTERACTION_RANGE)
-    return Coupling(strength, jnp.clip(old.field + step[1:], *FIELD_RANGE))
+    # A frame's field is held to the mean of all by as much as a few of its pixels would say.
+    off = old.field - jnp.mean(old.field, axis=0)[None]
+    slope = sums.slope[:, 1:] - TOGETHER * off
+    curvature = sums.curvature[:, 1:, 1:] + TOGETHER * jnp.eye(off.shape[1], dtype=dtype)[None]
+    cross = sums.curvature[:, 0, 1:]
+    both = solve_spd(curvature, jnp.stack([slope, cross], axis=-1))
+    rest = jnp.sum(sums.curvature[:, 0, 0]) - jnp.sum(cross * both[..., 1]) + ridge
+    step = (jnp.sum(sums.slope[:, 0]) - jnp.sum(cross * both[..., 0])) / rest
+    step = jnp.clip(step, -0.5, 0.5)
+    strength = jnp.clip(old.strength + step, *INTERACTION_RANGE)
+    move = jnp.clip(both[..., 0] - both[..., 1] * step, -0.5, 0.5)
+    return Coupling(strength, jnp.clip(old.field + move, *FIELD_RANGE))
 
 
 def _found(
@@ -295,7 +304,7 @@ def _found(
     if settings.causal:
         pairs = zip(inherited, counts, strict=True)
         past = Past(tuple(jnp.concatenate([m, c[None]]) for m, c in pairs))
-    coupling = Coupling(state.coupling.strength, state.coupling.field[order])
+    coupling = Coupling(state.coupling.strength, state.coupling.field[:, order])
     return Found(fit, resp[:, order], neighbours, coupling, past)
 
 

@@ -150,7 +150,8 @@ def choose(
         "growth": {"estimator": "posterior"},
     }
     if local:
-        chosen["local"] = {"buffer": round(choice.local.buffer, 3)}
+        given = {"buffer": choice.local.buffer, "memory": choice.local.memory}
+        chosen["local"] = {k: round(v, 3) for k, v in given.items() if v is not None}
     foreground = {k: v for k, v in asked.tables.items() if k == "foreground"}
     variant = made({"description": "chosen by the movie"}, chosen, foreground)  # type: ignore[dict-item]
     return variant, choice, _note(choice, asked)
