@@ -24,16 +24,17 @@ from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.mixture.starts import Start, starts, with_one_fewer, with_one_more
 from jaxmicro.mixture.trend import Trend
 from jaxmicro.spacetime.correlation import NoiseCorrelation, noise_correlation
-from jaxmicro.spacetime.local import Local, LocalFit, Part, fit_local
+from jaxmicro.spacetime.local import Layout, Local, LocalFit, Part, fit_local
 
 CLASSES = (2, 3, 4, 5)
 TRENDS = ("", "x + y", "x + y + x:y + x**2 + y**2")
 FIRST_TREND = "x + y"
 SHARE = ("means", "sds")
-FRAMES = 6  # that candidates are fitted to
-PIXELS = 24_000  # of a frame that candidates are fitted to
-TILE = 24  # side of the pieces that are taken of larger frames, in pixels
-FIRST_STEPS, STEPS = 10, 30  # of each start, and of the best of them
+FRAMES = 5  # that candidates are fitted to
+PIXELS = 12_000  # of a frame that candidates are fitted to
+TILE, GAP = 32, 16  # side of the pieces that are taken of larger frames, and pixels between them
+TOLERANCE = 1e-4  # nats per pixel: enough to rank candidates
+FIRST_STEPS, STEPS = 8, 25  # of each start, and of the best of them
 GO_ON = 2  # starts of each number of classes that do
 # Candidates may not gain by neighbours who share a pixel's noise: the hole for them, in buffers.
 BUFFER = 3.0
@@ -112,10 +113,10 @@ def choose(
     Raises:
       NumericalError: no candidate gave a usable fit.
     """
-    frames, few = _few(pixels)
+    frames, few, layout = _few(pixels)
     quantum = grey_step(np.asarray(pixels.values)) if quantum is None else quantum
     full = GMRM(max(classes), Trend(trends[-1]), share)
-    search = _Search(full, few, _for_few(Local(), pixels), quantum, progress)
+    search = _Search(full, few, layout, _for_few(Local(), pixels), quantum, progress)
     search.numbers(classes, trends)
     noise = search.noise_of_best()
     for _ in range(AGAIN):
@@ -154,9 +155,9 @@ def best_start(
     Raises:
       NumericalError: no start gave a usable fit.
     """
-    frames, few = _few(pixels)
+    frames, few, layout = _few(pixels)
     quantum = grey_step(np.asarray(pixels.values)) if quantum is None else quantum
-    search = _Search(model, few, _for_few(local, pixels), quantum, progress)
+    search = _Search(model, few, layout, _for_few(local, pixels), quantum, progress)
     search.numbers((model.n_classes,), (model.trend.formula,))
     return _of_all_frames(search.best(), model, frames, pixels.n_frames)
 
@@ -167,6 +168,7 @@ class _Search:
 
     full: GMRM
     pixels: Pixels
+    layout: Layout | None
     local: Local
     quantum: float
     progress: Progress | None
@@ -235,9 +237,9 @@ class _Search:
         """Whether neighbours in other frames help: they mislead where the object moves fast."""
         assert chosen.fit is not None
         middle = (pixels.n_frames - self.pixels.n_frames) // 2
-        few = self.pixels
+        few, layout = self.pixels, self.layout
         if pixels.n_frames > few.n_frames:
-            few = _tiles(pixels[middle : middle + few.n_frames])
+            few, layout = _tiles(pixels[middle : middle + few.n_frames])
         usual = Local().kernel(
             float(np.mean(np.asarray(few.n_pixels))), pixels.shape, pixels.n_frames
         )
@@ -247,7 +249,7 @@ class _Search:
         scores = {}
         for memory in (usual.memory, 0.5 * usual.memory, 0.0):
             local = dataclasses.replace(self.local, memory=memory)
-            search = dataclasses.replace(self, pixels=few, local=local)
+            search = dataclasses.replace(self, pixels=few, layout=layout, local=local)
             scores[memory] = search._tried(chosen.classes, chosen.trend, start, STEPS).score
         best = max(scores, key=lambda m: scores[m] if math.isfinite(scores[m]) else -math.inf)
         return Local() if best == usual.memory else Local(memory=best)
@@ -300,7 +302,8 @@ class _Search:
             self.pixels,
             self.local,
             init=dataclasses.replace(start.params, trend=start.params.trend * jnp.asarray([terms])),
-            part=Part(k, terms, steps),
+            part=Part(k, terms, steps, self.layout),
+            tolerance=TOLERANCE,
             max_steps=STEPS,
             quantum=self.quantum,
         )
@@ -311,10 +314,10 @@ class _Search:
         return Candidate(k, trend, start.name, score, result, found if usable else None)
 
 
-def _few(pixels: Pixels) -> tuple[np.ndarray, Pixels]:
-    """Numbers of some frames, and their pixels, thinned where there are many."""
+def _few(pixels: Pixels) -> tuple[np.ndarray, Pixels, Layout | None]:
+    """Numbers of some frames, their pixels, thinned where there are many, and how these lie."""
     frames = np.unique(np.round(np.linspace(0, pixels.n_frames - 1, FRAMES)).astype(int))
-    return frames, _tiles(pixels[frames] if pixels.n_frames > FRAMES else pixels)
+    return frames, *_tiles(pixels[frames] if pixels.n_frames > FRAMES else pixels)
 
 
 def _for_few(local: Local, pixels: Pixels) -> Local:
@@ -322,38 +325,48 @@ def _for_few(local: Local, pixels: Pixels) -> Local:
     return dataclasses.replace(local, memory=0.0) if pixels.n_frames > FRAMES else local
 
 
-def _tiles(pixels: Pixels) -> Pixels:
+def _tiles(pixels: Pixels) -> tuple[Pixels, Layout | None]:
     """Frames of more than `PIXELS` visited pixels cut to tiles spread evenly over the frame.
 
-    Whole tiles, because neighbours must stay together.
+    Whole tiles, because neighbours must stay together. The layout moves them next to each other,
+    with gaps that no kernel reaches across, so that a kernel does not run over what is left out.
     """
     keep = PIXELS / float(np.max(np.asarray(pixels.n_pixels)))
     if keep >= 1:
-        return pixels
+        return pixels, None
     height, width = (-(-side // TILE) for side in pixels.shape)
-    # Tiles of a golden-ratio sequence: any number of them covers the frame evenly.
+    # The additive recurrence of the plastic number: however many are kept, they lie evenly.
     number = (np.arange(height)[:, None] * 0.5698403 + np.arange(width)[None, :] * 0.7548777) % 1
-    chosen = number < keep
+    kept = number <= max(keep, np.sort(number.ravel())[0])
     rows, cols = np.asarray(pixels.rows), np.asarray(pixels.cols)
-    weight = np.asarray(pixels.weight) * chosen[rows // TILE, cols // TILE]
+    weight = np.asarray(pixels.weight) * kept[rows // TILE, cols // TILE]
     most = int(np.max((weight > 0).sum(axis=-1)))
     order = np.argsort(weight <= 0, axis=-1, kind="stable")[..., :most]
 
-    def cut(a: Array | np.ndarray) -> Array:
-        return jnp.asarray(np.take_along_axis(np.asarray(a), order, axis=-1))
+    def cut(a: Array | np.ndarray) -> np.ndarray:
+        return np.take_along_axis(np.asarray(a), order, axis=-1)
 
-    values = (
-        jnp.asarray(np.asarray(pixels.values)[:, order]) if pixels.shared else cut(pixels.values)
-    )
-    return Pixels(
-        values,
-        cut(rows),
-        cut(cols),
-        cut(weight),
+    values = np.asarray(pixels.values)
+    values = values[:, order] if pixels.shared else cut(values)
+    rows, cols, weight = cut(rows), cut(cols), cut(weight)
+    few = Pixels(
+        jnp.asarray(values),
+        jnp.asarray(rows),
+        jnp.asarray(cols),
+        jnp.asarray(weight),
         pixels.n_domain,
         pixels.shape,
         pixels.pattern,
     )
+    across = int(np.ceil(np.sqrt(kept.sum())))
+    place = np.cumsum(kept).reshape(kept.shape) - 1
+    at, pitch = place[rows // TILE, cols // TILE], TILE + GAP
+    new_rows = np.where(weight > 0, at // across * pitch + rows % TILE, 0)
+    new_cols = np.where(weight > 0, at % across * pitch + cols % TILE, 0)
+    down = -(-int(kept.sum()) // across)
+    shape = (down * pitch, across * pitch)
+    as_int = [jnp.asarray(a.astype(np.int32)) for a in (new_rows, new_cols)]
+    return few, Layout(as_int[0], as_int[1], shape)
 
 
 def _of_all_frames(chosen: Candidate, full: GMRM, frames: np.ndarray, n_frames: int) -> Params:

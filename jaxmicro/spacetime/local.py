@@ -129,17 +129,28 @@ class Local:
 DEFAULT = Local()
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
+class Layout:
+    """Places of pixels on a frame of `shape`, in the axes of their rows and columns."""
+
+    rows: Int[Array, "*#batch n"]
+    cols: Int[Array, "*#batch n"]
+    shape: tuple[int, int]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Part:
     """Part of a model that is tried: its first `classes` classes and the `terms` of its trend.
 
     The other classes hold no pixels and the coefficients of the other terms stay 0. `steps` are
-    the passes over the pixels that it is given.
+    the passes over the pixels that it is given. `layout` says where the pixels lie for the kernel,
+    where pieces of a frame were moved together.
     """
 
     classes: int
     terms: tuple[bool, ...]
     steps: int
+    layout: Layout | None = None
 
 
 class LocalFit(eqx.Module):
@@ -258,6 +269,7 @@ def _settings(
     """`stop` is tolerance, grey-level step and most steps."""
     tolerance, quantum, max_steps = stop
     widths = (kernel.width, WIDER * kernel.width)[: local.levels]
+    shape = pixels.shape if part.layout is None else part.layout.shape
 
     def number(value: float) -> Array:
         return jnp.asarray(value, pixels.values.dtype)
@@ -272,7 +284,8 @@ def _settings(
         number(local.buffer) if local.buffer else None,
         jnp.asarray(part.classes, jnp.int32),
         jnp.asarray(part.terms, pixels.values.dtype),
-        tuple(cells_for(w, pixels.shape, single=local.buffer > 0) for w in widths),
+        None if part.layout is None else (part.layout.rows, part.layout.cols),
+        tuple(cells_for(w, shape, single=local.buffer > 0) for w in widths),
         local.causal,
         local.interaction is None,
         max_steps,
@@ -303,7 +316,7 @@ def _begin(model: GMRM, pixels: Pixels, init: Params, settings: Settings) -> Sta
     def one(args: tuple[Observed, Params]) -> State:
         return local_loop.begin(model, args[0], args[1], settings)
 
-    return _over_movies(one, model, pixels, start, settings.terms)
+    return _over_movies(one, model, pixels, start, settings)
 
 
 @eqx.filter_jit
@@ -321,7 +334,7 @@ def _advance(
             found = eqx.tree_at(lambda f: f.past, found, None, is_leaf=lambda x: x is None)
         return found, after
 
-    found, after = _over_movies(one, model, pixels, state, settings.terms)
+    found, after = _over_movies(one, model, pixels, state, settings)
     if pixels.values.ndim > 2:
         fits, resp, neighbours = jax.tree.map(
             _replicate_first, (found.fit, found.responsibilities, found.neighbours)
@@ -335,15 +348,16 @@ def _over_movies(
     model: GMRM,
     pixels: Pixels,
     more: Any,
-    terms: Float[Array, " P"],
+    settings: Settings,
 ) -> Any:
     """`function((observed, item of more))` of the movie, or of each replicate, replicate first."""
     values = pixels.values
     design = model.design(pixels)
-    design = design * terms.reshape(-1, *[1] * (design.ndim - 1))
+    design = design * settings.terms.reshape(-1, *[1] * (design.ndim - 1))
+    rows, cols = settings.places or (pixels.rows, pixels.cols)
     weight = pixels.weight.astype(values.dtype)
-    fixed = (design[:, None], weight[None], pixels.rows[None], pixels.cols[None])
-    own = (design, weight, pixels.rows, pixels.cols)
+    fixed = (design[:, None], weight[None], rows[None], cols[None])
+    own = (design, weight, rows, cols)
 
     def one(args):
         z, place, rest = args

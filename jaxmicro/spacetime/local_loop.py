@@ -32,7 +32,8 @@ class Settings(eqx.Module):
 
     `widths` (pixels) and `cells` belong to the kernels from the narrowest to the widest; `buffer`
     is the sd of the hole in them, or None; `classes` and `terms` (0 or 1) say what of the model is
-    in use, `learn` whether the coupling is fitted; `decay` is the weight of the next frame;
+    in use, `places` where pixels lie for the kernel if not where they lie in the frame, `learn`
+    whether the coupling is fitted; `decay` is the weight of the next frame;
     `sd_floor` is in grey values, `tolerance` in nats per pixel.
     """
 
@@ -45,6 +46,7 @@ class Settings(eqx.Module):
     buffer: Float[Array, ""] | None
     classes: Int[Array, ""]
     terms: Float[Array, " P"]
+    places: tuple[Int[Array, "*#batch n"], Int[Array, "*#batch n"]] | None
     cells: tuple[Cells, ...] = eqx.field(static=True)
     causal: bool = eqx.field(static=True)
     learn: bool = eqx.field(static=True)
