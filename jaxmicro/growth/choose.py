@@ -39,7 +39,7 @@ GO_ON = 2  # starts of each number of classes that do
 # Candidates may not gain by neighbours who share a pixel's noise: the hole for them, in buffers.
 BUFFER = 3.0
 AGAIN, LONGER = 2, 1.25  # searches again, if the noise is found to reach this much further
-WORTH = 0.004  # nats per pixel that faults of the model other than its size are worth
+WORTH = 0.005  # nats per pixel that a class may gain by small faults of the model, as blurred edges
 APART = 0.005  # nats per pixel from which on two starts have found different answers
 
 
@@ -284,12 +284,12 @@ class _Search:
         return 0.5 * math.log(self.n_independent) / self.n_independent
 
     def _size(self, candidate: Candidate) -> float:
-        """Parameters; each class and trend counts at least what small faults are worth."""
+        """Parameters; each class counts at least what small faults of the model are worth."""
         n_frames = self.pixels.n_frames
         model = dataclasses.replace(
             self.full, n_classes=candidate.classes, trend=Trend(candidate.trend)
         )
-        faults = WORTH / self._price() * (candidate.classes + (model.trend.n_terms > 0))
+        faults = WORTH / self._price() * candidate.classes
         return model.n_parameters(n_frames) + n_frames * (candidate.classes - 1) + 1 + faults
 
     def _tried(self, k: int, trend: str, start: Start, steps: int) -> Candidate:

@@ -143,8 +143,9 @@ def histogram_mixture(
     stays one if `tied`.
     """
     low, high = np.quantile(values, [0.005, 0.995])
-    if not high > low:
-        low, high = low - 0.5, high + 0.5
+    least = 1e-6 * max(1.0, abs(float(low)), abs(float(high)))  # constant values but for rounding
+    if high - low < least:
+        low, high = low - BINS * least, high + BINS * least
     counts, edges = np.histogram(np.clip(values, low, high), bins=BINS)
     middle, width = 0.5 * (edges[1:] + edges[:-1]), edges[1] - edges[0]
     total = counts.sum()
