@@ -157,6 +157,10 @@ def choose(
     return variant, choice, _note(choice, asked)
 
 
+def _frames(n: int) -> str:
+    return "1 frame" if n == 1 else f"{n} frames"
+
+
 def _note(choice: Choice, asked: Asked) -> str:
     chosen = choice.chosen
     best: dict[str, float] = {}
@@ -170,6 +174,6 @@ def _note(choice: Choice, asked: Asked) -> str:
     runners = f"; runners-up, in nats per pixel of the score: {listed}" if listed else ""
     return (
         f"model: {chosen.name}{how}, proportions that follow the neighbours; chosen on "
-        f"{choice.n_frames} frames{runners}. To pin it: --classes {chosen.classes} --trend "
+        f"{_frames(choice.n_frames)}{runners}. To pin it: --classes {chosen.classes} --trend "
         f'"{chosen.trend or 0}"'
     )
