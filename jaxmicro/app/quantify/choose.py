@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 
 import pydantic
 
@@ -97,13 +98,15 @@ def _foreground(text: str) -> dict[str, object]:
     )
 
 
-def made(*layers: dict[str, dict[str, object]]) -> Variant:
+def made(*layers: Mapping[str, object]) -> Variant:
     """The variant of these tables; keys of later layers replace those of earlier ones."""
     tables: dict[str, object] = {}
     for layer in layers:
         for name, value in layer.items():
-            replaces = name == "foreground" or not isinstance(value, dict)
-            tables[name] = value if replaces else {**tables.get(name, {}), **value}  # type: ignore[dict-item]
+            before = tables.get(name)
+            if name != "foreground" and isinstance(before, dict) and isinstance(value, dict):
+                value = before | value
+            tables[name] = value
     try:
         return Variant.model_validate(tables)
     except pydantic.ValidationError as problem:
@@ -152,7 +155,7 @@ def choose(
     if local:
         chosen["local"] = {"buffer": round(choice.local.buffer, 3)}
     foreground = {k: v for k, v in asked.tables.items() if k == "foreground"}
-    variant = made({"description": "chosen by the movie"}, chosen, foreground)  # type: ignore[dict-item]
+    variant = made({"description": "chosen by the movie"}, chosen, foreground)
     return variant, choice, _note(choice, asked)
 
 
