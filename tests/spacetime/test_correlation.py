@@ -77,7 +77,7 @@ def test_too_few_pairs_are_not_known():
     found = measured(rng.standard_normal((T, SIDE, SIDE)), keep)
     assert np.isnan(found.by_lag).all()
     assert found.buffer == 0
-    assert "too few neighbouring pixels" in found.sentence
+    assert "too few neighbours" in found.sentence
 
 
 def test_a_pair_across_classes_does_not_count(rng):
