@@ -302,6 +302,7 @@ def test_bad_pixels_are_a_result_not_an_exception(pixels, start):
         ({"pseudo_count": 0.0}, "pseudo_count 0.0"),
         ({"interaction": 0.0}, "interaction 0.0"),
         ({"levels": 3}, "levels 3"),
+        ({"buffer": -1.0}, "buffer -1.0"),
     ],
 )
 def test_impossible_settings_are_refused_by_name(kwargs, text):
@@ -318,7 +319,8 @@ def test_past_needs_a_causal_fit(pixels, start):
 def test_lowers_for_cuda_and_tpu(pixels, start):
     number = jnp.asarray(0.5, jnp.float32)
     settings = local_loop.Settings(
-        (4 * number,), number, number, number, number, number,
+        (4 * number,), number, number, number, number, number, None,
+        jnp.asarray(MODEL.n_classes), jnp.ones(MODEL.trend.n_terms, jnp.float32),
         (cells_for(2.0, pixels.shape),), False, True, 5,
     )  # fmt: skip
     design = MODEL.design(pixels)

@@ -156,10 +156,10 @@ def choose(
         chosen["local"] = {"buffer": round(choice.local.buffer, 3)}
     foreground = {k: v for k, v in asked.tables.items() if k == "foreground"}
     variant = made({"description": "chosen by the movie"}, chosen, foreground)
-    return variant, choice, _note(choice, asked)
+    return variant, choice, _note(choice, asked, local)
 
 
-def _note(choice: Choice, asked: Asked) -> str:
+def _note(choice: Choice, asked: Asked, local: bool) -> str:
     chosen = choice.chosen
     best: dict[str, float] = {}
     for c in choice.tried:
@@ -170,8 +170,11 @@ def _note(choice: Choice, asked: Asked) -> str:
     said = [n for n in ("classes", "trend") if getattr(asked, n) is not None]
     how = f" ({' and '.join(said)} as asked for)" if said else ""
     runners = f"; runners-up, in nats per pixel of the score: {listed}" if listed else ""
+    trend = f'"{chosen.trend or 0}"'
+    pin = f"--classes {chosen.classes} --trend {trend}"
+    if not local:
+        pin = f'a model file with classes = {chosen.classes} and trend = "{chosen.trend}"'
     return (
-        f"model: {chosen.name}{how}, proportions that follow the neighbours; chosen on "
-        f"{choice.n_frames} frames{runners}. To pin it: --classes {chosen.classes} --trend "
-        f'"{chosen.trend or 0}"'
+        f"model: {chosen.name}{how}{', proportions that follow the neighbours' if local else ''}; "
+        f"chosen on {choice.n_frames} frames{runners}. To pin it: {pin}"
     )
