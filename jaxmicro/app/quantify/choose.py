@@ -169,7 +169,8 @@ def _note(choice: Choice, asked: Asked, local: bool) -> str:
     listed = "; ".join(f"{name}: {score - chosen.score:+.3f}" for name, score in nearest)
     said = [n for n in ("classes", "trend") if getattr(asked, n) is not None]
     how = f" ({' and '.join(said)} as asked for)" if said else ""
-    runners = f"; runners-up, in nats per pixel of the score: {listed}" if listed else ""
+    against = "score against it in nats per pixel, where what is larger has to gain more"
+    runners = f"; runners-up ({against}): {listed}" if listed else ""
     trend = f'"{chosen.trend or 0}"'
     pin = f"--classes {chosen.classes} --trend {trend}"
     if not local:
