@@ -88,7 +88,7 @@ def test_the_default_model_is_chosen_from_it(ran, image, truth, tmp_path):
     area = pd.read_csv(tmp_path / "out" / "growth.csv")["area_px"]
     assert area.tolist() == pytest.approx([truth.sum()], abs=8)
     names = {p.name for p in (tmp_path / "out" / "figures").iterdir()}
-    assert {"growth.png", "strip.png", "histogram.png", "trend.png", "parameters.png"} == names
+    assert {"growth.png", "strip.png", "histogram.png", "parameters.png"} == names  # no trend
     # a line of one point shows nothing: each class has a mark of its own colour
     drawn = np.asarray(PillowImage.open(tmp_path / "out" / "figures" / "parameters.png"))
     left = drawn[:, : drawn.shape[1] // 3, :3].astype(int)

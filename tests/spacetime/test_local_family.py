@@ -50,4 +50,5 @@ def test_local_proportions_take_every_family(family):
         assert 2 < p.law[0, 0] < 10  # planted are 4; 570 pixels leave an error of about 1
     # weights of 3 frames, 2 means, the family's own numbers, strength and field
     found = local_criteria(model, out, pixels).n_parameters
-    assert found == 3 + 2 + (2 if family.ties_sds else 3) + 2
+    fields = out.coupling.field.reshape(-1, 2).shape[0]
+    assert found == 3 + 2 + (2 if family.ties_sds else 3) + 1 + fields
