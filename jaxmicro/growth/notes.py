@@ -13,7 +13,7 @@ from jaxmicro.spacetime.local import LocalFit
 from jaxmicro.spacetime.soft_correction import SoftCorrection
 
 ALONE = 0.05  # share of pixels without a neighbour from which on it is said
-ALIKE = 0.8  # Bhattacharyya coefficient: two classes of one sd are 1.3 sds apart
+ALIKE = 0.7  # Bhattacharyya coefficient: two classes of one sd are 1.7 sds apart
 
 
 def notes(analysis: Analysis) -> list[str]:
