@@ -41,9 +41,7 @@ def settings_for(learn, n_terms):
     widths = (jnp.asarray(1.5),)
     numbers = (jnp.asarray(v) for v in (0.5, 1.0, 1.5, 0.0, 0.1))
     tried = jnp.asarray(2), jnp.ones(n_terms)
-    return Settings(
-        widths, *numbers, None, *tried, (cells_for(1.5, SHAPE),), False, learn, STEPS + 1
-    )
+    return Settings(widths, *numbers, None, *tried, (cells_for(1.5, SHAPE),), False, learn, STEPS)
 
 
 @pytest.fixture(
