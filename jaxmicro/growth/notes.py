@@ -6,12 +6,14 @@ import numpy as np
 
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.growth.analyse import Analysis
+from jaxmicro.growth.partition import likeness
 from jaxmicro.mixture.ecm import Fit, Result
 from jaxmicro.spacetime.correct import Vote
 from jaxmicro.spacetime.local import LocalFit
 from jaxmicro.spacetime.soft_correction import SoftCorrection
 
 ALONE = 0.05  # share of pixels without a neighbour from which on it is said
+ALIKE = 0.7  # Bhattacharyya coefficient: two classes of one sd are 1.7 sds apart
 
 
 def notes(analysis: Analysis) -> list[str]:
@@ -24,7 +26,7 @@ def notes(analysis: Analysis) -> list[str]:
         out.append(_soft(corrected))
     if corrected is not None:
         out += _alone(corrected, pixels)
-    return out + _usable(analysis.usable)
+    return out + _alike(analysis) + _usable(analysis.usable)
 
 
 def _local(local: LocalFit, pixels: Pixels) -> list[str]:
@@ -69,6 +71,19 @@ def _alone(voted: Vote | SoftCorrection, pixels: Pixels) -> list[str]:
     return [
         f"{100 * alone / total:.0f} % of the visited pixels have no visited neighbour within the "
         "correction's radius and kept their class; use a larger radius or a higher rate"
+    ]
+
+
+def _alike(analysis: Analysis) -> list[str]:
+    """A movie of noise has two classes as well, if two are looked for."""
+    params, family = analysis.fitted.fit.params, analysis.fitted.model.family
+    alike = likeness(params, analysis.partition.foreground, family)
+    if alike <= ALIKE:
+        return []
+    return [
+        f"foreground and background have nearly the same grey values (overlap {alike:.2f} of 1), "
+        "so the areas may be those of noise, and their standard errors do not say so; look whether "
+        "labels.tif shows the object, else name it with --classes and --foreground"
     ]
 
 

@@ -93,6 +93,18 @@ def partition(
     return Partition(groups[-1], k, "the brightest group of overlapping components")
 
 
+def likeness(params: Params, foreground: tuple[int, ...], family: Family = GAUSSIAN) -> float:
+    """Largest Bhattacharyya coefficient of a foreground and a background class, pooled; 1: alike.
+
+    Raises:
+      NumericalError: no frame has finite parameters.
+    """
+    _, means, sds, law = _pooled(params)
+    background = [k for k in range(means.size) if k not in foreground]
+    pairs = itertools.product(foreground, background)
+    return max(family.overlap((means[i], sds[i]), (means[j], sds[j]), law) for i, j in pairs)
+
+
 def merged_groups(
     params: Params, overlap: float, family: Family = GAUSSIAN
 ) -> list[tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""Information criteria of fits, from log-likelihoods summed in double precision, and choice of K.
+"""Information criteria of fits, from log-likelihoods summed in double precision.
 
 AIC, Akaike (1974); BIC, Schwarz (1978); ICL, Biernacki, Celeux and Govaert (2000), in the form
 BIC plus twice the entropy of the classification.
@@ -7,20 +7,14 @@ BIC plus twice the entropy of the classification.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
 from jaxmicro.data.sampling import Pixels
-from jaxmicro.errors import NumericalError, UsageError
-from jaxmicro.mixture.ecm import Progress, Result, fit
-from jaxmicro.mixture.family import GAUSSIAN, Family
+from jaxmicro.errors import UsageError
+from jaxmicro.mixture.family import Family
 from jaxmicro.mixture.gmrm import GMRM, Params
-from jaxmicro.mixture.trend import Trend
-
-USABLE = (Result.converged, Result.max_steps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,16 +30,6 @@ class Criteria:
     aic: float
     bic: float
     icl: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Candidate:
-    """One number of classes that was tried: its fit's result and, where usable, its criteria."""
-
-    n_classes: int
-    result: Result
-    criteria: Criteria | None
-    chosen: bool = False
 
 
 def criteria(model: GMRM, params: Params, pixels: Pixels) -> Criteria:
@@ -122,73 +106,3 @@ def _log_joint(
     tiny = np.finfo(np.float64).tiny
     constant = np.log(np.maximum(weights, tiny)) - np.log(sds) + family.constant(law, np)
     return constant[:, None] + family.kernel(u, law, np)
-
-
-def choose_classes(
-    pixels: Pixels,
-    trend: Trend,
-    *,
-    candidates: Sequence[int] = (2, 3, 4, 5),
-    share: tuple[str, ...] = ("means", "sds"),
-    family: Family = GAUSSIAN,
-    max_frames: int = 6,
-    quantum: float | None = None,
-    progress: Progress | None = None,
-) -> tuple[GMRM, tuple[Candidate, ...]]:
-    """The number of classes by BIC, on a few frames spread over the movie.
-
-    Fits that end in an empty or degenerate class, without pixels enough or without finite
-    numbers are listed but never chosen, and one that did not converge only where none did: its
-    areas could not be used. `family` is the distribution of the classes. `progress` is told of
-    each number that is tried.
-
-    Returns:
-      The model with the smallest BIC, and every candidate in the order tried.
-
-    Raises:
-      UsageError: pixels with replicates, or no candidates.
-      NumericalError: no candidate gave a usable fit.
-    """
-    if not candidates:
-        raise UsageError("choose_classes needs at least one number of classes to try")
-    few = _spread(pixels, max_frames)
-    # Compiling takes longer than fitting: the fits of all candidates share one program.
-    most = GMRM(max(candidates), trend, share, family=family)
-
-    def candidate(k: int) -> Candidate:
-        model = GMRM(k, trend, share, family=family)
-        say = None if progress is None else functools.partial(_prefixed, progress, k)
-        out = fit(most, few, quantum=quantum, classes=k, progress=say)
-        result = Result(int(np.max(np.asarray(out.result))))
-        scores = criteria(model, out.params.first(k), few) if result in USABLE else None
-        return Candidate(k, result, scores)
-
-    tried = [candidate(k) for k in candidates]
-    best = _best(tried)
-    table = tuple(dataclasses.replace(c, chosen=c is best) for c in tried)
-    return GMRM(best.n_classes, trend, share, family=family), table
-
-
-def _best(tried: Sequence[Candidate]) -> Candidate:
-    """The smallest BIC among fits that converged or, if none did, that have a BIC at all."""
-    usable = [c for c in tried if c.criteria is not None]
-    if not usable:
-        ended = ", ".join(f"{c.n_classes} classes: {c.result.name}" for c in tried)
-        raise NumericalError(
-            f"no number of classes could be fitted ({ended}); visit more pixels, exclude "
-            "saturated ones, or name the number of classes in a model"
-        )
-    converged = [c for c in usable if c.result == Result.converged]
-    return min(converged or usable, key=lambda c: c.criteria.bic if c.criteria else math.inf)
-
-
-def _prefixed(progress: Progress, n_classes: int, text: str) -> None:
-    progress(f"{n_classes} classes: {text}")
-
-
-def _spread(pixels: Pixels, max_frames: int) -> Pixels:
-    """At most `max_frames` frames, evenly spread from the first to the last."""
-    if pixels.n_frames <= max_frames:
-        return pixels
-    pick = np.unique(np.round(np.linspace(0, pixels.n_frames - 1, max_frames)).astype(int))
-    return pixels[pick]

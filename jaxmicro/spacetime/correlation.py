@@ -27,7 +27,7 @@ class NoiseCorrelation:
     """Correlation of the residuals at lags of 1, 2, .. pixels along rows and columns.
 
     Attributes:
-      by_lag: NaN where too few pairs of pixels were visited.
+      by_lag: NaN where too few pairs of pixels were visited and surely belong to one class.
       buffer: sd in pixels of a Gaussian exp(-d^2 / (2 buffer^2)) that lies on or above the
         correlations seen; 0 where noise is white or nothing is known.
     """
@@ -45,7 +45,10 @@ class NoiseCorrelation:
     @property
     def sentence(self) -> str:
         if not np.isfinite(self.by_lag[0]):
-            return "noise: too few neighbouring pixels were visited to see whether it is correlated"
+            return (
+                "noise: too few neighbours were visited and surely belong to one class to see "
+                "whether it is correlated"
+            )
         shown = ", ".join(f"{max(r, 0):.2f}" for r in self.by_lag[:4] if np.isfinite(r))
         if not self.buffer:
             return f"noise: independent from pixel to pixel (correlation {shown} at lags 1, 2, ..)"

@@ -83,8 +83,14 @@ def test_report_is_self_contained_and_the_terminal_says_what_was_done(result):
 
 def test_default_model_says_which_it_took_and_how_to_pin_it(ran, phantom, tmp_path):
     text = ran("quantify", phantom / "movie.tif", "--out", tmp_path / "o")
-    assert "taken by BIC" in " ".join(text.split())
-    assert "--model" in text
+    said = " ".join(text.split())
+    assert "proportions that follow the neighbours; chosen on 6 frames" in said
+    assert "To pin it: --classes" in said
+    assert "noise: " in said
+    chosen = load(tmp_path / "o" / "model.toml")
+    assert chosen.mixture.proportions == "local"
+    assert chosen.growth.estimator == "posterior"
+    assert f"--classes {chosen.mixture.classes} " in said
 
 
 def test_a_mask_and_a_missing_value_give_the_same_answer(ran, phantom, model, tmp_path):

@@ -84,11 +84,11 @@ def test_neighbours_of_one_frame_are_those_in_it(ran, models, image, truth, tmp_
 def test_the_default_model_is_chosen_from_it(ran, image, truth, tmp_path):
     path = _saved(tmp_path, image, "one.png")
     text = ran("quantify", path, "--out", tmp_path / "out")
-    assert "taken by BIC" in " ".join(text.split())
+    assert "model: 2 classes, no trend, proportions" in " ".join(text.split())
     area = pd.read_csv(tmp_path / "out" / "growth.csv")["area_px"]
     assert area.tolist() == pytest.approx([truth.sum()], abs=8)
     names = {p.name for p in (tmp_path / "out" / "figures").iterdir()}
-    assert {"growth.png", "strip.png", "histogram.png", "trend.png", "parameters.png"} == names
+    assert {"growth.png", "strip.png", "histogram.png", "parameters.png"} == names  # no trend
     # a line of one point shows nothing: each class has a mark of its own colour
     drawn = np.asarray(PillowImage.open(tmp_path / "out" / "figures" / "parameters.png"))
     left = drawn[:, : drawn.shape[1] // 3, :3].astype(int)

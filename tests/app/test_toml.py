@@ -66,7 +66,7 @@ VARIANTS = st.fixed_dictionaries(
         ),
         "local": _tables(causal=FLAG, width=_number(0.1, 256), memory=_number(0, 10_000),
                          pseudo_count=_number(0.1, 1000), interaction=_number(0.1, 10),
-                         levels=st.integers(1, 2)),
+                         levels=st.integers(1, 2), buffer=_number(0, 64)),
         "posterior": _tables(
             method=st.sampled_from(["nuts", "svi", "laplace"]), chains=st.integers(1, 64),
             draws=st.integers(50, 10**9),

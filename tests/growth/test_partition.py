@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxmicro.errors import UsageError
-from jaxmicro.growth.partition import merged_groups, partition
+from jaxmicro.growth.partition import likeness, merged_groups, partition
 from jaxmicro.mixture.family import GAUSSIAN
 from jaxmicro.mixture.gmrm import Params
 
@@ -91,3 +91,9 @@ def test_a_frame_that_could_not_be_fitted_does_not_hide_what_grows():
     weights = np.concatenate([0.9 - 0.5 * rise, 0.1 + 0 * rise, 0.5 * rise], axis=1)
     weights[[0, 6]] = np.nan
     assert partition(params(weights, [20, 60, 100], [8] * 3), "grows").foreground == (2,)
+
+
+@pytest.mark.parametrize(("foreground", "gap"), [((2,), 2.0), ((0,), 1.0), ((0, 1), 2.0)])
+def test_likeness_is_that_of_the_nearest_pair_across_the_partition(foreground, gap):
+    found = likeness(params([[0.4, 0.3, 0.3]] * 3, [10, 15, 25], [5, 5, 5]), foreground)
+    assert found == pytest.approx(np.exp(-(gap**2) / 8))  # two normals `gap` sds apart

@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxmicro.data.sampling import Pixels
-from jaxmicro.errors import JaxmicroError
-from jaxmicro.mixture.criteria import choose_classes, criteria
+from jaxmicro.mixture.criteria import criteria
 from jaxmicro.mixture.ecm import Result, fit, grey_step
 from jaxmicro.mixture.gmrm import GMRM
 from jaxmicro.mixture.trend import Trend
@@ -226,21 +225,6 @@ def test_criteria_are_finite_and_order_as_defined(program, kind, seed):
     # the fit's own sum, in its own precision, of some hundred nats
     total = float(np.sum(np.asarray(out.log_likelihood, np.float64)))
     assert abs(found.log_likelihood - total) < 1e4 * np.finfo(dtype).eps * abs(total) + 1e-6
-
-
-@settings(max_examples=6)
-@given(st.sampled_from(["apart", "constant", "bad"]), seeds)
-def test_the_number_of_classes_is_chosen_or_refused(kind, seed):
-    pixels = pixels_of(*scene(seed, kind))
-    try:
-        model, table = choose_classes(pixels, Trend(""), candidates=(1, 2), quantum=0.0)
-    except JaxmicroError as err:
-        one_line(err)
-        assert kind != "apart"
-        return
-    assert [c.n_classes for c in table] == [1, 2]
-    assert sum(c.chosen for c in table) == 1
-    assert kind != "apart" or model.n_classes == 2
 
 
 @settings(max_examples=60)

@@ -15,7 +15,7 @@ from jaxmicro.mixture.ecm import Result, fit
 from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.mixture.trend import Trend
 from jaxmicro.spacetime import local_loop
-from jaxmicro.spacetime.local import Local, fit_local, local_criteria
+from jaxmicro.spacetime.local import Local, Part, _settings, fit_local, local_criteria
 from jaxmicro.spacetime.local_em import gathered, make_level
 from jaxmicro.spacetime.neighbourhood import correlate
 from jaxmicro.spacetime.smooth import Kernel, cells_for, density_kernel, over_time
@@ -181,7 +181,9 @@ def test_responsibilities_are_probabilities_and_weights_their_means(pixels, fitt
 def test_criteria_rank_local_above_plain(pixels, start, fitted):
     plain = criteria(MODEL, fit(MODEL, pixels, init=start).params, pixels)
     local = local_criteria(MODEL, fitted, pixels)
-    assert local.n_parameters == plain.n_parameters + 4
+    fields = fitted.coupling.field.reshape(-1, 4).shape[0]
+    # the strength, and a field of which one direction changes nothing
+    assert local.n_parameters == plain.n_parameters + 1 + 3 * fields
     assert local.bic < plain.bic - 100
     assert local.icl - local.bic < plain.icl - plain.bic  # twice the entropy of the labels
 
@@ -302,6 +304,7 @@ def test_bad_pixels_are_a_result_not_an_exception(pixels, start):
         ({"pseudo_count": 0.0}, "pseudo_count 0.0"),
         ({"interaction": 0.0}, "interaction 0.0"),
         ({"levels": 3}, "levels 3"),
+        ({"buffer": -1.0}, "buffer -1.0"),
     ],
 )
 def test_impossible_settings_are_refused_by_name(kwargs, text):
@@ -316,11 +319,10 @@ def test_past_needs_a_causal_fit(pixels, start):
 
 
 def test_lowers_for_cuda_and_tpu(pixels, start):
-    number = jnp.asarray(0.5, jnp.float32)
-    settings = local_loop.Settings(
-        (4 * number,), number, number, number, number, number,
-        (cells_for(2.0, pixels.shape),), False, True, 5,
-    )  # fmt: skip
+    local = Local(width=2.0, memory=1.0)
+    kernel = local.kernel(float(pixels.n_pixels[0]), pixels.shape, pixels.n_frames)
+    whole = Part(MODEL.n_classes, (True,) * MODEL.trend.n_terms, 5)
+    settings = _settings(local, kernel, pixels, (1e-5, 1.0, 5), whole)
     design = MODEL.design(pixels)
 
     def program(values, rows, cols, weight, first):

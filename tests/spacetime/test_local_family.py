@@ -48,6 +48,7 @@ def test_local_proportions_take_every_family(family):
         np.testing.assert_allclose(p.sds**2, line, rtol=1e-6)
     else:
         assert 2 < p.law[0, 0] < 10  # planted are 4; 570 pixels leave an error of about 1
-    # weights of 3 frames, 2 means, the family's own numbers, and the learned interaction
+    # weights of 3 frames, 2 means, the family's own numbers, strength and field
     found = local_criteria(model, out, pixels).n_parameters
-    assert found == 3 + 2 + (2 if family.ties_sds else 3) + 1
+    fields = out.coupling.field.reshape(-1, 2).shape[0]
+    assert found == 3 + 2 + (2 if family.ties_sds else 3) + 1 + fields

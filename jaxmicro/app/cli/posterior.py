@@ -29,7 +29,7 @@ def posterior(
     model: Annotated[
         pathlib.Path | None,
         typer.Option(
-            help="Model file (TOML) or name, with a table \\[posterior]; default: by BIC."
+            help="Model file (TOML) or name, with a table \\[posterior]; default: chosen."
         ),
     ] = None,
     thickness: Thickness = None,

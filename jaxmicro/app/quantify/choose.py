@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 
 import pydantic
 
@@ -97,13 +98,15 @@ def _foreground(text: str) -> dict[str, object]:
     )
 
 
-def made(*layers: dict[str, dict[str, object]]) -> Variant:
+def made(*layers: Mapping[str, object]) -> Variant:
     """The variant of these tables; keys of later layers replace those of earlier ones."""
     tables: dict[str, object] = {}
     for layer in layers:
         for name, value in layer.items():
-            replaces = name == "foreground" or not isinstance(value, dict)
-            tables[name] = value if replaces else {**tables.get(name, {}), **value}  # type: ignore[dict-item]
+            before = tables.get(name)
+            if name != "foreground" and isinstance(before, dict) and isinstance(value, dict):
+                value = before | value
+            tables[name] = value
     try:
         return Variant.model_validate(tables)
     except pydantic.ValidationError as problem:
@@ -153,15 +156,15 @@ def choose(
         given = {"buffer": choice.local.buffer, "memory": choice.local.memory}
         chosen["local"] = {k: round(v, 3) for k, v in given.items() if v is not None}
     foreground = {k: v for k, v in asked.tables.items() if k == "foreground"}
-    variant = made({"description": "chosen by the movie"}, chosen, foreground)  # type: ignore[dict-item]
-    return variant, choice, _note(choice, asked)
+    variant = made({"description": "chosen by the movie"}, chosen, foreground)
+    return variant, choice, _note(choice, asked, local)
 
 
 def _frames(n: int) -> str:
     return "1 frame" if n == 1 else f"{n} frames"
 
 
-def _note(choice: Choice, asked: Asked) -> str:
+def _note(choice: Choice, asked: Asked, local: bool) -> str:
     chosen = choice.chosen
     best: dict[str, float] = {}
     for c in choice.tried:
@@ -171,9 +174,13 @@ def _note(choice: Choice, asked: Asked) -> str:
     listed = "; ".join(f"{name}: {score - chosen.score:+.3f}" for name, score in nearest)
     said = [n for n in ("classes", "trend") if getattr(asked, n) is not None]
     how = f" ({' and '.join(said)} as asked for)" if said else ""
-    runners = f"; runners-up, in nats per pixel of the score: {listed}" if listed else ""
+    against = "score against it in nats per pixel, where what is larger has to gain more"
+    runners = f"; runners-up ({against}): {listed}" if listed else ""
+    trend = f'"{chosen.trend or 0}"'
+    pin = f"--classes {chosen.classes} --trend {trend}"
+    if not local:
+        pin = f'a model file with classes = {chosen.classes} and trend = "{chosen.trend}"'
     return (
-        f"model: {chosen.name}{how}, proportions that follow the neighbours; chosen on "
-        f"{_frames(choice.n_frames)}{runners}. To pin it: --classes {chosen.classes} --trend "
-        f'"{chosen.trend or 0}"'
+        f"model: {chosen.name}{how}{', proportions that follow the neighbours' if local else ''}; "
+        f"chosen on {_frames(choice.n_frames)}{runners}. To pin it: {pin}"
     )
