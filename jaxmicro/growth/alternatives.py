@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
-from jaxmicro.errors import JaxmicroError
+from jaxmicro.errors import NumericalError, UsageError
 from jaxmicro.growth.analyse import Analysis
 from jaxmicro.growth.choose import WORTH, Candidate, Choice
 from jaxmicro.growth.partition import merged_groups, partition
@@ -77,7 +77,10 @@ def _share(
     else:
         try:
             classes = partition(params, rule.rule, rule.ranks, rule.overlap, family).foreground
-        except JaxmicroError:  # this rule has no answer here, so there is nothing to compare
+        except (
+            NumericalError,
+            UsageError,
+        ):  # this rule has no answer here, so there is nothing to compare
             return None
     return np.asarray(params.weights, float)[:, list(classes)].sum(axis=1)
 

@@ -33,7 +33,7 @@ from jaxmicro.spacetime.correlation import NoiseCorrelation, noise_correlation
 OK, NO_FIT = "ok", "no-fit"
 SIGNIFICANT = 4.0  # standard errors
 STRUCTURE = 0.15  # sds of a class, rms over the frame
-HISTOGRAM = 0.025  # Kolmogorov distance above 3 of its standard errors
+HISTOGRAM = 0.025  # Kolmogorov distance above 2 of its standard errors
 CHANGE = 0.1  # of an area
 SMALL = 0.1  # of the largest area: smaller ones are compared in shares of this
 OVERLAP = 0.88  # Bhattacharyya coefficient of equal normal classes 1 sd apart
@@ -81,6 +81,8 @@ def check(analysis: Analysis, choice: Choice | None = None) -> Check:
       choice: how the model was chosen, where it was: rivals are those of the candidates.
     """
     fitted = np.isfinite(np.asarray(analysis.fitted.fit.params.means)).all(axis=-1)
+    if not fitted.any():
+        return Check(np.full(fitted.shape, NO_FIT), (), {})
     figures = _figures(analysis, choice, fitted)
     seen = [look(analysis, figures) for look in LOOKS]
     if choice is not None:
@@ -96,34 +98,40 @@ def check(analysis: Analysis, choice: Choice | None = None) -> Check:
 def _figures(
     analysis: Analysis, choice: Choice | None, fitted: Bool[np.ndarray, " frames"]
 ) -> dict[str, Float[np.ndarray, " frames"]]:
-    noise = _noise(analysis, fitted) if choice is None else choice.noise
+    chance = np.asarray(analysis.fitted.responsibilities())
+    noise = _noise(analysis, chance, fitted) if choice is None else choice.noise
     quantum = grey_step(np.asarray(analysis.fitted.pixels.values))
     rows = []
     for t in range(fitted.size):
         if not fitted[t]:
             rows.append((np.nan,) * len(NAMES))
             continue
-        left = left_over(analysis.fitted, t, noise.independent_share, quantum)
-        foreground = analysis.partition.foreground
-        chance = left.responsibilities[list(foreground)].sum(axis=0)
-        doubt = chance[(chance > 0.1) & (chance < 0.9)].sum() / max(chance.sum(), 1e-12)
-        by_histogram = left.proportion(foreground)
-        rows.append((*left.structure(), *left.histogram(), chance.mean(), *by_histogram, doubt))
+        left = left_over(analysis.fitted, t, chance[t], noise.independent_share, quantum)
+        inside = analysis.partition.foreground
+        rows.append(
+            (
+                *left.structure(),
+                *left.histogram(),
+                *left.proportion(inside),
+                *left.share_and_doubt(inside),
+            )
+        )
     return dict(zip(NAMES, np.array(rows, float).T, strict=True))
 
 
 NAMES = (
     *("structure", "structure_z", "distance", "distance_se"),
-    *("share", "share_by_histogram", "share_se", "ambiguous"),
+    *("share_by_histogram", "share_se", "share", "ambiguous"),
 )
 Figures = dict[str, Float[np.ndarray, " frames"]]
 
 
-def _noise(analysis: Analysis, fitted: Bool[np.ndarray, " frames"]) -> NoiseCorrelation:
+def _noise(
+    analysis: Analysis, chance: np.ndarray, fitted: Bool[np.ndarray, " frames"]
+) -> NoiseCorrelation:
     found, known = analysis.fitted, np.flatnonzero(fitted)
     few = known[np.unique(np.linspace(0, known.size - 1, FRAMES).round().astype(int))]
-    chance = np.asarray(found.responsibilities())[few]
-    return noise_correlation(found.model, found.fit.params[few], chance, found.pixels[few])
+    return noise_correlation(found.model, found.fit.params[few], chance[few], found.pixels[few])
 
 
 def _structure(analysis: Analysis, figures: Figures) -> Seen:
@@ -143,7 +151,7 @@ def _histogram(analysis: Analysis, figures: Figures) -> Seen:
     k = analysis.fitted.model.n_classes
     return Seen(
         "histogram",
-        distance - 3 * figures["distance_se"] > HISTOGRAM,
+        distance - 2 * figures["distance_se"] > HISTOGRAM,
         f"the greys do not follow the fitted classes (up to {100 * np.nanmax(distance):.1f} % of "
         f"the pixels lie elsewhere); try --classes {k + 1}, or --crop what is not specimen",
     )

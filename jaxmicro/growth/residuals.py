@@ -17,6 +17,9 @@ from jaxmicro.mixture.family import Family
 
 PIXELS = 20_000  # of a frame that are looked at
 SIDE = 8  # blocks along each side of the frame
+# What a model misses also looks like noise that reaches far: no more is believed than this.
+LEAST_INDEPENDENT = 0.04  # independent pixels per pixel, as by a buffer of 2 pixels
+BLOCK_STEPS = 30
 FEW = 20  # pixels of a block; blocks with fewer are left out
 EM_STEPS = 150
 
@@ -32,6 +35,7 @@ class Left:
       density: of each class at the pixel, per grey level.
       probability: of a smaller grey value, in each class.
       inflation: factor on the variance of a mean, as the noise of nearby pixels is correlated.
+      by_frame: whether the class proportions of the fit are those of the frame.
     """
 
     block: Int[np.ndarray, " n"]
@@ -40,17 +44,30 @@ class Left:
     density: Float[np.ndarray, "K n"]
     probability: Float[np.ndarray, "K n"]
     inflation: float
+    by_frame: bool
 
     @property
     def n(self) -> int:
         return self.block.size
 
+    def _of_blocks(self) -> Float[np.ndarray, "K n"]:
+        """Responsibilities by the proportions of each block, by maximum likelihood."""
+        chance, n_blocks = self.responsibilities, SIDE * SIDE
+        count = np.maximum(np.bincount(self.block, minlength=n_blocks), 1)
+        for _ in range(BLOCK_STEPS):
+            sums = [np.bincount(self.block, weights=r, minlength=n_blocks) for r in chance]
+            joint = (np.stack(sums) / count)[:, self.block] * self.density
+            chance = joint / (joint.sum(axis=0) + np.finfo(float).tiny)
+        return chance
+
     def structure(self) -> tuple[float, float]:
         """Rms over the blocks of the shift of the greys in sds, less what noise does; and its z.
 
-        Shifts are about the frame's mean shift. z is in sds of the noise's chi-square.
+        Shifts are about the frame's mean shift. Where classes are not spread evenly, proportions of
+        the frame would leave a score of their own: those of each block are taken instead. z is in sds of the noise's chi-square.
         """
-        score = np.sum(self.responsibilities * self.residual, axis=0)
+        chance = self._of_blocks() if self.by_frame else self.responsibilities
+        score = np.sum(chance * self.residual, axis=0)
         n_blocks = SIDE * SIDE
         count = np.bincount(self.block, minlength=n_blocks)
         total, information = (
@@ -98,11 +115,24 @@ class Left:
         variance = step @ np.linalg.pinv(tangent @ tangent.T) @ step
         return float(share @ wanted), float(np.sqrt(self.inflation * max(variance, 0.0)))
 
+    def share_and_doubt(self, classes: tuple[int, ...]) -> tuple[float, float]:
+        """Share of these classes, and the part of it from pixels of probability .1 to .9."""
+        chance = self.responsibilities[list(classes)].sum(axis=0)
+        either = chance[(chance > 0.1) & (chance < 0.9)].sum()
+        return float(chance.mean()), float(either / max(chance.sum(), 1e-12))
 
-def left_over(fitted: Fitted, t: int, independent_share: float, quantum: float) -> Left:
+
+def left_over(
+    fitted: Fitted,
+    t: int,
+    responsibilities: Float[np.ndarray, "K n"],
+    independent_share: float,
+    quantum: float,
+) -> Left:
     """The pixels of frame `t` of a movie without replicates.
 
     Args:
+      responsibilities: of the frame.
       independent_share: independent pixels per pixel of a full frame.
       quantum: grey-level step of the data; the greys are spread evenly over it.
     """
@@ -125,10 +155,11 @@ def left_over(fitted: Fitted, t: int, independent_share: float, quantum: float) 
     return Left(
         rows * SIDE // height * SIDE + cols * SIDE // width,
         residual,
-        np.asarray(fitted.responsibilities()[t], float)[:, seen],
+        np.asarray(responsibilities, float)[:, seen],
         family.density(residual, 0.0, 1.0, law) / sds[:, None],
         _probability(family, spread, law),
-        1 + seen.size / (height * width) * (1 / independent_share - 1),
+        1 + seen.size / (height * width) * (1 / max(independent_share, LEAST_INDEPENDENT) - 1),
+        fitted.local is None,
     )
 
 
