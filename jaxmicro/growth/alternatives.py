@@ -10,7 +10,7 @@ from jaxtyping import Float
 from jaxmicro.errors import NumericalError, UsageError
 from jaxmicro.growth.analyse import Analysis
 from jaxmicro.growth.choose import WORTH, Candidate, Choice
-from jaxmicro.growth.partition import merged_groups, partition
+from jaxmicro.growth.partition import merged_groups, partition, rising
 from jaxmicro.growth.plan import ForegroundRule
 from jaxmicro.mixture.family import Family
 from jaxmicro.mixture.gmrm import Params
@@ -71,9 +71,10 @@ def _share(
     if candidate.fit is None or chosen.fit is None:
         return None
     params = candidate.fit.fit.params.first(candidate.classes)
-    if rule.rule == "ranks":
+    if rule.rule in ("ranks", "darkest", "brightest"):
         usual = chosen.fit.fit.params.first(chosen.classes)
-        classes = _nearest(params, usual, rule.ranks)
+        asked = partition(usual, rule.rule, rule.ranks).foreground
+        classes = _nearest(params, usual, asked)
     else:
         try:
             classes = partition(params, rule.rule, rule.ranks, rule.overlap, family).foreground
@@ -86,11 +87,13 @@ def _share(
 
 
 def _nearest(params: Params, usual: Params, ranks: tuple[int, ...]) -> tuple[int, ...]:
-    """Classes whose mean lies nearest to that of a class asked for by its rank."""
+    """Classes whose mean lies nearest to that of a class asked for by its rank.
+
+    With a class more or less a rank would mean another class; the user looks at the greys.
+    """
     means, known = (np.median(np.asarray(p.means, float), axis=0) for p in (params, usual))
-    wanted = {r % known.size for r in ranks}
     nearest = np.argmin(np.abs(means[:, None] - known), axis=1)
-    return tuple(int(k) for k in np.flatnonzero(np.isin(nearest, list(wanted))))
+    return tuple(int(k) for k in np.flatnonzero(np.isin(nearest, ranks)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,12 +108,13 @@ class Second:
 def second_choice(analysis: Analysis) -> Second | None:
     """What rule "auto" would have taken next: the darkest group, or the brightest.
 
-    None under any other rule, or where all classes overlap.
+    None under any other rule, where the foreground was taken because it grows, and where all
+    classes overlap.
     """
     rule = analysis.plan.foreground
-    if rule.rule != "auto":
-        return None
     params, model = analysis.fitted.fit.params, analysis.fitted.model
+    if rule.rule != "auto" or rising(np.asarray(params.weights)):
+        return None
     groups = merged_groups(params, rule.overlap, model.family)
     taken = set(analysis.partition.foreground)
     ends = [g for g in (groups[0], groups[-1]) if not taken & set(g)]

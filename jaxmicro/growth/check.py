@@ -184,14 +184,15 @@ def _overlap(analysis: Analysis, figures: Figures) -> Seen:
 
     worst, a, b = max((overlap(a, b), a, b) for a in inside for b in outside)
     wide = max(sds[inside]) / np.median(sds[outside])
-    k = means.size
-    fewer = f"--classes {k - 1}" if k > 2 else "--model with other classes"
-    if worst > OVERLAP:
-        text = f"classes {a} and {b} overlap almost wholly, and only one is foreground"
-    else:
-        text = f"a foreground class is {wide:.1f} times as wide as the others and may collect noise"
-    seen = worst > OVERLAP or wide > WIDE
-    return Seen("overlap", np.full(figures["share"].shape, seen), f"{text}; try {fewer}")
+    k, near = means.size, worst > OVERLAP
+    text = (
+        f"classes {a} and {b} overlap almost wholly, and only one of them is foreground; try "
+        f"--classes {k - 1 if k > 2 else k + 1}"
+        if near
+        else f"a foreground class is {wide:.1f} times as wide as the others: it may collect noise "
+        f"or blurred edges; look at the labels, try --classes {k + 1}"
+    )
+    return Seen("overlap", np.full(figures["share"].shape, near or wide > WIDE), text)
 
 
 def _ambiguous(analysis: Analysis, figures: Figures) -> Seen:
@@ -206,9 +207,7 @@ def _ambiguous(analysis: Analysis, figures: Figures) -> Seen:
 
 def _foreground(analysis: Analysis, figures: Figures) -> Seen:
     second = second_choice(analysis)
-    own = float(np.nanmean(figures["share"]))
-    grows = "grows" in analysis.partition.reason
-    seen = second is not None and not grows and second.share < own
+    seen = second is not None and second.share < np.nanmean(figures["share"])
     text = "the brightest class was taken, but another stands apart as well and is smaller"
     return Seen("foreground", np.full(figures["share"].shape, seen), text)
 

@@ -63,8 +63,9 @@ class Left:
     def structure(self) -> tuple[float, float]:
         """Rms over the blocks of the shift of the greys in sds, less what noise does; and its z.
 
-        Shifts are about the frame's mean shift. Where classes are not spread evenly, proportions of
-        the frame would leave a score of their own: those of each block are taken instead. z is in sds of the noise's chi-square.
+        Shifts are about the frame's mean shift; z is in sds of the noise's chi-square. Proportions
+        of the frame would leave a score wherever classes are not spread evenly, so those of each
+        block take their place.
         """
         chance = self._of_blocks() if self.by_frame else self.responsibilities
         score = np.sum(chance * self.residual, axis=0)

@@ -164,7 +164,13 @@ def _candidate(weights, score, start):
     params = _params(weights, MEANS, SDS)
     coupling = Coupling(jnp.asarray(1.0), jnp.zeros(3))
     local = LocalFit(
-        _fit(params), jnp.ones((1, 3, 1)) / 3, jnp.ones((1, 1)), coupling, None, Kernel(2.0, 0.0), True
+        _fit(params),
+        jnp.ones((1, 3, 1)) / 3,
+        jnp.ones((1, 1)),
+        coupling,
+        None,
+        Kernel(2.0, 0.0),
+        True,
     )
     return Candidate(3, "", start, score, Result.converged, local)
 
