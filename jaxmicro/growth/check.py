@@ -31,10 +31,12 @@ from jaxmicro.mixture.ecm import grey_step
 from jaxmicro.spacetime.correlation import NoiseCorrelation, noise_correlation
 
 OK, NO_FIT = "ok", "no-fit"
-SIGNIFICANT = 4.0  # standard errors
 STRUCTURE = 0.15  # sds of a class, rms over the frame
+STRUCTURE_Z = 4.0  # sds of what noise does
 HISTOGRAM = 0.025  # Kolmogorov distance above 2 of its standard errors
 CHANGE = 0.1  # of an area
+# Both shares see the same greys, so that they differ by less than the error of either.
+CHANGE_Z = 2.5  # standard errors of a share
 SMALL = 0.1  # of the largest area: smaller ones are compared in shares of this
 OVERLAP = 0.88  # Bhattacharyya coefficient of equal normal classes 1 sd apart
 WIDE = 2.0  # times the sd of the other classes
@@ -140,7 +142,7 @@ def _structure(analysis: Analysis, figures: Figures) -> Seen:
     larger = LARGEST_TREND if trend == LARGER_TREND else LARGER_TREND
     return Seen(
         "structure",
-        (size > STRUCTURE) & (figures["structure_z"] > SIGNIFICANT),
+        (size > STRUCTURE) & (figures["structure_z"] > STRUCTURE_Z),
         f"greys within the classes vary over the frame by up to {np.nanmax(size):.2f} sds: a trend "
         f'was missed or a class is not uniform; try --trend "{larger}"',
     )
@@ -161,7 +163,7 @@ def _proportions(analysis: Analysis, figures: Figures) -> Seen:
     own, other = figures["share"], figures["share_by_histogram"]
     base = np.maximum(own, SMALL * np.nanmax(own))
     change = (other - own) / np.where(base > 0, base, np.nan)
-    sure = np.abs(other - own) > SIGNIFICANT * figures["share_se"]
+    sure = np.abs(other - own) > CHANGE_Z * figures["share_se"]
     worst = 100 * float(change[np.nanargmax(np.abs(change))]) if np.any(base > 0) else 0.0
     k = analysis.fitted.model.n_classes
     return Seen(
