@@ -108,14 +108,16 @@ class Second:
 def second_choice(analysis: Analysis) -> Second | None:
     """What rule "auto" would have taken next: the darkest group, or the brightest.
 
-    None under any other rule, where the foreground was taken because it grows, and where all
-    classes overlap.
+    None under any other rule, and where the foreground was taken because it grows. Where all
+    classes overlap the groups are the single classes.
     """
     rule = analysis.plan.foreground
     params, model = analysis.fitted.fit.params, analysis.fitted.model
     if rule.rule != "auto" or rising(np.asarray(params.weights)):
         return None
     groups = merged_groups(params, rule.overlap, model.family)
+    if len(groups) == 1:
+        groups = [(k,) for k in range(model.n_classes)]
     taken = set(analysis.partition.foreground)
     ends = [g for g in (groups[0], groups[-1]) if not taken & set(g)]
     if not ends:

@@ -40,7 +40,7 @@ CHANGE_Z = 2.5  # standard errors of a share
 SMALL = 0.1  # of the largest area: smaller ones are compared in shares of this
 OVERLAP = 0.88  # Bhattacharyya coefficient of equal normal classes 1 sd apart
 WIDE = 2.0  # times the sd of the other classes
-AMBIGUOUS = 0.35  # of the area
+AMBIGUOUS = 0.18  # of the area
 LARGER_TREND = "x + y + x:y + x**2 + y**2"
 LARGEST_TREND = "bs(x, df=5) + bs(y, df=5)"
 
@@ -198,12 +198,15 @@ def _overlap(analysis: Analysis, figures: Figures) -> Seen:
 
 
 def _ambiguous(analysis: Analysis, figures: Figures) -> Seen:
-    share = figures["ambiguous"]
+    own = figures["share"]
+    base = np.maximum(own, SMALL * np.nanmax(own))
+    part = figures["ambiguous"] * own / np.where(base > 0, base, np.nan)
     return Seen(
         "ambiguous",
-        (share > AMBIGUOUS) & (figures["share"] > SMALL * np.nanmax(figures["share"])),
-        f"up to {100 * np.nanmax(share):.0f} % of the area comes from pixels that may be either; "
-        "visit more pixels, or name the classes (--foreground ranks such as 1,2)",
+        part > AMBIGUOUS,
+        f"up to {100 * np.nanmax(part, initial=0):.0f} % of the area comes from pixels that may be "
+        "foreground or not; try --classes 2,3,4,5 and another --trend, "
+        "visit more pixels, or name the foreground by ranks (--foreground 1,2)",
     )
 
 
