@@ -39,8 +39,8 @@ CHANGE = 0.1  # of an area
 CHANGE_Z = 2.5  # standard errors of a share
 SMALL = 0.1  # of the largest area: smaller ones are compared in shares of this
 OVERLAP = 0.88  # Bhattacharyya coefficient of equal normal classes 1 sd apart
-WIDE = 2.0  # times the sd of the other classes
-AMBIGUOUS = 0.18  # of the area
+WIDE = 3.0  # times the sd of the other classes; shot noise and blur make it 2.5
+AMBIGUOUS = 0.12  # of the area; at most .1 in simulated movies whose areas were right
 LARGER_TREND = "x + y + x:y + x**2 + y**2"
 LARGEST_TREND = "bs(x, df=5) + bs(y, df=5)"
 
