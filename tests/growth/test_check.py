@@ -84,6 +84,7 @@ def _analysis(greys, params, rule=BRIGHTEST, chance=None):
     return Analysis(plan, fitted, (parts,), classes, foreground, None, growth, usable)
 
 
+FIELDS = dataclasses.fields(Params)[:5]  # without a law
 TRUE = _params(WEIGHTS, MEANS, SDS)
 
 
@@ -189,14 +190,18 @@ def test_another_optimum_with_another_area_is_named(rng, weights, gap, named):
     assert any("50 % away" in s for s in found.sentences) == named
 
 
-def test_a_frame_that_could_not_be_fitted_is_not_ok(rng):
-    greys = _greys(rng, _labels(rng))
-    good = _analysis(greys, TRUE)
-    bad = dataclasses.replace(
-        good.fitted,
-        fit=_fit(_params(WEIGHTS, (np.nan,) * 3, SDS)),
-        chance=np.ones((1, 3, 6400)) / 3,
+def test_a_frame_that_could_not_be_fitted_is_not_ok_and_leaves_the_others_alone(rng):
+    one = _analysis(_greys(rng, _labels(rng)), TRUE)
+    lost = _params(WEIGHTS, (np.nan,) * 3, SDS)
+    both = Params(*(jnp.concatenate([getattr(p, f.name) for p in (lost, TRUE)]) for f in FIELDS))
+    fitted = one.fitted
+    pixels = dataclasses.replace(
+        fitted.pixels, values=jnp.tile(fitted.pixels.values, (2, 1)), n_domain=jnp.full(2, 6400.0)
     )
-    found = check(dataclasses.replace(good, fitted=bad))
-    assert found.words.tolist() == ["no-fit"]
-    assert not found.ok.any()
+    chance = np.repeat(np.asarray(fitted.responsibilities()), 2, axis=0)
+    two = dataclasses.replace(fitted, pixels=pixels, fit=_fit(both), chance=chance)
+    found = check(dataclasses.replace(one, fitted=two))
+    assert found.words.tolist() == ["no-fit", "ok"]
+    assert found.ok.tolist() == [False, True]
+    neither = dataclasses.replace(fitted, fit=_fit(lost))
+    assert check(dataclasses.replace(one, fitted=neither)).words.tolist() == ["no-fit"]
