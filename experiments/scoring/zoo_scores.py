@@ -8,6 +8,7 @@ from scoring.labels import overlap, visited
 from jaxmicro.mixture.trend import Trend
 
 CLOSE = 3.0  # % of the area, or this many standard errors: an area that is right
+FAR = 10.0  # % of the area, and 3 standard errors: an area that is wrong
 EIGHTY = 1.2816  # standard errors on both sides of an 80 % interval
 SMALL = 0.1  # of the largest area: the errors of smaller ones are given in % of this
 
@@ -16,13 +17,14 @@ SMALL = 0.1  # of the largest area: the errors of smaller ones are given in % of
 class Answer:
     """What a program says of a movie.
 
-    `area`, `area_se` and `usable` are (t,); `foreground` (t, n) is of the visited `pixels`;
-    `dense` (t, y, x) is a map of the whole frames; `trend` (t, P) goes with `formula`.
+    `area`, `area_se`, `usable` and `check` are (t,); `foreground` (t, n) is of the visited
+    `pixels`; `dense` (t, y, x) is a map of the whole frames; `trend` (t, P) goes with `formula`.
     """
 
     area: np.ndarray
     area_se: np.ndarray
     usable: np.ndarray
+    check: np.ndarray
     pixels: object
     foreground: np.ndarray
     dense: np.ndarray
@@ -46,6 +48,7 @@ def area_scores(answer, scene):
     good, error = answer.usable, np.abs(area_errors(answer.area, scene))
     distance = np.abs(answer.area - real)
     close = (error <= CLOSE) | (distance <= 3 * answer.area_se)
+    far = (error > FAR) & (distance > 3 * answer.area_se)
     known = good & (answer.area_se > 0)
     inside = distance[known] <= EIGHTY * answer.area_se[known]
     return {
@@ -54,6 +57,8 @@ def area_scores(answer, scene):
         "area_error_worst": error[good].max() if good.any() else np.nan,
         "area_error_signed": _median(area_errors(answer.area, scene)[good]),
         "right": int(good.any() and close[good].all()),
+        "wrong": int(far[good].any()),
+        "checked": int((answer.check[good] != "ok").any()),
         "cover": inside.mean() if known.any() else np.nan,
         "area": _listed(answer.area),
         "area_se": _listed(answer.area_se),

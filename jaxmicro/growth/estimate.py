@@ -24,6 +24,7 @@ COLUMNS = (
     "volume_um3_se",
     "result",
     "usable",
+    "check",
 )
 
 
@@ -31,7 +32,8 @@ COLUMNS = (
 class Growth:
     """A growth curve: foreground area of every frame with its standard error.
 
-    `usable` says "yes" or "no" of each frame; an area that may not be used is NaN.
+    `usable` says "yes" or "no" of each frame; an area that may not be used is NaN. `check` says
+    "ok" or what speaks against the fit: see `jaxmicro.growth.check`.
     Arrays are (frames,) or (frames, replicates), float64. `area_um2`, `volume_um3` and `time_s`
     are None where the calibration (pixel size, thickness, frame interval) is not known.
     """
@@ -44,6 +46,7 @@ class Growth:
     time_s: np.ndarray | None = None
     result: np.ndarray | None = None
     usable: np.ndarray | None = None
+    check: np.ndarray | None = None
 
     @property
     def area_um2(self) -> np.ndarray | None:

@@ -79,9 +79,9 @@ def partition(
     if rule == "darkest":
         return Partition((0,), k, "the darkest class")
     if rule in ("grows", "auto"):
-        rising = _rising(np.asarray(params.weights))
-        if rising:
-            return Partition(rising, k, "the classes whose share of the frame grows from near 0")
+        growing = rising(np.asarray(params.weights))
+        if growing:
+            return Partition(growing, k, "the classes whose share of the frame grows from near 0")
         if rule == "grows":
             raise NothingGrows(
                 "foreground rule 'grows': no class starts near 0 and then grows; "
@@ -155,7 +155,8 @@ def _pooled(
     return weights.mean(axis=0), np.median(means, axis=0), np.median(sds, axis=0), law
 
 
-def _rising(share: Float[np.ndarray, "frames K"]) -> tuple[int, ...]:
+def rising(share: Float[np.ndarray, "frames K"]) -> tuple[int, ...]:
+    """Classes whose share of the frame starts near 0 and then grows; none if all do."""
     share = share[np.isfinite(share).all(axis=1)]  # frames that could not be fitted say nothing
     if share.shape[0] < 3:
         return ()
@@ -164,8 +165,8 @@ def _rising(share: Float[np.ndarray, "frames K"]) -> tuple[int, ...]:
     start = share[:few].mean(axis=0)
     kernel = np.ones(few) / few
     peak = np.max([np.convolve(s, kernel, mode="valid") for s in share.T], axis=1)
-    rising = np.flatnonzero((start < _RISE * peak) & (peak > 1e-3))
-    return tuple(int(i) for i in rising) if rising.size < share.shape[1] else ()
+    found = np.flatnonzero((start < _RISE * peak) & (peak > 1e-3))
+    return tuple(int(i) for i in found) if found.size < share.shape[1] else ()
 
 
 def _checked_ranks(ranks: tuple[int, ...], k: int) -> tuple[int, ...]:

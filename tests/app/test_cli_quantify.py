@@ -42,6 +42,8 @@ def test_growth_csv_holds_the_curve(result, phantom):
     error = np.abs(table["area_px"] - truth["area_px"])
     assert np.all(error <= 4 * table["area_px_se"] + 0.1 * truth["area_px"])
     assert set(table["result"]) == {"converged"}
+    with xr.open_dataset(result[0] / "fit.nc", engine="h5netcdf") as data:
+        assert table["check"].tolist() == list(data["check"].values)
 
 
 def test_fit_nc_names_classes_terms_and_units(result):
@@ -77,7 +79,13 @@ def test_report_is_self_contained_and_the_terminal_says_what_was_done(result):
     assert page.count("data:image/png;base64,") == 5
     assert "http" not in page
     text = result[1]
-    for words in ("4 gaussian classes", "6 converged", "nats per pixel", "volume (um3)"):
+    for words in (
+        "4 gaussian classes",
+        "6 converged",
+        "of 6 frames:",
+        "nats per pixel",
+        "volume (um3)",
+    ):
         assert words in text
 
 

@@ -47,6 +47,7 @@ def fit_dataset(run: Quantified) -> xr.Dataset:
         "log_likelihood": by(fit.log_likelihood, "", "nat", "over the visited pixels"),
         "steps": by(fit.steps, "", "1", "passes over the pixels"),
         "result": (("frame",), result_names(run.fit), {"long_name": "how the fit ended"}),
+        "check": (("frame",), run.check.words, {"long_name": "what speaks against the fit"}),
         "optimum_gap": by(fit.optimum_gap, "", "nat/pixel", "bound on the distance to the optimum"),
     }
     if run.model.gain:

@@ -41,7 +41,17 @@ def summary_rows(run: Quantified) -> list[tuple[str, str]]:
         ("foreground", f"class {', '.join(map(str, run.partition.foreground))} of "
                        f"0 to {mixture.classes - 1}: {run.partition.reason}"),
         ("correction", _correction_text(run)),
+        ("check", _check_text(run)),
     ]  # fmt: skip
+
+
+def _check_text(run: Quantified) -> str:
+    """How many frames are well described, and what was seen in the others."""
+    words, counts = np.unique(run.check.words, return_counts=True)
+    told = ", ".join(f"{n} {word}" for word, n in zip(words.tolist(), counts, strict=True))
+    return f"of {run.check.words.size} frames: {told}" + (
+        "" if run.check.ok.all() else "; see the notes"
+    )
 
 
 def _correction_text(run: Quantified) -> str:

@@ -14,6 +14,8 @@ from jaxmicro.data.movie import Movie
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import NumericalError
 from jaxmicro.growth.analyse import Analysis, analyse, visit
+from jaxmicro.growth.check import Check, check
+from jaxmicro.growth.choose import Choice
 from jaxmicro.growth.estimate import Growth
 from jaxmicro.growth.notes import notes as notes_on
 from jaxmicro.growth.partition import Partition
@@ -31,13 +33,15 @@ NO_PIXEL_SIZE = "the pixel size is not known, so areas are in pixels; give --pix
 class Quantified:
     """Everything a run found; `files` writes it and `report` shows it.
 
-    `growth` is calibrated and holds usable areas only, `notes` are for the user.
+    `growth` is calibrated and holds usable areas only, `check` says what speaks against the fit,
+    `notes` are for the user.
     """
 
     movie: Movie
     variant: Variant
     analysis: Analysis
     growth: Growth
+    check: Check
     notes: tuple[str, ...]
 
     @property
@@ -124,6 +128,7 @@ def quantify(
     n_classes = None if numbers is None else max(numbers)
     visited = visit(movie, sampling, n_classes=n_classes, stage=stages.stage)
     notes, start = list(visited.notes), None
+    choice: Choice | None = None
     if variant is None:
         with stages.stage("choose") as advance:
             variant, choice, note = choose(visited.pixels, asked, progress=advance.say)
@@ -131,14 +136,17 @@ def quantify(
             notes += [note, choice.noise.sentence]
     plan = dataclasses.replace(variant.plan(sampling), start=start)
     analysis = analyse(visited.pixels, plan, stage=stages.stage)
-    notes += notes_on(analysis)
+    with stages.stage("verify"):
+        checked = check(analysis, choice)
+    notes += [*notes_on(analysis), *checked.sentences]
     growth = analysis.growth.calibrated(
         pixel_area_um2=movie.pixel_area_um2, thickness_um=thickness_um, times_s=movie.times_s
     ).only(analysis.usable)
+    growth = dataclasses.replace(growth, check=checked.words)
     if movie.pixel_size_nm is None:
         notes.append(NO_PIXEL_SIZE)
     growth = _since_first(growth) if baseline else growth
-    return Quantified(movie, variant, analysis, growth, tuple(notes))
+    return Quantified(movie, variant, analysis, growth, checked, tuple(notes))
 
 
 def _since_first(growth: Growth) -> Growth:
