@@ -19,20 +19,19 @@ from jaxtyping import Array
 
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import NumericalError
+from jaxmicro.growth.thin import FRAMES, few_frames, tiles
 from jaxmicro.mixture.ecm import Progress, Result, grey_step
 from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.mixture.starts import Start, starts, with_one_fewer, with_one_more
 from jaxmicro.mixture.trend import Trend
 from jaxmicro.spacetime.correlation import NoiseCorrelation, noise_correlation
-from jaxmicro.spacetime.local import Layout, Local, LocalFit, Part, fit_local
+from jaxmicro.spacetime.local import Local, LocalFit, fit_local
+from jaxmicro.spacetime.part import Layout, Part
 
 CLASSES = (2, 3, 4, 5)
 TRENDS = ("", "x + y", "x + y + x:y + x**2 + y**2")
 FIRST_TREND = "x + y"
 SHARE = ("means", "sds")
-FRAMES = 5  # that candidates are fitted to
-PIXELS = 12_000  # of a frame that candidates are fitted to
-TILE, GAP = 32, 16  # side of the pieces that are taken of larger frames, and pixels between them
 TOLERANCE = 1e-4  # nats per pixel: enough to rank candidates
 FIRST_STEPS, STEPS = 8, 25  # of each start, and of the best of them
 GO_ON = 2  # starts of each number of classes that do
@@ -113,7 +112,7 @@ def choose(
     Raises:
       NumericalError: no candidate gave a usable fit.
     """
-    frames, few, layout = _few(pixels)
+    frames, few, layout = few_frames(pixels)
     quantum = grey_step(np.asarray(pixels.values)) if quantum is None else quantum
     full = GMRM(max(classes), Trend(trends[-1]), share)
     search = _Search(full, few, layout, _for_few(Local(), pixels), quantum, progress)
@@ -155,7 +154,7 @@ def best_start(
     Raises:
       NumericalError: no start gave a usable fit.
     """
-    frames, few, layout = _few(pixels)
+    frames, few, layout = few_frames(pixels)
     quantum = grey_step(np.asarray(pixels.values)) if quantum is None else quantum
     search = _Search(model, few, layout, _for_few(local, pixels), quantum, progress)
     search.numbers((model.n_classes,), (model.trend.formula,))
@@ -239,7 +238,7 @@ class _Search:
         middle = (pixels.n_frames - self.pixels.n_frames) // 2
         few, layout = self.pixels, self.layout
         if pixels.n_frames > few.n_frames:
-            few, layout = _tiles(pixels[middle : middle + few.n_frames])
+            few, layout = tiles(pixels[middle : middle + few.n_frames])
         usual = Local().kernel(
             float(np.mean(np.asarray(few.n_pixels))), pixels.shape, pixels.n_frames
         )
@@ -314,59 +313,9 @@ class _Search:
         return Candidate(k, trend, start.name, score, result, found if usable else None)
 
 
-def _few(pixels: Pixels) -> tuple[np.ndarray, Pixels, Layout | None]:
-    """Numbers of some frames, their pixels, thinned where there are many, and how these lie."""
-    frames = np.unique(np.round(np.linspace(0, pixels.n_frames - 1, FRAMES)).astype(int))
-    return frames, *_tiles(pixels[frames] if pixels.n_frames > FRAMES else pixels)
-
-
 def _for_few(local: Local, pixels: Pixels) -> Local:
     """Frames far apart in time do not inform each other."""
     return dataclasses.replace(local, memory=0.0) if pixels.n_frames > FRAMES else local
-
-
-def _tiles(pixels: Pixels) -> tuple[Pixels, Layout | None]:
-    """Frames of more than `PIXELS` visited pixels cut to tiles spread evenly over the frame.
-
-    Whole tiles, because neighbours must stay together. The layout moves them next to each other,
-    with gaps that no kernel reaches across, so that a kernel does not run over what is left out.
-    """
-    keep = PIXELS / float(np.max(np.asarray(pixels.n_pixels)))
-    if keep >= 1:
-        return pixels, None
-    height, width = (-(-side // TILE) for side in pixels.shape)
-    # The additive recurrence of the plastic number: however many are kept, they lie evenly.
-    number = (np.arange(height)[:, None] * 0.5698403 + np.arange(width)[None, :] * 0.7548777) % 1
-    kept = number <= max(keep, np.sort(number.ravel())[0])
-    rows, cols = np.asarray(pixels.rows), np.asarray(pixels.cols)
-    weight = np.asarray(pixels.weight) * kept[rows // TILE, cols // TILE]
-    most = int(np.max((weight > 0).sum(axis=-1)))
-    order = np.argsort(weight <= 0, axis=-1, kind="stable")[..., :most]
-
-    def cut(a: Array | np.ndarray) -> np.ndarray:
-        return np.take_along_axis(np.asarray(a), order, axis=-1)
-
-    values = np.asarray(pixels.values)
-    values = values[:, order] if pixels.shared else cut(values)
-    rows, cols, weight = cut(rows), cut(cols), cut(weight)
-    few = Pixels(
-        jnp.asarray(values),
-        jnp.asarray(rows),
-        jnp.asarray(cols),
-        jnp.asarray(weight),
-        pixels.n_domain,
-        pixels.shape,
-        pixels.pattern,
-    )
-    across = int(np.ceil(np.sqrt(kept.sum())))
-    place = np.cumsum(kept).reshape(kept.shape) - 1
-    at, pitch = place[rows // TILE, cols // TILE], TILE + GAP
-    new_rows = np.where(weight > 0, at // across * pitch + rows % TILE, 0)
-    new_cols = np.where(weight > 0, at % across * pitch + cols % TILE, 0)
-    down = -(-int(kept.sum()) // across)
-    shape = (down * pitch, across * pitch)
-    as_int = [jnp.asarray(a.astype(np.int32)) for a in (new_rows, new_cols)]
-    return few, Layout(as_int[0], as_int[1], shape)
 
 
 def _of_all_frames(chosen: Candidate, full: GMRM, frames: np.ndarray, n_frames: int) -> Params:

@@ -45,8 +45,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -56,7 +54,6 @@ from jaxtyping import Array, Float, Int
 
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import UsageError
-from jaxmicro.mixture.batch import batched_map
 from jaxmicro.mixture.criteria import Criteria
 from jaxmicro.mixture.ecm import Fit, Progress, fit, grey_step, in_parts
 from jaxmicro.mixture.gmrm import GMRM, Params
@@ -64,6 +61,8 @@ from jaxmicro.settings import setting
 from jaxmicro.spacetime import local_loop
 from jaxmicro.spacetime.local_em import Coupling
 from jaxmicro.spacetime.local_loop import Found, Observed, Past, Settings, State
+from jaxmicro.spacetime.part import Part
+from jaxmicro.spacetime.replicates import over_movies, replicate_first
 from jaxmicro.spacetime.smooth import Kernel, cells_for, density_kernel
 
 WIDER = 3.0  # the second kernel is this much wider in space
@@ -127,30 +126,6 @@ class Local:
 
 
 DEFAULT = Local()
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Layout:
-    """Places of pixels on a frame of `shape`, in the axes of their rows and columns."""
-
-    rows: Int[Array, "*#batch n"]
-    cols: Int[Array, "*#batch n"]
-    shape: tuple[int, int]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Part:
-    """Part of a model that is tried: its first `classes` classes and the `terms` of its trend.
-
-    The other classes hold no pixels and the coefficients of the other terms stay 0. `steps` are
-    the passes over the pixels that it is given. `layout` says where the pixels lie for the kernel,
-    where pieces of a frame were moved together.
-    """
-
-    classes: int
-    terms: tuple[bool, ...]
-    steps: int
-    layout: Layout | None = None
 
 
 class LocalFit(eqx.Module):
@@ -311,12 +286,12 @@ def _begin(model: GMRM, pixels: Pixels, init: Params, settings: Settings) -> Sta
     batch = pixels.values.shape[:-1]
     start = jax.tree.map(lambda a: jnp.broadcast_to(a, (*batch, a.shape[-1])), init)
     if len(batch) == 2:
-        start = jax.tree.map(_replicate_first, start)
+        start = jax.tree.map(replicate_first, start)
 
     def one(args: tuple[Observed, Params]) -> State:
         return local_loop.begin(model, args[0], args[1], settings)
 
-    return _over_movies(one, model, pixels, start, settings)
+    return over_movies(one, model, pixels, start, settings)
 
 
 @eqx.filter_jit
@@ -334,49 +309,13 @@ def _advance(
             found = eqx.tree_at(lambda f: f.past, found, None, is_leaf=lambda x: x is None)
         return found, after
 
-    found, after = _over_movies(one, model, pixels, state, settings)
+    found, after = over_movies(one, model, pixels, state, settings)
     if pixels.values.ndim > 2:
         fits, resp, neighbours = jax.tree.map(
-            _replicate_first, (found.fit, found.responsibilities, found.neighbours)
+            replicate_first, (found.fit, found.responsibilities, found.neighbours)
         )
         found = Found(fits, resp, neighbours, found.coupling, None)
     return found, after
-
-
-def _over_movies(
-    function: Callable[[Any], Any],
-    model: GMRM,
-    pixels: Pixels,
-    more: Any,
-    settings: Settings,
-) -> Any:
-    """`function((observed, item of more))` of the movie, or of each replicate, replicate first."""
-    values = pixels.values
-    design = model.design(pixels)
-    design = design * settings.terms.reshape(-1, *[1] * (design.ndim - 1))
-    rows, cols = settings.places or (pixels.rows, pixels.cols)
-    weight = pixels.weight.astype(values.dtype)
-    fixed = (design[:, None], weight[None], rows[None], cols[None])
-    own = (design, weight, rows, cols)
-
-    def one(args):
-        z, place, rest = args
-        f, w, rows, cols = fixed if pixels.shared else place
-        item = Pixels(z, rows, cols, w, pixels.n_domain, pixels.shape, pixels.pattern)
-        return function((Observed(item, f), rest))
-
-    if values.ndim == 2:
-        return one((values, own, more))
-    place = None
-    if not pixels.shared:  # the replicate's axis first
-        f, w, rows, cols = own
-        place = (jnp.moveaxis(f, 2, 0), *(_replicate_first(a) for a in (w, rows, cols)))
-    return batched_map(one, (_replicate_first(values), place, more), 1)
-
-
-def _replicate_first(a: Array) -> Array:
-    """(frames, replicates, ...) to (replicates, frames, ...), and back."""
-    return jnp.moveaxis(a, 1, 0)
 
 
 def local_criteria(model: GMRM, fitted: LocalFit, pixels: Pixels) -> Criteria:

@@ -300,7 +300,10 @@ def _found(
         settings.classes,
     )
     run = (state.trace, state.steps + 1, gap)
-    fit = record(item, scale, state.params, sums.log_likelihood, judged, model.family, run)
+    counts_of_frames = sums.stats.class_counts
+    weights = counts_of_frames / jnp.maximum(jnp.sum(counts_of_frames, axis=-1, keepdims=True), 1)
+    params = eqx.tree_at(lambda p: p.weights, state.params, weights)
+    fit = record(item, scale, params, sums.log_likelihood, judged, model.family, run)
     neighbours = jnp.where(weight > 0, levels[0].neighbours, 0)
     past = None
     if settings.causal:

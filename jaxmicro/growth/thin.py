@@ -1,0 +1,64 @@
+"""A few frames of a movie, and tiles of large ones: what candidates for its model see."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from jaxmicro.data.sampling import Pixels
+from jaxmicro.spacetime.part import Layout
+
+FRAMES = 5  # that candidates are fitted to
+PIXELS = 12_000  # of a frame that candidates are fitted to
+TILE, GAP = 32, 16  # side of the pieces that are taken of larger frames, and pixels between them
+
+
+def few_frames(pixels: Pixels) -> tuple[np.ndarray, Pixels, Layout | None]:
+    """Numbers of some frames, their pixels, thinned where there are many, and how these lie."""
+    frames = np.unique(np.round(np.linspace(0, pixels.n_frames - 1, FRAMES)).astype(int))
+    return frames, *tiles(pixels[frames] if pixels.n_frames > FRAMES else pixels)
+
+
+def tiles(pixels: Pixels) -> tuple[Pixels, Layout | None]:
+    """Frames of more than `PIXELS` visited pixels cut to tiles spread evenly over the frame.
+
+    Whole tiles, because neighbours must stay together. The layout moves them next to each other,
+    with gaps that no kernel reaches across, so that a kernel does not run over what is left out.
+    """
+    keep = PIXELS / float(np.max(np.asarray(pixels.n_pixels)))
+    if keep >= 1:
+        return pixels, None
+    height, width = (-(-side // TILE) for side in pixels.shape)
+    # The additive recurrence of the plastic number: however many are kept, they lie evenly.
+    number = (np.arange(height)[:, None] * 0.5698403 + np.arange(width)[None, :] * 0.7548777) % 1
+    kept = number <= max(keep, np.sort(number.ravel())[0])
+    rows, cols = np.asarray(pixels.rows), np.asarray(pixels.cols)
+    weight = np.asarray(pixels.weight) * kept[rows // TILE, cols // TILE]
+    most = int(np.max((weight > 0).sum(axis=-1)))
+    order = np.argsort(weight <= 0, axis=-1, kind="stable")[..., :most]
+
+    def cut(a: Array | np.ndarray) -> np.ndarray:
+        return np.take_along_axis(np.asarray(a), order, axis=-1)
+
+    values = np.asarray(pixels.values)
+    values = values[:, order] if pixels.shared else cut(values)
+    rows, cols, weight = cut(rows), cut(cols), cut(weight)
+    few = Pixels(
+        jnp.asarray(values),
+        jnp.asarray(rows),
+        jnp.asarray(cols),
+        jnp.asarray(weight),
+        pixels.n_domain,
+        pixels.shape,
+        pixels.pattern,
+    )
+    across = int(np.ceil(np.sqrt(kept.sum())))
+    place = np.cumsum(kept).reshape(kept.shape) - 1
+    at, pitch = place[rows // TILE, cols // TILE], TILE + GAP
+    new_rows = np.where(weight > 0, at // across * pitch + rows % TILE, 0)
+    new_cols = np.where(weight > 0, at % across * pitch + cols % TILE, 0)
+    down = -(-int(kept.sum()) // across)
+    shape = (down * pitch, across * pitch)
+    as_int = [jnp.asarray(a.astype(np.int32)) for a in (new_rows, new_cols)]
+    return few, Layout(as_int[0], as_int[1], shape)
