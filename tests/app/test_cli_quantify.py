@@ -92,7 +92,7 @@ def test_report_is_self_contained_and_the_terminal_says_what_was_done(result):
 def test_default_model_says_which_it_took_and_how_to_pin_it(ran, phantom, tmp_path):
     text = ran("quantify", phantom / "movie.tif", "--out", tmp_path / "o")
     said = " ".join(text.split())
-    assert "proportions that follow the neighbours; chosen on 6 frames" in said
+    assert "proportions that follow the neighbours; chosen on 5 frames" in said
     assert "To pin it: --classes" in said
     assert "noise: " in said
     chosen = load(tmp_path / "o" / "model.toml")
