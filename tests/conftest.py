@@ -3,6 +3,7 @@
 Real-data tests ask for the `data_dir` fixture; it skips, with the reason, where the data are not.
 """
 
+import gc
 import importlib.metadata
 import os
 import pathlib
@@ -79,3 +80,13 @@ def rng() -> np.random.Generator:
 @pytest.fixture
 def key() -> jax.Array:
     return jax.random.key(20240607)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_programs():
+    """Every compiled program maps memory; Linux ends a process with more than 65 530 maps."""
+    yield
+    maps = pathlib.Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 25_000:
+        jax.clear_caches()
+        gc.collect()
