@@ -3,7 +3,8 @@
 Every candidate is fitted with local proportions to a few frames, from several starts, and scored by
 its pseudo-likelihood: the density of each pixel given its neighbours, which do not know its noise
 (see `jaxmicro.spacetime.local`). More classes or trend terms must be worth their parameters, by the
-number of independent pixels (Schwarz 1978), and more than small faults of the model can explain.
+number of independent pixels (Schwarz 1978), and a class more than small faults of the model
+explain.
 """
 
 from __future__ import annotations
@@ -239,9 +240,8 @@ class _Search:
         few, layout = self.pixels, self.layout
         if pixels.n_frames > few.n_frames:
             few, layout = tiles(pixels[middle : middle + few.n_frames])
-        usual = Local().kernel(
-            float(np.mean(np.asarray(few.n_pixels))), pixels.shape, pixels.n_frames
-        )
+        per_frame = float(np.mean(np.asarray(pixels.n_pixels)))
+        usual = Local().kernel(per_frame, pixels.shape, pixels.n_frames)
         if not usual.memory or few.n_frames == 1:
             return Local()
         start = Start(chosen.start, chosen.fit.fit.params)
@@ -262,9 +262,10 @@ class _Search:
     @property
     def n_independent(self) -> float:
         """Pixels of the tried frames that say something of their own."""
-        frame = self.pixels.shape[0] * self.pixels.shape[1] * self.pixels.n_frames
+        frame = math.prod(self.pixels.shape) if self.layout is None else self.layout.area
         seen = float(np.sum(np.asarray(self.pixels.n_pixels)))
-        return min(seen, max(frame * self.noise.independent_share, 1.0))
+        area = frame * self.pixels.n_frames
+        return min(seen, max(area * self.noise.independent_share, 1.0))
 
     def best(self) -> Candidate:
         """The simplest candidate whose score no larger one beats by more than it must."""

@@ -61,4 +61,5 @@ def tiles(pixels: Pixels) -> tuple[Pixels, Layout | None]:
     down = -(-int(kept.sum()) // across)
     shape = (down * pitch, across * pitch)
     as_int = [jnp.asarray(a.astype(np.int32)) for a in (new_rows, new_cols)]
-    return few, Layout(as_int[0], as_int[1], shape)
+    covered = kept.repeat(TILE, 0).repeat(TILE, 1)[: pixels.shape[0], : pixels.shape[1]]
+    return few, Layout(as_int[0], as_int[1], shape, int(covered.sum()))

@@ -208,11 +208,9 @@ def fit_local(
             model, pixels, tolerance=START_TOLERANCE, quantum=quantum, progress=progress
         ).params
     init = jax.tree.map(lambda a: a.astype(pixels.values.dtype), _with_finite_starts(init))
-    kernel = local.kernel(
-        float(np.mean(np.asarray(pixels.n_pixels))), pixels.shape, pixels.n_frames
-    )
-    stop = (tolerance, quantum, max_steps)
     part = part or Part(model.n_classes, (True,) * model.trend.n_terms, max_steps)
+    kernel = local.kernel(part.per_frame(pixels), pixels.shape, pixels.n_frames)
+    stop = (tolerance, quantum, max_steps)
     settings = _settings(local, kernel, pixels, stop, part)
     state = _begin(model, pixels, init, settings)
 

@@ -231,7 +231,8 @@ def _step(
     )
     new = m_step(model, s.params, sums.stats, tied=jnp.asarray(False), sd_floor=scale.floor)
     coupling = _coupled(s.coupling, sums, item) if settings.learn else s.coupling
-    length = (jnp.sum(sums.change) + _moved(s.params, new, sums)) / pixels
+    moved = _moved(s.params, new, sums) + _turned(s.coupling, coupling, sums, item)
+    length = (jnp.sum(sums.change) + moved) / pixels
     tiny = jnp.finfo(length.dtype).tiny
     ratio = jnp.clip(jnp.sqrt(length / jnp.maximum(s.length, tiny)), 0.3, 0.95)
     value = jnp.sum(sums.log_likelihood) / pixels
@@ -250,11 +251,15 @@ def _step(
     )
 
 
+def _every(item: Item) -> int:
+    """One pixel in this many decides the coupling."""
+    return max(1, item.values.shape[1] // FEW)
+
+
 def _coupled(old: Coupling, sums: Sums, item: Item) -> Coupling:
     """A damped Newton step of the pseudo-likelihood in the strength and the frames' fields."""
     dtype = sums.slope.dtype
-    used = max(1, item.values.shape[1] // FEW)
-    ridge = RIDGE * jnp.sum(jnp.broadcast_to(item.weight, item.values.shape)) / used
+    ridge = RIDGE * jnp.sum(jnp.broadcast_to(item.weight, item.values.shape)) / _every(item)
     # A frame's field is held to the mean of all by as much as a few of its pixels would say.
     off = old.field - jnp.mean(old.field, axis=0)[None]
     slope = sums.slope[:, 1:] - TOGETHER * off
@@ -267,6 +272,14 @@ def _coupled(old: Coupling, sums: Sums, item: Item) -> Coupling:
     strength = jnp.clip(old.strength + step, *INTERACTION_RANGE)
     move = jnp.clip(both[..., 0] - both[..., 1] * step, -0.5, 0.5)
     return Coupling(strength, jnp.clip(old.field + move, *FIELD_RANGE))
+
+
+def _turned(old: Coupling, new: Coupling, sums: Sums, item: Item) -> Float[Array, ""]:
+    """Squared length of a coupling step in the curvature of the pseudo-likelihood, nats."""
+    field = new.field - old.field
+    strength = jnp.broadcast_to(new.strength - old.strength, field.shape[:1])
+    step = jnp.concatenate([strength[:, None], field], axis=1)
+    return _every(item) * jnp.einsum("tc,tcd,td->", step, sums.curvature, step)
 
 
 def _found(

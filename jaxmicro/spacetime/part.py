@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
+import numpy as np
 from jaxtyping import Array, Int
+
+from jaxmicro.data.sampling import Pixels
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Layout:
-    """Places of pixels on a frame of `shape`, in the axes of their rows and columns."""
+    """Places of pixels on a frame of `shape`, in the axes of their rows and columns.
+
+    `area` is how many pixels of the frame the pieces cover, by which the density of the sampling is
+    known.
+    """
 
     rows: Int[Array, "*#batch n"]
     cols: Int[Array, "*#batch n"]
     shape: tuple[int, int]
+    area: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,3 +38,8 @@ class Part:
     terms: tuple[bool, ...]
     steps: int
     layout: Layout | None = None
+
+    def per_frame(self, pixels: Pixels) -> float:
+        """Visited pixels of a frame, had the pieces covered all of it."""
+        seen = float(np.mean(np.asarray(pixels.n_pixels)))
+        return seen if self.layout is None else seen * math.prod(pixels.shape) / self.layout.area
