@@ -1,15 +1,19 @@
 """A model chosen by the movie itself: number of classes, trend, and where to start the fit.
 
-Every candidate is fitted with local proportions to a few frames, from several starts, and scored by
-its pseudo-likelihood: the density of each pixel given its neighbours, which do not know its noise
-(see `jaxmicro.spacetime.local`). More classes or trend terms must be worth their parameters, by the
-number of independent pixels (Schwarz 1978), and a class more than small faults of the model
-explain.
+Every candidate is fitted with local proportions to a few frames, from several starts. Starts and
+trends of one number of classes are ranked by the pseudo-likelihood of the fit. Numbers of classes
+are ranked by prediction: half of the pixels vote, the density of the other half is the score, and
+the other way round. The pseudo-likelihood cannot rank them, because a pixel's value comes back to
+it through its neighbours, whose classes it helped to decide: white noise arranges itself in patches
+of two classes, each patch supporting itself. More classes or trend terms must be worth their
+parameters, by the number of independent pixels (Schwarz 1978), and a class more than small faults
+of the model explain.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 
@@ -27,6 +31,7 @@ from jaxmicro.mixture.starts import Start, starts, with_one_fewer, with_one_more
 from jaxmicro.mixture.trend import Trend
 from jaxmicro.spacetime.correlation import NoiseCorrelation, noise_correlation
 from jaxmicro.spacetime.local import Local, LocalFit, fit_local
+from jaxmicro.spacetime.local_em import Coupling
 from jaxmicro.spacetime.part import Layout, Part
 
 CLASSES = (2, 3, 4, 5)
@@ -40,6 +45,7 @@ GO_ON = 2  # starts of each number of classes that do
 BUFFER = 3.0
 AGAIN, LONGER = 2, 1.25  # searches again, if the noise is found to reach this much further
 WORTH = 0.005  # nats per pixel that a class may gain by small faults of the model, as blurred edges
+ECHO = 0.05  # nats per pixel that a fit may owe to noise that comes back through the neighbours
 APART = 0.005  # nats per pixel from which on two starts have found different answers
 
 
@@ -48,7 +54,12 @@ WHITE = NoiseCorrelation(np.zeros(1), 0.0)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Candidate:
-    """One fit that was tried: `score` is the pseudo-likelihood in nats per pixel, NaN if none."""
+    """One fit that was tried.
+
+    Attributes:
+      score: pseudo-likelihood in nats per pixel; NaN if there is none.
+      predicted: log density of pixels left out, nats per pixel; NaN if it was not asked for.
+    """
 
     classes: int
     trend: str
@@ -56,6 +67,7 @@ class Candidate:
     score: float
     result: Result
     fit: LocalFit | None = dataclasses.field(repr=False, default=None)
+    predicted: float = math.nan
 
     @property
     def name(self) -> str:
@@ -184,8 +196,8 @@ class _Search:
         """Each number of classes from its own starts, and from the best of one class fewer."""
         for k in sorted(classes):
             ways = [self._way(k, start, trends) for start in starts(self.full, self.pixels, k)]
-            fewer = self._top(k - 1)
-            if fewer is not None and fewer.fit is not None and k > min(classes):
+            for fewer in self._top(k - 1) if k > min(classes) else []:
+                assert fewer.fit is not None
                 more = with_one_more(fewer.fit.fit.params, k - 1)
                 ways += [(k, fewer.trend, start) for start in more]
             tried = [self._tried(*way, FIRST_STEPS) for way in ways]
@@ -194,30 +206,30 @@ class _Search:
                 self._go_on(c)
             self.tried.extend(c for c in tried if c not in usable[:GO_ON])
             self._with_all_terms(k, trends[-1])
+            if self._no_more(k):
+                break
         for k in sorted(classes, reverse=True):
-            top = self._top(k)
-            if k - 1 in classes and top is not None and top.fit is not None:
+            for top in self._top(k) if k - 1 in classes else []:
+                assert top.fit is not None
                 for start in with_one_fewer(top.fit.fit.params, k):
                     self.tried.append(self._tried(k - 1, top.trend, start, STEPS))
 
     def _with_all_terms(self, k: int, trend: str) -> None:
         """What a trend cannot follow looks like more classes: so the largest is tried for each."""
-        top = self._top(k)
-        if top is not None and top.fit is not None and top.trend != trend:
-            start = Start(top.start, top.fit.fit.params)
-            self.tried.append(self._tried(k, trend, start, STEPS))
+        for top in self._top(k):
+            if top.fit is not None and top.trend != trend:
+                start = Start(top.start, top.fit.fit.params)
+                self.tried.append(self._tried(k, trend, start, STEPS))
 
     def other_trends(self, trends: Sequence[str]) -> None:
         """Other trends for the number of classes that is best so far, and for one fewer."""
         best = self.best()
-        for k in (best.classes - 1, best.classes):
-            top = self._top(k)
-            if top is None or top.fit is None:
-                continue
+        for top in [*self._top(best.classes - 1), best]:
+            assert top.fit is not None
             for trend in trends:
                 if trend != top.trend:
                     start = Start(top.start, top.fit.fit.params)
-                    self.tried.append(self._tried(k, trend, start, STEPS))
+                    self.tried.append(self._tried(top.classes, trend, start, STEPS))
 
     def _way(self, k: int, start: Start, trends: Sequence[str]) -> tuple[int, str, Start]:
         """The largest trend for a start that has one, and a small one for the others."""
@@ -229,9 +241,43 @@ class _Search:
         start = Start(candidate.start, candidate.fit.fit.params)
         self.tried.append(self._tried(candidate.classes, candidate.trend, start, STEPS))
 
-    def _top(self, k: int) -> Candidate | None:
+    def _top(self, k: int, n: int = 1) -> list[Candidate]:
+        """The best n candidates with k classes; more terms must be worth their parameters."""
         usable = [c for c in self.tried if c.classes == k and c.fit is not None]
-        return max(usable, key=lambda c: c.score, default=None)
+        return sorted(usable, key=lambda c: self._price() * self._size(c) - c.score)[:n]
+
+    def _no_more(self, k: int) -> bool:
+        """Whether two classes more than k - 2 predict worse than it by far, one after the other."""
+        worth = [self._best_of(n)[0] for n in (k - 2, k - 1, k)]
+        return worth[0] > max(worth[1:]) + WORTH
+
+    def _best_of(self, k: int) -> tuple[float, Candidate | None]:
+        """How well k classes predict, less what they must be worth, and the candidate that does.
+
+        Two candidates are asked: that of the highest pseudo-likelihood may owe it to itself.
+        """
+        top = self._top(k, len(self.tried))
+        other = [c for c in top if APART < top[0].score - c.score < ECHO]
+        found: tuple[float, Candidate | None] = -math.inf, None
+        for candidate in top[:1] + other[:1]:
+            c = candidate
+            if math.isnan(c.predicted):
+                c = dataclasses.replace(candidate, predicted=self._predicted(candidate))
+                self.tried[self.tried.index(candidate)] = c
+            worth = c.predicted - self._price() * self._size(c)
+            if worth > found[0]:
+                found = worth, c
+        return found
+
+    def _predicted(self, candidate: Candidate) -> float:
+        """Log density of each half of the pixels, given the classes of the other half."""
+        assert candidate.fit is not None
+        fit, total = candidate.fit, 0.0
+        for told in (self.half, 1 - self.half):
+            part = self._part(candidate.classes, candidate.trend, told, fit.coupling)
+            found = self._fit(fit.fit.params, part)
+            total += float(np.sum(np.asarray(found.fit.log_likelihood, np.float64)))
+        return total / float(np.sum(np.asarray(self.pixels.n_pixels)))
 
     def memory(self, chosen: Candidate, pixels: Pixels) -> Local:
         """Whether neighbours in other frames help: they mislead where the object moves fast."""
@@ -249,7 +295,8 @@ class _Search:
         for memory in (usual.memory, 0.5 * usual.memory, 0.0):
             local = dataclasses.replace(self.local, memory=memory)
             search = dataclasses.replace(self, pixels=few, layout=layout, local=local)
-            scores[memory] = search._tried(chosen.classes, chosen.trend, start, STEPS).score
+            tried = search._tried(chosen.classes, chosen.trend, start, STEPS)
+            scores[memory] = math.nan if tried.fit is None else search._predicted(tried)
         best = max(scores, key=lambda m: scores[m] if math.isfinite(scores[m]) else -math.inf)
         return Local() if best == usual.memory else Local(memory=best)
 
@@ -268,16 +315,16 @@ class _Search:
         return min(seen, max(area * self.noise.independent_share, 1.0))
 
     def best(self) -> Candidate:
-        """The simplest candidate whose score no larger one beats by more than it must."""
-        usable = [c for c in self.tried if math.isfinite(c.score)]
-        if not usable:
+        """The number of classes that predicts best, less what its parameters must be worth."""
+        tops = [self._best_of(k) for k in sorted({c.classes for c in self.tried})]
+        _, best = max(tops, key=lambda pair: pair[0])
+        if best is None:
             ended = sorted({f"{c.classes} classes: {c.result.name}" for c in self.tried})
             raise NumericalError(
                 f"no number of classes could be fitted ({', '.join(ended)}); visit more pixels, "
                 "exclude saturated ones, or name the number of classes"
             )
-        price = self._price()
-        return max(usable, key=lambda c: c.score - price * self._size(c))
+        return best
 
     def _price(self) -> float:
         """Nats per pixel that a parameter must be worth."""
@@ -295,23 +342,44 @@ class _Search:
     def _tried(self, k: int, trend: str, start: Start, steps: int) -> Candidate:
         if self.progress is not None:
             self.progress(f"{k} classes, {trend or 'no trend'}, from {start.name}")
-        used = Trend(trend).terms
-        terms = tuple(term in used for term in self.full.trend.terms)
-        found = fit_local(
-            self.full,
-            self.pixels,
-            self.local,
-            init=dataclasses.replace(start.params, trend=start.params.trend * jnp.asarray([terms])),
-            part=Part(k, terms, steps, self.layout),
-            tolerance=TOLERANCE,
-            max_steps=STEPS,
-            quantum=self.quantum,
-        )
+        part = self._part(k, trend, jnp.ones_like(self.half), None, steps)
+        found = self._fit(start.params, part)
         result = Result(int(np.max(np.asarray(found.fit.result))))
         total = float(np.sum(np.asarray(found.fit.log_likelihood, np.float64)))
         usable = result in (Result.converged, Result.max_steps) and math.isfinite(total)
         score = total / float(np.sum(np.asarray(self.pixels.n_pixels))) if usable else math.nan
         return Candidate(k, trend, start.name, score, result, found if usable else None)
+
+    def _part(
+        self,
+        k: int,
+        trend: str,
+        told: Array,
+        held: Coupling | None,
+        steps: int = STEPS,
+    ) -> Part:
+        used = Trend(trend).terms
+        terms = tuple(term in used for term in self.full.trend.terms)
+        return Part(k, terms, steps, self.layout, told, held)
+
+    def _fit(self, start: Params, part: Part) -> LocalFit:
+        used = start.trend * jnp.asarray([part.terms])
+        return fit_local(
+            self.full,
+            self.pixels,
+            self.local,
+            init=dataclasses.replace(start, trend=used),
+            part=part,
+            tolerance=TOLERANCE,
+            max_steps=STEPS,
+            quantum=self.quantum,
+        )
+
+    @functools.cached_property
+    def half(self) -> Array:
+        """1 for a random half of the pixels, 0 for the others."""
+        weight = self.pixels.weight
+        return jnp.asarray(np.random.default_rng(0).random(weight.shape) < 0.5, weight.dtype)
 
 
 def _for_few(local: Local, pixels: Pixels) -> Local:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -10,8 +12,9 @@ from jaxmicro.data.sampling import Pixels
 from jaxmicro.spacetime.part import Layout
 
 FRAMES = 5  # that candidates are fitted to
-PIXELS = 12_000  # of a frame that candidates are fitted to
-TILE, GAP = 32, 16  # side of the pieces that are taken of larger frames, and pixels between them
+PIXELS = 40_000  # of these frames together
+TILE = 32  # side of the pieces that are taken of larger frames; half of it lies between them
+DENSE = 0.5  # share of visited pixels from which on pieces may be half as wide: kernels are narrow
 
 
 def few_frames(pixels: Pixels) -> tuple[np.ndarray, Pixels, Layout | None]:
@@ -21,20 +24,23 @@ def few_frames(pixels: Pixels) -> tuple[np.ndarray, Pixels, Layout | None]:
 
 
 def tiles(pixels: Pixels) -> tuple[Pixels, Layout | None]:
-    """Frames of more than `PIXELS` visited pixels cut to tiles spread evenly over the frame.
+    """Frames with too many visited pixels cut to tiles spread evenly over the frame.
 
     Whole tiles, because neighbours must stay together. The layout moves them next to each other,
     with gaps that no kernel reaches across, so that a kernel does not run over what is left out.
     """
-    keep = PIXELS / float(np.max(np.asarray(pixels.n_pixels)))
+    most_seen = float(np.max(np.asarray(pixels.n_pixels)))
+    keep = PIXELS / (pixels.n_frames * most_seen)
     if keep >= 1:
         return pixels, None
-    height, width = (-(-side // TILE) for side in pixels.shape)
+    dense = most_seen > DENSE * math.prod(pixels.shape)
+    tile = TILE // 2 if dense else TILE
+    height, width = (-(-side // tile) for side in pixels.shape)
     # The additive recurrence of the plastic number: however many are kept, they lie evenly.
     number = (np.arange(height)[:, None] * 0.5698403 + np.arange(width)[None, :] * 0.7548777) % 1
     kept = number <= max(keep, np.sort(number.ravel())[0])
     rows, cols = np.asarray(pixels.rows), np.asarray(pixels.cols)
-    weight = np.asarray(pixels.weight) * kept[rows // TILE, cols // TILE]
+    weight = np.asarray(pixels.weight) * kept[rows // tile, cols // tile]
     most = int(np.max((weight > 0).sum(axis=-1)))
     order = np.argsort(weight <= 0, axis=-1, kind="stable")[..., :most]
 
@@ -55,11 +61,11 @@ def tiles(pixels: Pixels) -> tuple[Pixels, Layout | None]:
     )
     across = int(np.ceil(np.sqrt(kept.sum())))
     place = np.cumsum(kept).reshape(kept.shape) - 1
-    at, pitch = place[rows // TILE, cols // TILE], TILE + GAP
-    new_rows = np.where(weight > 0, at // across * pitch + rows % TILE, 0)
-    new_cols = np.where(weight > 0, at % across * pitch + cols % TILE, 0)
+    at, pitch = place[rows // tile, cols // tile], tile + tile // 2
+    new_rows = np.where(weight > 0, at // across * pitch + rows % tile, 0)
+    new_cols = np.where(weight > 0, at % across * pitch + cols % tile, 0)
     down = -(-int(kept.sum()) // across)
     shape = (down * pitch, across * pitch)
     as_int = [jnp.asarray(a.astype(np.int32)) for a in (new_rows, new_cols)]
-    covered = kept.repeat(TILE, 0).repeat(TILE, 1)[: pixels.shape[0], : pixels.shape[1]]
+    covered = kept.repeat(tile, 0).repeat(tile, 1)[: pixels.shape[0], : pixels.shape[1]]
     return few, Layout(as_int[0], as_int[1], shape, int(covered.sum()))

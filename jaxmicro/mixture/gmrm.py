@@ -231,10 +231,12 @@ def posterior(
     weight: Float[Array, " n"],
     log_weights: Float[Array, "K n"] | None = None,
     family: Family = GAUSSIAN,
+    judged: Float[Array, " n"] | None = None,
 ) -> tuple[Float[Array, "K n"], Float[Array, "K n"], Float[Array, ""]]:
     """Weighted responsibilities, standardised residuals, and the summed log-likelihood.
 
-    `log_weights` are class proportions of each pixel, in the place of the frame's weights.
+    `log_weights` are class proportions of each pixel, in the place of the frame's weights; the sum
+    is over pixels `judged` (1 or 0), if given.
 
     The residuals of all classes come from one matrix product, whatever the gains: it is faster
     than building the trend row by row, and its result is stored once instead of being
@@ -256,7 +258,8 @@ def posterior(
     top = jax.lax.stop_gradient(jnp.max(log_joint, axis=0))
     density = jnp.exp(log_joint - top[None])
     total = jnp.sum(density, axis=0)
-    log_likelihood = _pairwise_sum(weight * (top + jnp.log(total)))
+    counted = weight if judged is None else weight * judged
+    log_likelihood = _pairwise_sum(counted * (top + jnp.log(total)))
     return density * (weight / total)[None], u, log_likelihood
 
 

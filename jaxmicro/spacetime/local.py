@@ -59,7 +59,7 @@ from jaxmicro.mixture.ecm import Fit, Progress, fit, grey_step, in_parts
 from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.settings import setting
 from jaxmicro.spacetime import local_loop
-from jaxmicro.spacetime.local_em import Coupling
+from jaxmicro.spacetime.local_em import Coupling, Fold
 from jaxmicro.spacetime.local_loop import Found, Observed, Past, Settings, State
 from jaxmicro.spacetime.part import Part
 from jaxmicro.spacetime.replicates import over_movies, replicate_first
@@ -211,14 +211,14 @@ def fit_local(
     part = part or Part(model.n_classes, (True,) * model.trend.n_terms, max_steps)
     kernel = local.kernel(part.per_frame(pixels), pixels.shape, pixels.n_frames)
     stop = (tolerance, quantum, max_steps)
-    settings = _settings(local, kernel, pixels, stop, part)
+    settings = _settings(local, kernel, pixels, stop, part, model.n_classes)
     state = _begin(model, pixels, init, settings)
 
     def advance(state: State, budget: int) -> tuple[Found, State]:
         return _advance(model, pixels, state, past, settings, jnp.asarray(budget, jnp.int32))
 
     if progress is None:
-        found = advance(state, part.steps)[0]
+        found = advance(state, part.steps + local_loop.SETTLE + local_loop.HELD)[0]
     else:
         found = in_parts(advance, state, part.steps, pixels.values.size, progress)
     return LocalFit(
@@ -238,6 +238,7 @@ def _settings(
     pixels: Pixels,
     stop: tuple[float, float, int],
     part: Part,
+    n_classes: int,
 ) -> Settings:
     """`stop` is tolerance, grey-level step and most steps."""
     tolerance, quantum, max_steps = stop
@@ -251,18 +252,36 @@ def _settings(
         tuple(number(w) for w in widths),
         number(kernel.decay),
         number(local.pseudo_count),
-        number(FIRST_INTERACTION if local.interaction is None else local.interaction),
+        _first_coupling(local, part, (pixels.n_frames, n_classes), pixels.values.dtype),
         number(tolerance),
         number(quantum / 12**0.5),
         number(local.buffer) if local.buffer else None,
         jnp.asarray(part.classes, jnp.int32),
         jnp.asarray(part.terms, pixels.values.dtype),
         None if part.layout is None else (part.layout.rows, part.layout.cols),
+        _fold(part),
+        jnp.asarray(part.held is not None),
+        jnp.asarray(part.steps, jnp.int32),
         tuple(cells_for(w, shape, single=local.buffer > 0) for w in widths),
         local.causal,
         local.interaction is None,
         max_steps,
     )
+
+
+def _first_coupling(local: Local, part: Part, shape: tuple[int, int], dtype: jnp.dtype) -> Coupling:
+    if part.held is not None:
+        return part.held
+    strength = FIRST_INTERACTION if local.interaction is None else local.interaction
+    return Coupling(jnp.asarray(strength, dtype), jnp.zeros(shape, dtype))
+
+
+def _fold(part: Part) -> Fold | None:
+    """The pixels that vote, and those that are judged: all, or those left out."""
+    if part.told is None:
+        return None
+    told = part.told if part.told.ndim == 2 else part.told[None]
+    return Fold(told, jnp.ones_like(told) if part.held is None else 1 - told)
 
 
 def _with_finite_starts(params: Params) -> Params:

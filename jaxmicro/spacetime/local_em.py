@@ -68,6 +68,25 @@ class Level(eqx.Module):
         return jnp.maximum(sums - read_at(frame, self.hole), 0)
 
 
+class Fold(eqx.Module):
+    """Pixels (1, or 0) whose classes the others are told of, and those whose density counts."""
+
+    told: Float[Array, "S n"]
+    judged: Float[Array, "S n"]
+
+
+class Surroundings(eqx.Module):
+    """Where proportions come from: the kernels, and what the frame's weights count beside them.
+
+    `fold` parts the pixels in those that vote and those that are judged; None: all do both.
+    """
+
+    levels: tuple[Level, ...]
+    pseudo_count: Float[Array, ""]
+    causal: bool = eqx.field(static=True)
+    fold: Fold | None
+
+
 class Coupling(eqx.Module):
     """How proportions follow the neighbours: log pi_k = power log m_k + known field_k + constant.
 
@@ -189,6 +208,7 @@ def frame_step(
     weight: Float[Array, " n"],
     around: tuple[Float[Array, "K n"], Float[Array, " n"], Coupling],
     old: Float[Array, "k n"],
+    judged: Float[Array, " n"] | None,
 ) -> Sums:
     """E-step of one frame, with proportions from the neighbours: `around` is log m, `known` and
     the coupling. Its `slope` and `curvature` come from every s-th pixel of large frames.
@@ -201,15 +221,17 @@ def frame_step(
     log_weights = jax.lax.dot(jnp.eye(k, dtype=log_m.dtype), unnormalised_pi, precision=high)
     # FLOOR**10 is still a float32 above 0, so no largest term need be taken out
     norm = jax.lax.dot(jnp.ones((1, k), log_m.dtype), jnp.exp(log_weights), precision=high)[0]
-    resp, u, unnormalised = posterior(params, values, design, weight, log_weights, family)
-    log_likelihood = unnormalised - pairwise_sum(weight * jnp.log(norm))
+    resp, u, unnormalised = posterior(params, values, design, weight, log_weights, family, judged)
+    counted = weight if judged is None else weight * judged
+    log_likelihood = unnormalised - pairwise_sum(counted * jnp.log(norm))
     new = resp[:-1]
     step = (new - old).reshape(-1)
     change = 4 * jnp.dot(step, step, precision=high)
 
     some = slice(None, None, max(1, values.shape[0] // FEW))
     pi = jnp.exp(log_weights[:, some]) / norm[some][None]
-    slope, curvature = _in_coupling(log_m[:, some], pi, resp[:, some], weight[some], known[some])
+    labels = resp if judged is None else resp * judged[None]
+    slope, curvature = _in_coupling(log_m[:, some], pi, labels[:, some], counted[some], known[some])
     stats = moments(params, resp, u, design, family)
     return Sums(log_likelihood, stats, new, slope, curvature, change)
 
@@ -250,31 +272,28 @@ def movie_step(
     model: GMRM,
     params: Params,
     item: Item,
-    levels: tuple[Level, ...],
+    around: Surroundings,
     old: Float[Array, "T k n"],
-    pseudo_count: Float[Array, ""],
     coupling: Coupling,
-    causal: bool,
-) -> tuple[Sums, tuple[Float[Array, "k Y X"], ...]]:
+) -> Sums:
     """Proportions from the old responsibilities, then the E-step of every frame."""
-    n_frames, n = item.values.shape
-    frames = tuple(gathered(v.cells, v.places.cell, old, n_frames) for v in levels)
-    pairs = [
-        over_time(maps, v.decay, causal, None if v.past is None else v.past[:-1])
-        for v, maps in zip(levels, frames, strict=True)
-    ]
-    maps = tuple(m for m, _ in pairs)
-    only = tuple(None if v.hole is None else maps for v, maps in zip(levels, frames, strict=True))
+    n = item.values.shape[1]
+    fold, levels = around.fold, around.levels
+    told = old if fold is None else old * fold.told[:, None]
+    frames = _of_frames(around, told)
+    maps = tuple(
+        over_time(f, v.decay, around.causal, None if v.past is None else v.past[:-1])[0]
+        for v, f in zip(levels, frames, strict=True)
+    )
+    only = tuple(None if v.hole is None else f for v, f in zip(levels, frames, strict=True))
     shared = item.weight.shape[0] == 1
 
     def one(args):
         frame_params, z, frame_maps, frame_only, neighbours, frame_old, field, place = args
         if shared:
-            design, weight = item.design[:, 0], item.weight[0]
-            where = tuple(jax.tree.map(lambda a: a[0], level.places) for level in levels)
-            own = tuple(level.own[0] for level in levels)
-        else:
-            design, weight, where, own = place
+            place = _first(item, around)
+        design, weight, where, own, parts = place
+        votes = frame_old if parts is None else frame_old * parts.told[None]
         log_m = proportions(
             levels,
             frame_maps,
@@ -282,19 +301,45 @@ def movie_step(
             where,
             own,
             neighbours,
-            frame_old,
+            votes,
             frame_params.weights,
-            pseudo_count,
+            around.pseudo_count,
         )
-        known = neighbours[0] / (neighbours[0] + pseudo_count)
-        around = log_m, known, Coupling(coupling.strength, field)
-        return frame_step(model.family, frame_params, z, design, weight, around, frame_old)
+        known = neighbours[0] / (neighbours[0] + around.pseudo_count)
+        here = log_m, known, Coupling(coupling.strength, field)
+        judged = None if parts is None else parts.judged
+        return frame_step(model.family, frame_params, z, design, weight, here, frame_old, judged)
 
     place = None
     if not shared:
         where = tuple(level.places for level in levels)
-        place = (jnp.moveaxis(item.design, 1, 0), item.weight, where, tuple(v.own for v in levels))
+        own = tuple(level.own for level in levels)
+        place = (jnp.moveaxis(item.design, 1, 0), item.weight, where, own, fold)
     neighbours = tuple(v.neighbours for v in levels)
     args = (params, item.values, maps, only, neighbours, old, coupling.field, place)
-    out = batched_map(one, args, max(1, CHUNK // n))
-    return out, tuple(last for _, last in pairs)
+    return batched_map(one, args, max(1, CHUNK // n))
+
+
+def _of_frames(
+    around: Surroundings, told: Float[Array, "T k n"]
+) -> tuple[Float[Array, "T k Y X"], ...]:
+    """The responsibilities that are told, on the cells of each kernel."""
+    return tuple(gathered(v.cells, v.places.cell, told, len(told)) for v in around.levels)
+
+
+def _first(item: Item, around: Surroundings) -> tuple:
+    """Design, weights, places and fold that all frames share."""
+    where = tuple(jax.tree.map(lambda a: a[0], level.places) for level in around.levels)
+    own = tuple(level.own[0] for level in around.levels)
+    fold = jax.tree.map(lambda a: a[0], around.fold)
+    return item.design[:, 0], item.weight[0], where, own, fold
+
+
+def inherited(
+    around: Surroundings, old: Float[Array, "T k n"]
+) -> tuple[Float[Array, "k Y X"], ...]:
+    """Decayed class maps of each kernel that frames after the last start from."""
+    return tuple(
+        over_time(f, v.decay, True, None if v.past is None else v.past[:-1])[1]
+        for v, f in zip(around.levels, _of_frames(around, old), strict=True)
+    )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -11,15 +9,26 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.mixture.batch import Item, batched_map
-from jaxmicro.mixture.gmrm import GMRM, Params
+from jaxmicro.mixture.gmrm import GMRM, Params, Stats, moments
 from jaxmicro.mixture.m_step import m_step, solve_spd
 from jaxmicro.mixture.problem import Fit, Scale, by_mean, judge, record, standardise
-from jaxmicro.spacetime.local_em import FEW, Coupling, Level, Sums, make_level, movie_step
+from jaxmicro.spacetime.local_em import (
+    FEW,
+    Coupling,
+    Fold,
+    Sums,
+    Surroundings,
+    inherited,
+    make_level,
+    movie_step,
+)
 from jaxmicro.spacetime.smooth import Cells
 
 PATIENCE = 8  # steps without a higher pseudo-likelihood after which its top lies behind
 CLIMB = 0.1  # tolerances by which a step must rise to count as higher
 SETTLE = 6  # passes that carry the responsibilities to the parameters of the top
+HELD = 8  # passes over pixels left out, by which their density stands to 1e-4 nats a pixel
+CLIMBING = -1
 DAMPING = 0.2  # all pixels move at once: undamped, neighbours can swap classes for ever
 INTERACTION_RANGE = (0.3, 6.0)  # fitted strengths stay inside
 FIELD_RANGE = (-5.0, 5.0)  # and fields: at 5 a class is 150 times as likely as its neighbours say
@@ -30,23 +39,29 @@ TOGETHER = 2.0  # pixels' worth by which the fields of the frames are held toget
 class Settings(eqx.Module):
     """How one local fit runs: numbers as arrays, so that new values do not compile again.
 
-    `widths` (pixels) and `cells` belong to the kernels from the narrowest to the widest; `buffer`
+    `widths` (pixels) and `cells` belong to the kernels from the narrowest to the widest; `coupling`
+    is that of the start, which stays unless `learn`; `buffer`
     is the sd of the hole in them, or None; `classes` and `terms` (0 or 1) say what of the model is
-    in use, `places` where pixels lie for the kernel if not where they lie in the frame, `learn`
-    whether the coupling is fitted; `decay` is the weight of the next frame;
-    `sd_floor` is in grey values, `tolerance` in nats per pixel.
+    in use, `places` where pixels lie for the kernel if not where they lie in the frame, `fold`
+    which pixels vote and which are judged, `held` whether the parameters of the classes stay as
+    they are; `decay` is the weight of the next frame;
+    `sd_floor` is in grey values, `tolerance` in nats per pixel. The trace has `max_steps` places,
+    of which `steps` are used at most.
     """
 
     widths: tuple[Float[Array, ""], ...]
     decay: Float[Array, ""]
     pseudo_count: Float[Array, ""]
-    interaction: Float[Array, ""]
+    coupling: Coupling
     tolerance: Float[Array, ""]
     sd_floor: Float[Array, ""]
     buffer: Float[Array, ""] | None
     classes: Int[Array, ""]
     terms: Float[Array, " P"]
     places: tuple[Int[Array, "*#batch n"], Int[Array, "*#batch n"]] | None
+    fold: Fold | None
+    held: Bool[Array, ""]
+    steps: Int[Array, ""]
     cells: tuple[Cells, ...] = eqx.field(static=True)
     causal: bool = eqx.field(static=True)
     learn: bool = eqx.field(static=True)
@@ -82,8 +97,19 @@ class Best(eqx.Module):
     step: Int[Array, "*B"]
 
 
+class Seen(eqx.Module):
+    """What the last pass over the pixels summed: log-likelihood and sufficient statistics."""
+
+    log_likelihood: Float[Array, "*B T"]
+    stats: Stats
+
+
 class State(eqx.Module):
-    """Where a fit stands; parameters are standardised, `old` holds responsibilities."""
+    """Where a fit stands; parameters are standardised, `old` holds responsibilities.
+
+    `left` counts the passes that are left when the parameters have ended (0: none), or is
+    `CLIMBING` before.
+    """
 
     params: Params
     old: Float[Array, "*B T k n"]
@@ -94,6 +120,8 @@ class State(eqx.Module):
     trace: Float[Array, "*B steps"]
     unfinished: Bool[Array, "*B"]
     best: Best
+    left: Int[Array, "*B"]
+    seen: Seen
 
 
 class Found(eqx.Module):
@@ -124,9 +152,26 @@ def begin(model: GMRM, movie: Observed, start: Params, settings: Settings) -> St
     inf = jnp.asarray(jnp.inf, dtype)
     trace = jnp.full(settings.max_steps, jnp.nan, dtype)
     zero = jnp.zeros((), jnp.int32)
-    coupling = Coupling(settings.interaction, jnp.zeros((n_frames, model.n_classes), dtype))
-    best = Best(params, coupling, -inf, zero)
-    return State(params, old, coupling, zero, inf, inf, trace, jnp.asarray(True), best)
+    first = settings.coupling
+    best = Best(params, first, -inf, zero)
+    left = jnp.where(settings.held, HELD, CLIMBING)
+    seen = _nothing(model, params, item)
+    return State(params, old, first, zero, inf, inf, trace, jnp.asarray(True), best, left, seen)
+
+
+def _nothing(model: GMRM, params: Params, item: Item) -> Seen:
+    """Sums before the first pass."""
+
+    def one(p: Params, z: Array, f: Array, w: Array) -> Stats:
+        resp = jnp.zeros((model.n_classes, z.shape[0]), z.dtype)
+        return moments(p, resp, resp, f, model.family)
+
+    n_frames, n = item.values.shape
+    like = jax.ShapeDtypeStruct((n_frames, n), item.values.dtype)
+    design = jax.ShapeDtypeStruct((n_frames, item.design.shape[0], n), item.design.dtype)
+    stats = jax.eval_shape(jax.vmap(one), params, like, design, like)
+    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), stats)
+    return Seen(jnp.zeros(n_frames, item.values.dtype), zeros)
 
 
 def advance(
@@ -137,26 +182,23 @@ def advance(
     settings: Settings,
     budget: Int[Array, ""],
 ) -> tuple[Found, State]:
-    """At most `budget` steps towards the fixed point; what was found so far and the new state."""
+    """At most `budget` passes towards the end of the fit; what was found so far, and the state.
+
+    The parameters move to the fixed point, or to where the pseudo-likelihood was highest;
+    a few passes more bring the responsibilities to the parameters found.
+    """
     item, scale = standardise(movie.item, settings.sd_floor)
-    levels, counts = _levels(movie, past, settings)
-    last = state.steps + budget
+    around, counts = _surroundings(movie, past, settings)
 
-    def going(s: State) -> Bool[Array, ""]:
-        return _unfinished(s, settings) & (s.steps < last)
+    def going(carry: tuple[State, Array]) -> Bool[Array, ""]:
+        return (carry[0].left != 0) & (carry[1] < budget)
 
-    def body(s: State) -> State:
-        return _step(model, item, scale, levels, settings, s)
+    def body(carry: tuple[State, Array]) -> tuple[State, Array]:
+        return _step(model, item, scale, around, settings, carry[0]), carry[1] + 1
 
-    state = jax.lax.while_loop(going, body, state)
-    state = eqx.tree_at(lambda s: s.unfinished, state, _unfinished(state, settings))
-    state = _settled(model, item, levels, settings, state)
-    found = _found(model, item, scale, levels, settings, state, counts)
-    return found, state
-
-
-def _unfinished(state: State, settings: Settings) -> Bool[Array, ""]:
-    return (state.steps < settings.max_steps) & ~_done(state, settings)
+    state, _ = jax.lax.while_loop(going, body, (state, jnp.zeros((), jnp.int32)))
+    state = eqx.tree_at(lambda s: s.unfinished, state, state.left != 0)
+    return _found(model, item, scale, around, settings, state, counts), state
 
 
 def _done(state: State, settings: Settings) -> Bool[Array, ""]:
@@ -165,39 +207,35 @@ def _done(state: State, settings: Settings) -> Bool[Array, ""]:
     return (state.gap <= settings.tolerance) | past_top
 
 
-def _settled(
-    model: GMRM, item: Item, levels: tuple[Level, ...], settings: Settings, state: State
-) -> State:
-    """A finished fit goes back to the top of its pseudo-likelihood, if that lies behind.
+def _ended(settings: Settings, state: State) -> State:
+    """A fit that has ended goes back to the top of its pseudo-likelihood, if that lies behind.
 
     The parameters maximise the pseudo-likelihood at given proportions only. Where the model is not
     quite true (blurred edges, say) the fixed point may lie far from the top, downhill.
     """
-    back = ~state.unfinished & (state.gap > settings.tolerance) & (state.best.step < state.steps)
+    end = _done(state, settings) | (state.steps >= settings.steps)
+    back = end & (state.gap > settings.tolerance) & (state.best.step < state.steps)
     params, coupling = jax.tree.map(
         lambda top, last: jnp.where(back, top, last),
         (state.best.params, state.best.coupling),
         (state.params, state.coupling),
     )
-    fixed = settings.pseudo_count, coupling, settings.causal
-
-    def one(_: Any, old: Array) -> Array:
-        sums, _ = movie_step(model, params, item, levels, old, *fixed)
-        return sums.responsibilities
-
-    old = jax.lax.fori_loop(0, jnp.where(back, SETTLE, 0), one, state.old)
-    fields = (params, coupling, old)
-    return eqx.tree_at(lambda s: (s.params, s.coupling, s.old), state, fields)
+    left = jnp.where(end, jnp.where(back, SETTLE + 1, 1), CLIMBING)
+    fields = (params, coupling, left)
+    return eqx.tree_at(lambda s: (s.params, s.coupling, s.left), state, fields)
 
 
-def _levels(
+def _surroundings(
     movie: Observed, past: Past | None, settings: Settings
-) -> tuple[tuple[Level, ...], list[Float[Array, "Y X"]]]:
+) -> tuple[Surroundings, list[Float[Array, "Y X"]]]:
     """The kernels over the movie's pixels, and the count maps for later frames."""
+    pixels, fold = movie.pixels, settings.fold
+    if fold is not None:
+        pixels = eqx.tree_at(lambda p: p.weight, pixels, pixels.weight * fold.told)
     made = [
         make_level(
             cells,
-            movie.pixels,
+            pixels,
             width,
             settings.decay,
             settings.causal,
@@ -206,31 +244,43 @@ def _levels(
         )
         for i, (cells, width) in enumerate(zip(settings.cells, settings.widths, strict=True))
     ]
-    return tuple(level for level, _ in made), [last for _, last in made]
+    levels = tuple(level for level, _ in made)
+    around = Surroundings(levels, settings.pseudo_count, settings.causal, fold)
+    return around, [last for _, last in made]
 
 
 def _step(
     model: GMRM,
     item: Item,
     scale: Scale,
-    levels: tuple[Level, ...],
+    around: Surroundings,
     settings: Settings,
     s: State,
 ) -> State:
-    """New proportions, responsibilities, parameters and coupling."""
-    pixels = jnp.maximum(jnp.sum(jnp.broadcast_to(item.weight, item.values.shape)), 1)
-    sums, _ = movie_step(
-        model,
-        s.params,
-        item,
-        levels,
-        s.old,
-        settings.pseudo_count,
-        s.coupling,
-        settings.causal,
-    )
+    """One pass: new proportions and responsibilities and, while it climbs, new parameters."""
+    sums = movie_step(model, s.params, item, around, s.old, s.coupling)
     new = m_step(model, s.params, sums.stats, tied=jnp.asarray(False), sd_floor=scale.floor)
     coupling = _coupled(s.coupling, sums, item) if settings.learn else s.coupling
+    after = _ended(settings, _climbed(s, new, coupling, sums, item, settings))
+    climbing = s.left == CLIMBING
+    # in the last passes parameters stay; the coupling is fitted to pixels left out
+    kept = jnp.where(settings.held & (s.left > 1), coupling.strength, s.coupling.strength)
+    field = jnp.where(settings.held & (s.left > 1), coupling.field, s.coupling.field)
+    ended = eqx.tree_at(
+        lambda t: (t.coupling, t.left), s, (Coupling(kept, field), jnp.maximum(s.left - 1, 0))
+    )
+    damped = sums.responsibilities + DAMPING * (s.old - sums.responsibilities)
+    state = jax.tree.map(lambda a, b: jnp.where(climbing, a, b), after, ended)
+    old = jnp.where(climbing, damped, sums.responsibilities)
+    fields = (old, Seen(sums.log_likelihood, sums.stats))
+    return eqx.tree_at(lambda t: (t.old, t.seen), state, fields)
+
+
+def _climbed(
+    s: State, new: Params, coupling: Coupling, sums: Sums, item: Item, settings: Settings
+) -> State:
+    """The state after a step of the parameters; the responsibilities are still the old ones."""
+    pixels = jnp.maximum(jnp.sum(jnp.broadcast_to(item.weight, item.values.shape)), 1)
     moved = _moved(s.params, new, sums) + _turned(s.coupling, coupling, sums, item)
     length = (jnp.sum(sums.change) + moved) / pixels
     tiny = jnp.finfo(length.dtype).tiny
@@ -238,16 +288,12 @@ def _step(
     value = jnp.sum(sums.log_likelihood) / pixels
     higher = value > s.best.value + CLIMB * settings.tolerance
     here = Best(s.params, s.coupling, value, s.steps)
-    return State(
-        new,
-        sums.responsibilities + DAMPING * (s.old - sums.responsibilities),
-        coupling,
-        s.steps + 1,
-        0.5 * length / (1 - ratio),
-        length,
-        s.trace.at[s.steps].set(value),
-        s.unfinished,
-        jax.tree.map(lambda a, b: jnp.where(higher, a, b), here, s.best),
+    best = jax.tree.map(lambda a, b: jnp.where(higher, a, b), here, s.best)
+    gap = 0.5 * length / (1 - ratio)
+    trace = s.trace.at[s.steps].set(value)
+    fields = (new, coupling, s.steps + 1, gap, length, trace, best)
+    return eqx.tree_at(
+        lambda t: (t.params, t.coupling, t.steps, t.gap, t.length, t.trace, t.best), s, fields
     )
 
 
@@ -286,19 +332,18 @@ def _found(
     model: GMRM,
     item: Item,
     scale: Scale,
-    levels: tuple[Level, ...],
+    around: Surroundings,
     settings: Settings,
     state: State,
     counts: list[Float[Array, "Y X"]],
 ) -> Found:
-    """One more pass with the last parameters, and the record of the fit in grey values."""
-    fixed = settings.pseudo_count, state.coupling, settings.causal
-    sums, inherited = movie_step(model, state.params, item, levels, state.old, *fixed)
+    """The record of the fit, in grey values, from its last pass."""
+    seen = state.seen
     weight = jnp.broadcast_to(item.weight, item.values.shape)
-    rest = jnp.maximum(weight - jnp.sum(sums.responsibilities, axis=1), 0)
-    resp = jnp.concatenate([sums.responsibilities, rest[:, None]], axis=1)
+    rest = jnp.maximum(weight - jnp.sum(state.old, axis=1), 0)
+    resp = jnp.concatenate([state.old, rest[:, None]], axis=1)
     order = by_mean(state.params)
-    class_counts = jnp.sum(sums.stats.class_counts, axis=0)
+    of_frames = seen.stats.class_counts
     converged = _done(state, settings)
     gap = jnp.where(state.gap > settings.tolerance, _around_top(state), state.gap)
     gap = jnp.where(converged, gap, state.gap)
@@ -307,20 +352,22 @@ def _found(
         item,
         scale,
         state.params,
-        class_counts,
-        sums.log_likelihood,
+        jnp.sum(of_frames, axis=0),
+        seen.log_likelihood,
         converged,
         settings.classes,
     )
     run = (state.trace, state.steps + 1, gap)
-    counts_of_frames = sums.stats.class_counts
-    weights = counts_of_frames / jnp.maximum(jnp.sum(counts_of_frames, axis=-1, keepdims=True), 1)
+    weights = of_frames / jnp.maximum(jnp.sum(of_frames, axis=-1, keepdims=True), 1)
     params = eqx.tree_at(lambda p: p.weights, state.params, weights)
-    fit = record(item, scale, params, sums.log_likelihood, judged, model.family, run)
-    neighbours = jnp.where(weight > 0, levels[0].neighbours, 0)
+    counted = item
+    if around.fold is not None:
+        counted = eqx.tree_at(lambda i: i.weight, item, item.weight * around.fold.judged)
+    fit = record(counted, scale, params, seen.log_likelihood, judged, model.family, run)
+    neighbours = jnp.where(weight > 0, around.levels[0].neighbours, 0)
     past = None
     if settings.causal:
-        pairs = zip(inherited, counts, strict=True)
+        pairs = zip(inherited(around, state.old), counts, strict=True)
         past = Past(tuple(jnp.concatenate([m, c[None]]) for m, c in pairs))
     coupling = Coupling(state.coupling.strength, state.coupling.field[:, order])
     return Found(fit, resp[:, order], neighbours, coupling, past)

@@ -6,9 +6,10 @@ import dataclasses
 import math
 
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from jaxmicro.data.sampling import Pixels
+from jaxmicro.spacetime.local_em import Coupling
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,12 +33,18 @@ class Part:
     The other classes hold no pixels and the coefficients of the other terms stay 0. `steps` are
     the passes over the pixels that it is given. `layout` says where the pixels lie for the kernel,
     where pieces of a frame were moved together.
+
+    `told` (1 or 0, the shape of the pixels' weights) are the pixels whose classes their neighbours
+    are told of. With `held` the parameters stay those of the start, the coupling begins as `held`,
+    and the likelihood is that of the other pixels: they are left out and predicted.
     """
 
     classes: int
     terms: tuple[bool, ...]
     steps: int
     layout: Layout | None = None
+    told: Float[Array, "*#batch n"] | None = None
+    held: Coupling | None = None
 
     def per_frame(self, pixels: Pixels) -> float:
         """Visited pixels of a frame, had the pieces covered all of it."""

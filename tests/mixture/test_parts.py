@@ -66,7 +66,7 @@ def test_a_local_fit_that_cannot_converge_says_so_all_along(pixels, short):
         SHARED, pixels, Local(), init=start, tolerance=0.0, max_steps=steps, progress=said.append
     )
     assert out.fit.results == {"max_steps": 4}
-    assert [int(text.split()[1]) for text in said] == list(range(2, steps, 2))
+    assert sorted({int(text.split()[1]) for text in said}) == list(range(2, steps + 1, 2))
 
 
 def test_words_appear_now_and_then_where_there_is_no_terminal(monkeypatch):

@@ -322,7 +322,7 @@ def test_lowers_for_cuda_and_tpu(pixels, start):
     local = Local(width=2.0, memory=1.0)
     kernel = local.kernel(float(pixels.n_pixels[0]), pixels.shape, pixels.n_frames)
     whole = Part(MODEL.n_classes, (True,) * MODEL.trend.n_terms, 5)
-    settings = _settings(local, kernel, pixels, (1e-5, 1.0, 5), whole)
+    settings = _settings(local, kernel, pixels, (1e-5, 1.0, 5), whole, MODEL.n_classes)
     design = MODEL.design(pixels)
 
     def program(values, rows, cols, weight, first):

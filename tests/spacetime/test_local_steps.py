@@ -12,6 +12,7 @@ from jaxmicro.data.sampling import Pixels
 from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.mixture.trend import Trend
 from jaxmicro.spacetime import local_loop
+from jaxmicro.spacetime.local_em import Coupling
 from jaxmicro.spacetime.local_loop import Observed, Settings
 from jaxmicro.spacetime.smooth import cells_for
 
@@ -38,11 +39,24 @@ def poor_start(n_terms):
 
 
 def settings_for(learn, n_terms):
-    widths = (jnp.asarray(1.5),)
-    numbers = (jnp.asarray(v) for v in (0.5, 1.0, 1.5, 0.0, 0.1))
-    tried = jnp.asarray(2), jnp.ones(n_terms)
     return Settings(
-        widths, *numbers, None, *tried, None, (cells_for(1.5, SHAPE),), False, learn, STEPS
+        widths=(jnp.asarray(1.5),),
+        decay=jnp.asarray(0.5),
+        pseudo_count=jnp.asarray(1.0),
+        coupling=Coupling(jnp.asarray(1.5), jnp.zeros((T, 2))),
+        tolerance=jnp.asarray(0.0),
+        sd_floor=jnp.asarray(0.1),
+        buffer=None,
+        classes=jnp.asarray(2),
+        terms=jnp.ones(n_terms),
+        places=None,
+        fold=None,
+        held=jnp.asarray(False),
+        steps=jnp.asarray(STEPS),
+        cells=(cells_for(1.5, SHAPE),),
+        causal=False,
+        learn=learn,
+        max_steps=STEPS,
     )
 
 
@@ -73,10 +87,9 @@ def steps(request):
         return float(after.trace[state.steps])
 
     states = [local_loop.begin(model, movie, poor_start(model.trend.n_terms), settings)]
-    while bool(states[-1].unfinished):
-        states.append(one_step(states[-1]))
-    # the state in which a fit ends may be an earlier one, which is not a step
-    return states[:-1], pseudo_likelihood, learn
+    while int((after := one_step(states[-1])).left) == local_loop.CLIMBING:
+        states.append(after)
+    return states, pseudo_likelihood, learn
 
 
 def test_no_step_lowers_the_pseudo_likelihood_at_the_proportions_it_started_from(steps):
