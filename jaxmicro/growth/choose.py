@@ -186,16 +186,18 @@ class _Search:
     progress: Progress | None
     noise: NoiseCorrelation = WHITE
     tried: list[Candidate] = dataclasses.field(default_factory=list)
+    before: tuple[Candidate, ...] = ()
 
     def against(self, noise: NoiseCorrelation) -> _Search:
         """The search begun again with neighbours who do not share a pixel's noise."""
         local = dataclasses.replace(self.local, buffer=BUFFER * noise.buffer)
-        return dataclasses.replace(self, local=local, noise=noise, tried=[])
+        before = tuple(c for k in {c.classes for c in self.tried} for c in self._top(k, GO_ON))
+        return dataclasses.replace(self, local=local, noise=noise, tried=[], before=before)
 
     def numbers(self, classes: Sequence[int], trends: Sequence[str]) -> None:
         """Each number of classes from its own starts, and from the best of one class fewer."""
         for k in sorted(classes):
-            ways = [self._way(k, start, trends) for start in starts(self.full, self.pixels, k)]
+            ways = self._ways(k, trends)
             for fewer in self._top(k - 1) if k > min(classes) else []:
                 assert fewer.fit is not None
                 more = with_one_more(fewer.fit.fit.params, k - 1)
@@ -208,7 +210,7 @@ class _Search:
             self._with_all_terms(k, trends[-1])
             if self._no_more(k):
                 break
-        for k in sorted(classes, reverse=True):
+        for k in sorted(classes, reverse=True) if not self.before else []:
             for top in self._top(k) if k - 1 in classes else []:
                 assert top.fit is not None
                 for start in with_one_fewer(top.fit.fit.params, k):
@@ -230,6 +232,15 @@ class _Search:
                 if trend != top.trend:
                     start = Start(top.start, top.fit.fit.params)
                     self.tried.append(self._tried(top.classes, trend, start, STEPS))
+
+    def _ways(self, k: int, trends: Sequence[str]) -> list[tuple[int, str, Start]]:
+        """Every start of its own, or the simplest one and what an earlier search came to."""
+        ways = [self._way(k, start, trends) for start in starts(self.full, self.pixels, k)]
+        earlier = [c for c in self.before if c.classes == k and c.fit is not None]
+        if not earlier:
+            return ways
+        found = [(k, c.trend, Start(c.start, c.fit.fit.params)) for c in earlier if c.fit]
+        return [*found, ways[0]]
 
     def _way(self, k: int, start: Start, trends: Sequence[str]) -> tuple[int, str, Start]:
         """The largest trend for a start that has one, and a small one for the others."""
