@@ -9,9 +9,10 @@ from jaxtyping import Float
 
 from jaxmicro.errors import NumericalError, UsageError
 from jaxmicro.growth.analyse import Analysis
-from jaxmicro.growth.choose import WORTH, Candidate, Choice
+from jaxmicro.growth.choose import Choice
 from jaxmicro.growth.partition import merged_groups, partition, rising
 from jaxmicro.growth.plan import ForegroundRule
+from jaxmicro.growth.search import WORTH, Candidate
 from jaxmicro.mixture.family import Family
 from jaxmicro.mixture.gmrm import Params
 
@@ -52,8 +53,8 @@ def _gap(chosen: Candidate, other: Candidate) -> float:
     """By how much the other is behind, after what classes and a trend must be worth."""
     sizes = (c.classes + bool(c.trend) for c in (other, chosen))
     more = next(sizes) - next(sizes)
-    gap = chosen.score - other.score + WORTH * more
-    return gap if gap == gap else np.inf
+    gap = chosen.behind(other)
+    return gap + WORTH * more if gap == gap else np.inf
 
 
 def _allowed(chosen: Candidate, other: Candidate) -> float:

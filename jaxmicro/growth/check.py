@@ -11,6 +11,7 @@ significance, so that large movies are not flagged for what does no harm.
 | proportions | the histogram alone gives another area than neighbours and histogram together |
 | overlap | a foreground class overlaps another, or is much wider than the others |
 | ambiguous | much of the area comes from pixels that may be either |
+| noise | one class alone predicts the greys as well |
 | rivals | another fit of nearly the same score gives other areas |
 | foreground | another class could as well be the object |
 """
@@ -88,7 +89,7 @@ def check(analysis: Analysis, choice: Choice | None = None) -> Check:
     figures = _figures(analysis, choice, fitted)
     seen = [look(analysis, figures) for look in LOOKS]
     if choice is not None:
-        seen.append(_rivals(analysis, choice))
+        seen += [_rivals(analysis, choice), _noise_alone(choice, fitted.size)]
     found = [s for s in seen if np.any(s.frames & fitted)]
     words = np.where(fitted, OK, NO_FIT).astype(object)
     for t in np.flatnonzero(fitted):
@@ -225,6 +226,19 @@ LOOKS: tuple[Callable[[Analysis, Figures], Seen], ...] = (
     _ambiguous,
     _foreground,
 )
+
+
+def _noise_alone(choice: Choice, n_frames: int) -> Seen:
+    doubtful = choice.gain < choice.least_gain
+    return Seen(
+        "noise",
+        np.full(n_frames, doubtful),
+        f"one class alone predicts pixels that were left out as well as {choice.chosen.classes} do "
+        f"(a gain of {choice.gain:.4f} nats per pixel; {choice.least_gain:.4f} are needed), so the "
+        "areas may be those of noise, and their standard errors do not say so. Look whether "
+        "labels.tif shows the object; if it does, visit more pixels, or name it with --classes and "
+        "--foreground",
+    )
 
 
 def _rivals(analysis: Analysis, choice: Choice) -> Seen:

@@ -23,10 +23,10 @@ What is fitted. At the fixed point the parameters maximise the pseudo-likelihood
 
 for given pi, and pi is made of the responsibilities those parameters give. This is the mean-field
 approximation of a hidden Markov random field, with the neighbours' states at their mean (Celeux,
-Forbes and Peyrard 2003, Pattern Recognition 36:131). pi_i never sees z_i, so every term is the
-density of a pixel left out, given the others. `Fit.log_likelihood` is PL per frame: with it AIC
-and BIC are the mean-field criteria of Forbes and Peyrard (2003, IEEE TPAMI 25:1089) and rank local
-beside plain models.
+Forbes and Peyrard 2003, Pattern Recognition 36:131). `Fit.log_likelihood` is PL per frame: with it
+AIC and BIC are the mean-field criteria of Forbes and Peyrard (2003, IEEE TPAMI 25:1089). z_i has no
+vote in pi_i, but its neighbours, who do, were told of it: PL is too high by what comes back, most
+where classes overlap. `growth.choose` therefore ranks numbers of classes by pixels left out.
 
 What rises. Each step computes pi from the responsibilities and weights it starts with, and with
 that pi one E-step and one M-step for means, sds, trend and gain. At that pi this is ECM, so
@@ -34,11 +34,10 @@ that pi one E-step and one M-step for means, sds, trend and gain. At that pi thi
     PL(new parameters; pi) >= PL(old parameters; pi)
 
 in every step, however the means are shared, with or without gains. Weights, strength and field
-enter PL only through the next pi, and the responsibilities that make it are damped (a fifth of the
-old ones is kept); this second half of a step may lower PL. So `Fit.trace`, which holds PL at each
-step's own pi, may fall: by 1e-4 nats per pixel near the fixed point of small noisy movies, and by
-more where the model is not quite true, as at blurred edges. A fit therefore ends at the fixed point
-or, if PL has a top on the way there, at the top.
+enter PL only through the next pi, and the responsibilities that make it are damped; this second
+half of a step may lower PL. So `Fit.trace`, PL at each step's own pi, may fall: by 1e-4 nats per
+pixel near the fixed point of small noisy movies, by more where the model is not quite true, as at
+blurred edges. A fit ends at the fixed point or, if PL has a top on the way, at the top.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.settings import setting
 from jaxmicro.spacetime import local_loop
 from jaxmicro.spacetime.local_em import Coupling, Fold
-from jaxmicro.spacetime.local_loop import Found, Observed, Past, Settings, State
+from jaxmicro.spacetime.local_state import Found, Observed, Past, Settings, State
 from jaxmicro.spacetime.part import Part
 from jaxmicro.spacetime.replicates import over_movies, replicate_first
 from jaxmicro.spacetime.smooth import Kernel, cells_for, density_kernel
@@ -201,8 +200,7 @@ def fit_local(
     """
     if past is not None and (not local.causal or pixels.values.ndim != 2):
         raise UsageError("past frames can be inherited by causal fits without replicates only")
-    if quantum is None:
-        quantum = grey_step(np.asarray(pixels.values))
+    quantum = grey_step(np.asarray(pixels.values)) if quantum is None else quantum
     if init is None:
         init = fit(
             model, pixels, tolerance=START_TOLERANCE, quantum=quantum, progress=progress
@@ -338,9 +336,8 @@ def _advance(
 def local_criteria(model: GMRM, fitted: LocalFit, pixels: Pixels) -> Criteria:
     """Mean-field AIC, BIC and ICL (Forbes and Peyrard 2003), to rank beside `criteria`.
 
-    The log-likelihood is the pseudo-likelihood, in which each pixel is left out of its own
-    proportions; a fitted interaction counts as one parameter, the field of a
-    frame as K - 1.
+    The log-likelihood is the pseudo-likelihood; a fitted interaction counts as one parameter, the
+    field of a frame as K - 1. Where classes overlap it favours more of them: see the module.
     """
     seen = np.broadcast_to(np.asarray(pixels.weight) > 0, pixels.values.shape)
     resp = np.moveaxis(np.asarray(fitted.responsibilities, np.float64), -2, 0)

@@ -7,22 +7,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxmicro.data.sampling import Pixels
 from jaxmicro.mixture.batch import Item, batched_map
 from jaxmicro.mixture.gmrm import GMRM, Params, Stats, moments
-from jaxmicro.mixture.m_step import m_step, solve_spd
-from jaxmicro.mixture.problem import Fit, Scale, by_mean, judge, record, standardise
+from jaxmicro.mixture.m_step import m_step
+from jaxmicro.mixture.problem import Scale, by_mean, judge, record, standardise
+from jaxmicro.spacetime.coupling import newton_step, squared_length
 from jaxmicro.spacetime.local_em import (
-    FEW,
     Coupling,
-    Fold,
     Sums,
     Surroundings,
     inherited,
     make_level,
     movie_step,
 )
-from jaxmicro.spacetime.smooth import Cells
+from jaxmicro.spacetime.local_state import Best, Found, Observed, Past, Seen, Settings, State
 
 PATIENCE = 8  # steps without a higher pseudo-likelihood after which its top lies behind
 CLIMB = 0.1  # tolerances by which a step must rise to count as higher
@@ -30,108 +28,6 @@ SETTLE = 6  # passes that carry the responsibilities to the parameters of the to
 HELD = 8  # passes over pixels left out, by which their density stands to 1e-4 nats a pixel
 CLIMBING = -1
 DAMPING = 0.2  # all pixels move at once: undamped, neighbours can swap classes for ever
-INTERACTION_RANGE = (0.3, 6.0)  # fitted strengths stay inside
-FIELD_RANGE = (-5.0, 5.0)  # and fields: at 5 a class is 150 times as likely as its neighbours say
-RIDGE = 1e-4  # a pixel, on the curvature in the strength
-TOGETHER = 2.0  # pixels' worth by which the fields of the frames are held together
-
-
-class Settings(eqx.Module):
-    """How one local fit runs: numbers as arrays, so that new values do not compile again.
-
-    `widths` (pixels) and `cells` belong to the kernels from the narrowest to the widest; `coupling`
-    is that of the start, which stays unless `learn`; `buffer`
-    is the sd of the hole in them, or None; `classes` and `terms` (0 or 1) say what of the model is
-    in use, `places` where pixels lie for the kernel if not where they lie in the frame, `fold`
-    which pixels vote and which are judged, `held` whether the parameters of the classes stay as
-    they are; `decay` is the weight of the next frame;
-    `sd_floor` is in grey values, `tolerance` in nats per pixel. The trace has `max_steps` places,
-    of which `steps` are used at most.
-    """
-
-    widths: tuple[Float[Array, ""], ...]
-    decay: Float[Array, ""]
-    pseudo_count: Float[Array, ""]
-    coupling: Coupling
-    tolerance: Float[Array, ""]
-    sd_floor: Float[Array, ""]
-    buffer: Float[Array, ""] | None
-    classes: Int[Array, ""]
-    terms: Float[Array, " P"]
-    places: tuple[Int[Array, "*#batch n"], Int[Array, "*#batch n"]] | None
-    fold: Fold | None
-    held: Bool[Array, ""]
-    steps: Int[Array, ""]
-    cells: tuple[Cells, ...] = eqx.field(static=True)
-    causal: bool = eqx.field(static=True)
-    learn: bool = eqx.field(static=True)
-    max_steps: int = eqx.field(static=True)
-
-
-class Observed(eqx.Module):
-    """Pixels of one movie and the trend's design there.
-
-    Places, weights and design have an axis S: the frames, or 1 where all share the same places.
-    """
-
-    pixels: Pixels
-    design: Float[Array, "P S n"]
-
-    @property
-    def item(self) -> Item:
-        return Item(self.pixels.values, self.design, self.pixels.weight)
-
-
-class Past(eqx.Module):
-    """Decayed class and count maps of each kernel, where a causal fit of later frames starts."""
-
-    maps: tuple[Float[Array, "K Y X"], ...]
-
-
-class Best(eqx.Module):
-    """The parameters of the highest pseudo-likelihood so far, nats per pixel, and their step."""
-
-    params: Params
-    coupling: Coupling
-    value: Float[Array, "*B"]
-    step: Int[Array, "*B"]
-
-
-class Seen(eqx.Module):
-    """What the last pass over the pixels summed: log-likelihood and sufficient statistics."""
-
-    log_likelihood: Float[Array, "*B T"]
-    stats: Stats
-
-
-class State(eqx.Module):
-    """Where a fit stands; parameters are standardised, `old` holds responsibilities.
-
-    `left` counts the passes that are left when the parameters have ended (0: none), or is
-    `CLIMBING` before.
-    """
-
-    params: Params
-    old: Float[Array, "*B T k n"]
-    coupling: Coupling
-    steps: Int[Array, "*B"]
-    gap: Float[Array, "*B"]
-    length: Float[Array, "*B"]
-    trace: Float[Array, "*B steps"]
-    unfinished: Bool[Array, "*B"]
-    best: Best
-    left: Int[Array, "*B"]
-    seen: Seen
-
-
-class Found(eqx.Module):
-    """What a fit leaves; see `jaxmicro.spacetime.local.LocalFit`."""
-
-    fit: Fit
-    responsibilities: Float[Array, "*batch K n"]
-    neighbours: Float[Array, "*batch n"]
-    coupling: Coupling
-    past: Past | None
 
 
 def begin(model: GMRM, movie: Observed, start: Params, settings: Settings) -> State:
@@ -260,7 +156,7 @@ def _step(
     """One pass: new proportions and responsibilities and, while it climbs, new parameters."""
     sums = movie_step(model, s.params, item, around, s.old, s.coupling)
     new = m_step(model, s.params, sums.stats, tied=jnp.asarray(False), sd_floor=scale.floor)
-    coupling = _coupled(s.coupling, sums, item) if settings.learn else s.coupling
+    coupling = newton_step(s.coupling, sums, item) if settings.learn else s.coupling
     after = _ended(settings, _climbed(s, new, coupling, sums, item, settings))
     climbing = s.left == CLIMBING
     # in the last passes parameters stay; the coupling is fitted to pixels left out
@@ -281,7 +177,7 @@ def _climbed(
 ) -> State:
     """The state after a step of the parameters; the responsibilities are still the old ones."""
     pixels = jnp.maximum(jnp.sum(jnp.broadcast_to(item.weight, item.values.shape)), 1)
-    moved = _moved(s.params, new, sums) + _turned(s.coupling, coupling, sums, item)
+    moved = _moved(s.params, new, sums) + squared_length(s.coupling, coupling, sums, item)
     length = (jnp.sum(sums.change) + moved) / pixels
     tiny = jnp.finfo(length.dtype).tiny
     ratio = jnp.clip(jnp.sqrt(length / jnp.maximum(s.length, tiny)), 0.3, 0.95)
@@ -295,37 +191,6 @@ def _climbed(
     return eqx.tree_at(
         lambda t: (t.params, t.coupling, t.steps, t.gap, t.length, t.trace, t.best), s, fields
     )
-
-
-def _every(item: Item) -> int:
-    """One pixel in this many decides the coupling."""
-    return max(1, item.values.shape[1] // FEW)
-
-
-def _coupled(old: Coupling, sums: Sums, item: Item) -> Coupling:
-    """A damped Newton step of the pseudo-likelihood in the strength and the frames' fields."""
-    dtype = sums.slope.dtype
-    ridge = RIDGE * jnp.sum(jnp.broadcast_to(item.weight, item.values.shape)) / _every(item)
-    # A frame's field is held to the mean of all by as much as a few of its pixels would say.
-    off = old.field - jnp.mean(old.field, axis=0)[None]
-    slope = sums.slope[:, 1:] - TOGETHER * off
-    curvature = sums.curvature[:, 1:, 1:] + TOGETHER * jnp.eye(off.shape[1], dtype=dtype)[None]
-    cross = sums.curvature[:, 0, 1:]
-    both = solve_spd(curvature, jnp.stack([slope, cross], axis=-1))
-    rest = jnp.sum(sums.curvature[:, 0, 0]) - jnp.sum(cross * both[..., 1]) + ridge
-    step = (jnp.sum(sums.slope[:, 0]) - jnp.sum(cross * both[..., 0])) / rest
-    step = jnp.clip(step, -0.5, 0.5)
-    strength = jnp.clip(old.strength + step, *INTERACTION_RANGE)
-    move = jnp.clip(both[..., 0] - both[..., 1] * step, -0.5, 0.5)
-    return Coupling(strength, jnp.clip(old.field + move, *FIELD_RANGE))
-
-
-def _turned(old: Coupling, new: Coupling, sums: Sums, item: Item) -> Float[Array, ""]:
-    """Squared length of a coupling step in the curvature of the pseudo-likelihood, nats."""
-    field = new.field - old.field
-    strength = jnp.broadcast_to(new.strength - old.strength, field.shape[:1])
-    step = jnp.concatenate([strength[:, None], field], axis=1)
-    return _every(item) * jnp.einsum("tc,tcd,td->", step, sums.curvature, step)
 
 
 def _found(

@@ -11,7 +11,7 @@ from jaxtyping import Array
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.mixture.batch import batched_map
 from jaxmicro.mixture.gmrm import GMRM
-from jaxmicro.spacetime.local_loop import Observed, Settings
+from jaxmicro.spacetime.local_state import Observed, Settings
 
 
 def over_movies(

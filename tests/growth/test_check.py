@@ -9,11 +9,12 @@ import pytest
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.growth.analyse import Analysis
 from jaxmicro.growth.check import check
-from jaxmicro.growth.choose import WHITE, Candidate, Choice
+from jaxmicro.growth.choose import Choice
 from jaxmicro.growth.estimate import estimate
 from jaxmicro.growth.fitted import Fitted
 from jaxmicro.growth.partition import partition
 from jaxmicro.growth.plan import ForegroundRule, Plan
+from jaxmicro.growth.search import WHITE, Candidate
 from jaxmicro.mixture.ecm import Fit, Result
 from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.mixture.trend import Trend

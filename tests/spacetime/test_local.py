@@ -17,6 +17,7 @@ from jaxmicro.mixture.trend import Trend
 from jaxmicro.spacetime import local_loop
 from jaxmicro.spacetime.local import Local, Part, _settings, fit_local, local_criteria
 from jaxmicro.spacetime.local_em import gathered, make_level
+from jaxmicro.spacetime.local_state import Observed
 from jaxmicro.spacetime.neighbourhood import correlate
 from jaxmicro.spacetime.smooth import Kernel, cells_for, density_kernel, over_time
 
@@ -327,7 +328,7 @@ def test_lowers_for_cuda_and_tpu(pixels, start):
 
     def program(values, rows, cols, weight, first):
         item = Pixels(values, rows, cols, weight, pixels.n_domain, pixels.shape)
-        movie = local_loop.Observed(item, design)
+        movie = Observed(item, design)
         state = local_loop.begin(MODEL, movie, first, settings)
         found, _ = local_loop.advance(MODEL, movie, state, None, settings, jnp.asarray(5))
         return found.responsibilities

@@ -13,7 +13,7 @@ from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.mixture.trend import Trend
 from jaxmicro.spacetime import local_loop
 from jaxmicro.spacetime.local_em import Coupling
-from jaxmicro.spacetime.local_loop import Observed, Settings
+from jaxmicro.spacetime.local_state import Observed, Settings
 from jaxmicro.spacetime.smooth import cells_for
 
 SHAPE, T, N, STEPS = (12, 12), 3, 70, 15

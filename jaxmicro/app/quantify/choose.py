@@ -168,10 +168,11 @@ def _note(choice: Choice, asked: Asked, local: bool) -> str:
     chosen = choice.chosen
     best: dict[str, float] = {}
     for c in choice.tried:
-        if c.name != chosen.name and c.score == c.score:
-            best[c.name] = max(best.get(c.name, -1e9), c.score)
+        ahead = -chosen.behind(c)
+        if c.name != chosen.name and ahead == ahead:
+            best[c.name] = max(best.get(c.name, ahead), ahead)
     nearest = sorted(best.items(), key=lambda pair: -pair[1])[:SHOWN]
-    listed = "; ".join(f"{name}: {score - chosen.score:+.3f}" for name, score in nearest)
+    listed = "; ".join(f"{name}: {ahead:+.3f}" for name, ahead in nearest)
     said = [n for n in ("classes", "trend") if getattr(asked, n) is not None]
     how = f" ({' and '.join(said)} as asked for)" if said else ""
     against = "score against it in nats per pixel, where what is larger has to gain more"
