@@ -106,6 +106,7 @@ def choose(
         noise = search.noise_of_best()
     search.other_trends(trends)
     chosen = search.best()
+    search.judge_rivals(chosen)
     assert chosen.fit is not None
     model = dataclasses.replace(full, n_classes=chosen.classes, trend=Trend(chosen.trend))
     start = _of_all_frames(chosen, search.full, frames, pixels.n_frames)

@@ -30,6 +30,7 @@ GO_ON = 2  # starts of each number of classes that do
 # Candidates may not gain by neighbours who share a pixel's noise: the hole for them, in buffers.
 BUFFER = 3.0
 WORTH = 0.005  # nats per pixel that a class may gain by small faults of the model, as blurred edges
+SAME = 0.2  # sds within which the means of two fits are the same
 ECHO = 0.05  # nats per pixel that a fit may owe to noise that comes back through the neighbours
 APART = 0.005  # nats per pixel from which on two starts have found different answers
 
@@ -175,14 +176,25 @@ class Search:
         other = [c for c in top if APART < top[0].score - c.score < ECHO]
         found: tuple[float, Candidate | None] = -math.inf, None
         for candidate in top[:1] + other[:1]:
-            c = candidate
-            if math.isnan(c.predicted):
-                c = dataclasses.replace(candidate, predicted=self._predicted(candidate))
-                self.tried[self.tried.index(candidate)] = c
+            c = self._judged(candidate)
             worth = c.predicted - self._price() * self._size(c)
             if worth > found[0]:
                 found = worth, c
         return found
+
+    def judge_rivals(self, chosen: Candidate) -> None:
+        """Let other optima of the chosen model predict as well, where their scores are close."""
+        seen = [chosen]
+        for c in [c for c in self.tried if c.name == chosen.name and c.fit is not None]:
+            if abs(c.score - chosen.score) < ECHO and not any(_same(c, other) for other in seen):
+                seen.append(self._judged(c))
+
+    def _judged(self, candidate: Candidate) -> Candidate:
+        if not math.isnan(candidate.predicted):
+            return candidate
+        judged = dataclasses.replace(candidate, predicted=self._predicted(candidate))
+        self.tried[self.tried.index(candidate)] = judged
+        return judged
 
     def _predicted(self, candidate: Candidate) -> float:
         """Log density of each half of the pixels, given the classes of the other half."""
@@ -308,3 +320,12 @@ class Search:
         """1 for a random half of the pixels, 0 for the others."""
         weight = self.pixels.weight
         return jnp.asarray(np.random.default_rng(0).random(weight.shape) < 0.5, weight.dtype)
+
+
+def _same(one: Candidate, other: Candidate) -> bool:
+    """Whether the class means of two fits agree to a fifth of an sd."""
+    assert one.fit is not None
+    assert other.fit is not None
+    a, b = (c.fit.params.first(one.classes) for c in (one.fit, other.fit))
+    off = np.abs(np.asarray(a.means) - np.asarray(b.means))
+    return bool(np.all(off < SAME * np.asarray(a.sds)))
