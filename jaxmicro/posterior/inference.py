@@ -26,14 +26,17 @@ from jaxmicro.posterior.model import Priors, Problem
 from jaxmicro.posterior.predict import (
     areas,
     in_grey,
+    local_areas,
     log_likelihoods,
     predicted_histograms,
     thinned,
 )
 from jaxmicro.posterior.result import Posterior
 from jaxmicro.posterior.sampler import Draws, Progress, Sampler
+from jaxmicro.posterior.sandwich import corrected, tiles_of
 from jaxmicro.posterior.scaling import Scaling, histogram_edges, problem_of
 from jaxmicro.posterior.start import start_values
+from jaxmicro.spacetime.neighbour_proportions import Neighbours
 
 PIXELS_PER_CLASS = 25  # visited pixels needed for each class
 AREA_DRAWS = 250  # draws of areas per chain
@@ -67,6 +70,19 @@ def check(model: GMRM, pixels: Pixels) -> None:
         raise DataError("the pixels hold NaN or infinity; exclude those pixels")
 
 
+def check_local(model: GMRM) -> None:
+    """Refuse models of which the posterior does not support local proportions.
+
+    Raises:
+      UsageError: means and sds that are not shared by the frames.
+    """
+    if not model.share:
+        raise UsageError(
+            "proportions = 'local' is supported by the posterior where frames share their classes "
+            "only; set share = ['means', 'sds']"
+        )
+
+
 def check_censoring(model: GMRM, noise: Noise) -> None:
     """Refuse saturated pixels where the family has no probability for them.
 
@@ -98,7 +114,7 @@ def posterior(
     key: jax.Array,
     model: GMRM,
     pixels: Pixels,
-    start: Fit | None = None,
+    start: Fit | Neighbours | None = None,
     *,
     priors: Priors | None = None,
     noise: Noise | None = None,
@@ -111,7 +127,9 @@ def posterior(
       key: JAX PRNG key.
       model: share = ("means", "sds") is one posterior over the movie, share = () one per frame.
       pixels: batch axis (frames,).
-      start: a fit of the same model to the same pixels, where chains start; default: made here.
+      start: a fit of the same model to the same pixels, where chains start; default: made here,
+        with the frames' own weights. Proportions are local where `neighbours_of` a local fit are
+        given.
       priors, noise, sampler: see there; the defaults are weakly informative priors, no censored
         pixel, and NUTS with 4 chains of 1000 draws without areas.
       progress: called with (steps done, steps in all).
@@ -143,7 +161,7 @@ def posterior(
 def _inputs(
     model: GMRM,
     pixels: Pixels,
-    start: Fit | None,
+    start: Fit | Neighbours | None,
     priors: Priors,
     noise: Noise,
     sampler: Sampler | None,
@@ -152,8 +170,12 @@ def _inputs(
     if noise.grey_step is None:
         noise = dataclasses.replace(noise, grey_step=float(grey_step(np.asarray(pixels.values))))
     step = noise.grey_step or 0.0
+    neighbours = start if isinstance(start, Neighbours) and model.n_classes > 1 else None
+    start = start.fit if isinstance(start, Neighbours) else start
     if start is None:
         start = fit(model, pixels, quantum=step)
+    if neighbours is not None:
+        check_local(model)
     if (start.params.law is None) != (not model.family.columns):
         raise UsageError(
             f"the fit to start from is not one of family {model.family.name!r}; fit the same model"
@@ -165,7 +187,8 @@ def _inputs(
             f"prior reference = {priors.reference} is not a class; use 0 to {model.n_classes - 1}"
         )
     edges = histogram_edges(pixels, step)
-    return Inputs(model, pixels, start, priors, noise, sampler or Sampler(), edges)
+    sampler = sampler or Sampler()
+    return Inputs(model, pixels, start, priors, noise, sampler, edges, neighbours)
 
 
 def _share_of(progress: Progress | None, item: int, n_items: int) -> Progress:
@@ -182,20 +205,24 @@ def _draw_item(key: jax.Array, inputs: Inputs, index: int, progress: Progress) -
     """Draws of one batch item; None: interrupted before a draw of a later item was kept."""
     first, stop = inputs.items[index]
     pixels = inputs.pixels[first:stop]
-    problem, every, scaling = problem_of(inputs.model, pixels, inputs.noise, inputs.priors)
+    near = inputs.neighbours
+    problem, every, scaling = problem_of(inputs.model, pixels, inputs.noise, inputs.priors, near)
     params = jax.tree.map(lambda leaf: leaf[first:stop], inputs.start.params)
-    problem, values = start_values(problem, params, scaling)
+    field = None if near is None else near.coupling.field
+    problem, values = start_values(problem, params, scaling, field)
     problem, coordinates = find_mode(problem, values)
     if not np.all(np.isfinite(np.asarray(coordinates.root))):
         raise NumericalError(
             f"no mode of the posterior was found from frame {first} on; use fewer classes or "
             "tighter priors"
         )
+    if near is not None:
+        coordinates = corrected(problem, coordinates, tiles_of(pixels, near.reach))
     keys = jax.random.split(key, 3)
     draws = _draw(keys[0], problem, coordinates, inputs.sampler, progress, first > 0)
     if draws is None:
         return None
-    groups = _groups((keys[1], keys[2]), inputs, problem, every, draws, scaling, pixels.n_domain)
+    groups = _groups((keys[1], keys[2]), inputs, problem, every, draws, scaling, pixels)
     return ItemDraws(groups, draws.loss, scaling, draws.complete)
 
 
@@ -223,7 +250,7 @@ def _groups(
     pixels: Item,
     draws: Draws,
     scaling: Scaling,
-    n_domain: jax.Array,
+    visited: Pixels,
 ) -> Groups:
     """What is reported of one batch item, in grey levels; keys for areas and for histograms."""
     sampler = inputs.sampler
@@ -237,7 +264,11 @@ def _groups(
         out["sample_stats"] = draws.stats
     if sampler.foreground:
         few = thinned(draws, max(1, n_draws // AREA_DRAWS))
-        found = areas(keys[0], problem, pixels, few, sampler.foreground, np.asarray(n_domain))
+        if problem.local:
+            found = local_areas(keys[0], problem, pixels, few, sampler.foreground, visited)
+        else:
+            domain = np.asarray(visited.n_domain)
+            found = areas(keys[0], problem, pixels, few, sampler.foreground, domain)
         out["growth"] = {"area_px": by_chain(found)}
     few = thinned(draws, max(1, n_draws // PREDICTIVE_DRAWS))
     edges = (inputs.edges - scaling.centre) / scaling.scale

@@ -11,12 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxmicro.data.sampling import Pixels
+from jaxmicro.data.totals import area_of_chances
 from jaxmicro.mixture.batch import Item
 from jaxmicro.posterior.density import mixture_at
 from jaxmicro.posterior.likelihood import (
     ClassNoise,
     Mixture,
     class_log_joint,
+    log_proportions,
     pixel_log_likelihood,
     trend_at,
 )
@@ -127,6 +130,49 @@ def areas(
 
 
 @eqx.filter_jit
+def _local_chances(
+    problem: Problem, pixels: Item, draws: dict[str, Array], chosen: Float[Array, " K"]
+) -> tuple[Float[Array, "draws T"], Float[Array, "T n"]]:
+    """Expected foreground pixels among the visited ones, and the mean of each pixel's chance."""
+
+    def one(total: Array, sites: dict[str, Array]) -> tuple[Array, Array]:
+        mixture = mixture_at(problem, sites)
+        joint = class_log_joint(problem.noise, mixture, pixels.values, pixels.design)
+        chance = jnp.tensordot(chosen, jax.nn.softmax(jnp.stack(joint), axis=0), axes=1)
+        return total + chance, jnp.sum(pixels.weight * chance, axis=-1)
+
+    total, seen = jax.lax.scan(one, jnp.zeros_like(pixels.values), draws)
+    return seen, total / seen.shape[0]
+
+
+def local_areas(
+    key: Array,
+    problem: Problem,
+    pixels: Item,
+    draws: Stacked,
+    foreground: tuple[int, ...],
+    visited: Pixels,
+) -> Float[np.ndarray, "draws T"]:
+    """Foreground pixels of whole frames where proportions are local, one for each draw.
+
+    The pixels that were not visited have no proportions of their own: what they may hold is what
+    the visited ones do, with the error of the sampling design and of the labels (see
+    `data.totals`), taken at the mean over the draws.
+    """
+    chosen = np.isin(np.arange(problem.n_classes), foreground)
+    every = _on_device(draws, pixels)
+    seen, chance = _local_chances(
+        problem, pixels, every, jnp.asarray(chosen, pixels.values.dtype)
+    )
+    _, se = area_of_chances(np.clip(np.asarray(chance, float), 0, 1), visited)
+    domain = np.asarray(visited.n_domain, float)
+    area = np.asarray(seen, float) * domain / np.asarray(pixels.weight, float).sum(axis=-1)
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    area = area + np.where(np.isfinite(se), se, 0) * rng.standard_normal(area.shape)
+    return np.clip(area, 0, domain)
+
+
+@eqx.filter_jit
 def _log_likelihoods(
     problem: Problem, pixels: Item, draws: dict[str, Array]
 ) -> Float[Array, "draws T n"]:
@@ -176,11 +222,11 @@ def simulate(
     n_frames, n = design.shape[1:]
     dtype = mixture.means.dtype
     pick, *noise_keys = jax.random.split(key, 3)
-    share = jnp.cumsum(jnp.exp(mixture.log_weights), axis=-1)
+    share = jnp.cumsum(jnp.exp(log_proportions(mixture, design)), axis=0)
     u = jax.random.uniform(pick, (n_frames, n), dtype)
     label = jnp.zeros((n_frames, n), jnp.int32)
     for k in range(mixture.means.shape[-1] - 1):
-        label = label + (u > share[:, k, None])
+        label = label + (u > share[k])
     slope = trend_at(mixture, design, jnp.zeros((n_frames, n), dtype))
     mean = jnp.take_along_axis(mixture.means, label, axis=1) + slope
     sd = jnp.take_along_axis(mixture.sds, label, axis=1)
