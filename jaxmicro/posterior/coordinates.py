@@ -128,6 +128,22 @@ def _constrain(
     return jax.lax.map(lambda a: constrained(problem, coordinates.sites(problem, a)), z)
 
 
+@eqx.filter_jit
+def isotropic(
+    problem: Problem, coordinates: Coordinates, values: dict[str, Array]
+) -> Float[Array, "draws N"]:
+    """Isotropic coordinates of draws (draws, ...) of the sampled sites, constrained."""
+    n_shared = coordinates.mode.shape[0]
+
+    def one(values: dict[str, Array]) -> Float[Array, " N"]:
+        sites = unconstrained(problem, values)
+        flat = jnp.concatenate([sites[n].ravel() for n in coordinate_shapes(problem)])
+        first = jnp.linalg.solve(coordinates.root, flat[:n_shared] - coordinates.mode)
+        return jnp.concatenate([first, flat[n_shared:]])
+
+    return jax.lax.map(one, values)
+
+
 def constrain(
     problem: Problem, coordinates: Coordinates, z: Float[Array, "chain draw N"]
 ) -> dict[str, np.ndarray]:

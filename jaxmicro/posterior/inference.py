@@ -36,6 +36,7 @@ from jaxmicro.posterior.sampler import Draws, Progress, Sampler
 from jaxmicro.posterior.sandwich import corrected, tiles_of
 from jaxmicro.posterior.scaling import Scaling, histogram_edges, problem_of
 from jaxmicro.posterior.start import start_values
+from jaxmicro.spacetime.local import Local
 from jaxmicro.spacetime.neighbour_proportions import Neighbours
 
 PIXELS_PER_CLASS = 25  # visited pixels needed for each class
@@ -70,16 +71,21 @@ def check(model: GMRM, pixels: Pixels) -> None:
         raise DataError("the pixels hold NaN or infinity; exclude those pixels")
 
 
-def check_local(model: GMRM) -> None:
+def check_local(model: GMRM, local: Local | None = None) -> None:
     """Refuse models of which the posterior does not support local proportions.
 
     Raises:
-      UsageError: means and sds that are not shared by the frames.
+      UsageError: means and sds that are not shared by the frames, or a given interaction.
     """
+    if local is not None and local.interaction is not None:
+        raise UsageError(
+            f"interaction = {local.interaction:g} is not supported by the posterior, which "
+            "estimates it; leave it out"
+        )
     if not model.share:
         raise UsageError(
-            "proportions = 'local' is supported by the posterior where frames share their classes "
-            "only; set share = ['means', 'sds']"
+            "proportions = 'local' with share = [] is not supported by the posterior; share both "
+            "means and sds, or use proportions = 'global'"
         )
 
 

@@ -161,9 +161,7 @@ def local_areas(
     """
     chosen = np.isin(np.arange(problem.n_classes), foreground)
     every = _on_device(draws, pixels)
-    seen, chance = _local_chances(
-        problem, pixels, every, jnp.asarray(chosen, pixels.values.dtype)
-    )
+    seen, chance = _local_chances(problem, pixels, every, jnp.asarray(chosen, pixels.values.dtype))
     _, se = area_of_chances(np.clip(np.asarray(chance, float), 0, 1), visited)
     domain = np.asarray(visited.n_domain, float)
     area = np.asarray(seen, float) * domain / np.asarray(pixels.weight, float).sum(axis=-1)

@@ -115,5 +115,5 @@ def _mixture_of(numbers: Float[Array, " F"], problem: Problem) -> Mixture:
     """The mixture of one frame with these numbers."""
     k, p = problem.n_classes, problem.n_terms
     field, means, sds, trend, *of_all = jnp.split(numbers, np.cumsum([k, k, k, p, 1]))
-    own = (a[None] for a in (field, means, sds, trend))
-    return Mixture(*own, of_all[0][0], of_all[1][0])
+    own = [a[None] for a in (field, means, sds, trend)]
+    return Mixture(own[0], own[1], own[2], own[3], of_all[0][0], of_all[1][0])

@@ -107,9 +107,7 @@ def _beside(pixels: Item, neighbours: Neighbours) -> Item:
     more = [neighbours.known[None], jnp.moveaxis(neighbours.log_proportions, 1, 0)]
     rows = [pixels.design, *(jnp.where(pixels.weight > 0, a, 0) for a in more)]
     dtype = pixels.values.dtype
-    return Item(
-        pixels.values, jnp.concatenate([a.astype(dtype) for a in rows]), pixels.weight
-    )
+    return Item(pixels.values, jnp.concatenate([a.astype(dtype) for a in rows]), pixels.weight)
 
 
 def _gathered(pixels: Item, chosen: Bool[np.ndarray, "T n"]) -> Item | None:

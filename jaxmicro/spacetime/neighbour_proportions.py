@@ -11,6 +11,8 @@ for other values of strength, field, means and sds at the same neighbours.
 
 from __future__ import annotations
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -85,7 +87,12 @@ def _proportions(
     counts = tuple(v.neighbours for v in levels)
     c = jnp.asarray(local.pseudo_count, dtype)
     args = (maps, only, where, own, counts, old, fitted.fit.params.weights)
-    log_m = batched_map(lambda a: proportions(levels, *a, c), args, max(1, CHUNK // n))
+
+    def one(args: Any) -> Float[Array, "K n"]:
+        total, frame, at, share, count, old, weights = args
+        return proportions(levels, total, frame, at, share, count, old, weights, c)
+
+    log_m = batched_map(one, args, max(1, CHUNK // n))
     return log_m, counts[0] / (counts[0] + c)
 
 
