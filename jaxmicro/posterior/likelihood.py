@@ -223,9 +223,10 @@ def local_proportions(
     """Log proportions of each pixel, `known` and log m, from the last rows of its design."""
     k = field.shape[0]
     known, log_m = design[-k - 1], design[-k:]
-    raw = (1 + (strength - 1) * known) * log_m + known * field
-    top = jax.lax.stop_gradient(jnp.max(raw, axis=0))
-    return raw - top - jnp.log(jnp.sum(jnp.exp(raw - top), axis=0)), known, log_m
+    raw = (1 + (strength - 1) * known)[None] * log_m + known[None] * field
+    top = jax.lax.stop_gradient(jnp.max(raw, axis=0, keepdims=True))
+    total = jnp.log(jnp.sum(jnp.exp(raw - top), axis=0, keepdims=True))
+    return raw - top - total, known, log_m
 
 
 def log_proportions(

@@ -57,7 +57,7 @@ def corrected(problem: Problem, coordinates: Coordinates, tiles: Tiles) -> Coord
     n = slopes.shape[-1]
     variance = jnp.eye(n, dtype=known.dtype) + each.T @ each - 0.5 * (known + known.T)
     scale, vectors = jnp.linalg.eigh(variance)
-    root = (vectors * jnp.sqrt(jnp.clip(scale, LEAST, MOST))) @ vectors.T
+    root = (vectors * jnp.sqrt(jnp.clip(scale, LEAST, MOST))[None]) @ vectors.T
     return Coordinates(coordinates.mode, coordinates.root, root)
 
 

@@ -105,7 +105,7 @@ def problem_of(
 def _beside(pixels: Item, neighbours: Neighbours) -> Item:
     """The pixels with `known` and log m in the rows of their design after the trend."""
     more = [neighbours.known[None], jnp.moveaxis(neighbours.log_proportions, 1, 0)]
-    rows = [pixels.design, *(jnp.where(pixels.weight > 0, a, 0) for a in more)]
+    rows = [pixels.design, *(jnp.where(pixels.weight[None] > 0, a, 0) for a in more)]
     dtype = pixels.values.dtype
     return Item(pixels.values, jnp.concatenate([a.astype(dtype) for a in rows]), pixels.weight)
 
