@@ -6,10 +6,10 @@ with local proportions, and beside it the one with the frames' own weights, is d
 approximation (or by NUTS); the table gives how often its 80 % intervals hold the true areas, trend
 coefficients, class means and sds, and the sd of (truth - mean) / sd, which is to be 1. The
 number of classes, the trend and the optimum are not at stake: both fits start from the truth. The
-hole in the kernel is that of the noise found in a first fit, and whether neighbours in other frames
-count is decided by the pseudo-likelihood, as `growth.choose` does. Scenes clipped at 255 are left
-out: the truth of their brightest class is not what was recorded. Means and sds of blurred scenes are
-those of the specimen before the blur.
+hole in the kernel is that of the noise found in a first fit, and whether neighbours in other
+frames count is decided by the pseudo-likelihood, as `growth.choose` does. Scenes clipped at 255
+are left out: the truth of their brightest class is not what was recorded. Means and sds of blurred
+scenes are those of the specimen before the blur.
 
     Command:  python experiments/posterior_coverage.py [--quick] [--families front rods islands]
               [--seeds FIRST COUNT] [--rate 0.1] [--size 96] [--method laplace] [--correlation 0]
@@ -22,7 +22,6 @@ those of the specimen before the blur.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import time
 
 import jax
@@ -83,8 +82,8 @@ def layers(seed: int, size: int, correlation: float) -> Scene:
 
 def truth_of(scene: Scene) -> Params:
     """The true parameters of every frame."""
-    arrays = [jnp.asarray(scene.truth[n], jnp.float32) for n in ("weights", "means", "sds", "trend")]
-    weights, means, sds, trend = arrays
+    names = ("weights", "means", "sds", "trend")
+    weights, means, sds, trend = (jnp.asarray(scene.truth[n], jnp.float32) for n in names)
     return Params(weights, means, sds, trend, jnp.ones_like(means))
 
 

@@ -5,6 +5,7 @@ Each pixel's offsets m and `known` are rows of its design, so that the identitie
 
 import functools
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +22,12 @@ from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.mixture.trend import Trend
 from jaxmicro.posterior import Mixture, Noise, Posterior, Priors, Sampler, check_local, posterior
 from jaxmicro.posterior.coordinates import find_mode
-from jaxmicro.posterior.density import frame_log_likelihood, mixture_at
+from jaxmicro.posterior.density import (
+    constrained,
+    frame_log_likelihood,
+    mixture_at,
+    unconstrained,
+)
 from jaxmicro.posterior.likelihood import gaussian_log_likelihood, pixel_log_likelihood
 from jaxmicro.posterior.predict import simulate
 from jaxmicro.posterior.sandwich import corrected, tiles_of
@@ -146,7 +152,7 @@ SIZE, VISITED = 64, 820
 
 
 @functools.cache
-def scene(correlated: bool = False) -> tuple[Pixels, Params, np.ndarray]:
+def scene() -> tuple[Pixels, Params, np.ndarray]:
     """Two frames, a fifth of their pixels, the truth, and the true areas."""
     rng = np.random.default_rng(6)
     y, x = np.mgrid[:SIZE, :SIZE]
@@ -154,10 +160,8 @@ def scene(correlated: bool = False) -> tuple[Pixels, Params, np.ndarray]:
     labels = np.stack([np.where(y > edge, 2, np.where(y > edge - h, 1, 0)) for h in (6, 12)])
     at = np.linspace(-1, 1, SIZE)
     slope = TRUE_TREND[:, 0, None, None] * at + TRUE_TREND[:, 1, None, None] * at[:, None]
-    noise = rng.standard_normal(labels.shape)
-    if correlated:  # neighbouring rows in pairs
-        noise = noise[:, y // 2 * 2, x]
-    images = np.array([100.0, 125.0, 150.0])[labels] + slope + 10 * noise
+    noise = 10 * rng.standard_normal(labels.shape)
+    images = np.array([100.0, 125.0, 150.0])[labels] + slope + noise
     places = np.stack([rng.permutation(SIZE**2)[:VISITED] for _ in range(2)])
     values = np.take_along_axis(images.reshape(2, -1), places, axis=1)
     pixels = Pixels(
@@ -210,22 +214,19 @@ def test_the_likelihood_at_the_fit_is_its_pseudo_likelihood():
 
 def test_the_mode_moves_little_from_the_fit():
     problem, values, _, located, coordinates = problem_and_mode()
-    zero = jnp.zeros(coordinates.size(problem))
     assert np.all(np.isfinite(coordinates.root))
     start = frame_log_likelihood(problem, _at(problem, values))
     # the fit has the top of the likelihood in all but the coupling's ridges: priors weigh little
     assert float(jnp.sum(located.baseline - start)) > -3
-    assert zero.shape[0] == coordinates.mode.shape[0] + 2 * 4
+    assert coordinates.size(problem) == coordinates.mode.shape[0] + 2 * (2 + 2)  # two frames' walks
 
 
 def _at(problem, values):
-    from jaxmicro.posterior.density import constrained, unconstrained
-
     return mixture_at(problem, constrained(problem, unconstrained(problem, values)))
 
 
 def test_where_global_proportions_are_far_off_local_ones_are_right():
-    pixels, truth, area = scene()
+    _, truth, area = scene()
     far = {}
     for local in (True, False):
         draws = drawn(local)["posterior"]
@@ -238,6 +239,8 @@ def test_where_global_proportions_are_far_off_local_ones_are_right():
             flat = values.reshape(-1, *true.shape)
             off = np.abs(flat.mean(axis=0) - true) / flat.std(axis=0)
             far[local, name] = off.max()
+    # over 14 seeds these distances had sds of .55 to 1.03 and means within .6: one scene in three
+    # has one of its nine above 2, which this seed has not
     assert far[False, "trend"] > 3
     assert all(far[True, name] < 2 for name in ("trend", "means", "area")), far
 
@@ -266,8 +269,8 @@ def test_an_areas_sd_holds_at_least_the_error_of_the_sampling():
 
 
 def test_draws_are_stretched_where_neighbours_share_their_noise():
-    """Independent noise leaves the widths as they are; the same noise twice makes them root 2."""
-    problem, _, _, located, coordinates = problem_and_mode()
+    """Independent noise leaves the widths as they are; every pixel taken twice stretches them."""
+    *_, located, coordinates = problem_and_mode()
     tiles = tiles_of(scene()[0], neighbours().reach)
     assert tiles.n_tiles >= 16
     stretched = corrected(located, coordinates, tiles).widths
@@ -281,11 +284,9 @@ def test_draws_are_stretched_where_neighbours_share_their_noise():
     pixels = located.pixels
     double = Item(twice(pixels.values, 1), twice(pixels.design, 2), twice(pixels.weight, 1))
     both = type(tiles)(twice(_padded(tiles.tile, pixels.values.shape[1]), 1), tiles.n_tiles)
-    import equinox as eqx
-
     again = eqx.tree_at(lambda p: p.pixels, located, double)
     wide = corrected(again, coordinates, both).widths
-    # scores double and so does the curvature: with I + J - L, 4 J - 2 L more than before
+    # scores double, so that J is four times what it was; L is only twice as large
     assert np.trace(wide @ wide.T) > 1.5 * np.trace(stretched @ stretched.T)
 
 
