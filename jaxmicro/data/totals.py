@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 from jaxtyping import Float
 
 from jaxmicro.data.sampling import Pixels
 
 
-def area_of_chances(
-    chance: Float[np.ndarray, "*batch n"], pixels: Pixels
-) -> tuple[Float[np.ndarray, "*batch"], Float[np.ndarray, "*batch"]]:
-    """Area in pixels and its standard error from the probability of foreground at each pixel.
+def design_effect(
+    values: Float[np.ndarray, "frames n"], pixels: Pixels
+) -> Float[np.ndarray, " frames"]:
+    """Variance of a mean over the visited pixels against that of a simple random sample (Kish).
 
-    The variance is that of the sampling design, with what the labels of the whole frame leave
-    open, p (1 - p) a pixel, added.
+    1 where it is not known, and where every pixel was visited.
     """
-    area, se = area_of(chance, pixels)
-    weight = np.broadcast_to(np.asarray(pixels.weight, float), chance.shape)
-    visited = np.maximum(weight.sum(axis=-1), 1)
-    doubt = (weight * chance * (1 - chance)).sum(axis=-1) / visited
-    domain = np.asarray(pixels.n_domain, float).reshape(-1, *([1] * (area.ndim - 1)))
-    return area, np.sqrt(se**2 + doubt * domain)
+    simple = dataclasses.replace(pixels, pattern="random")
+    ours, theirs = (area_of(values, p)[1] ** 2 for p in (pixels, simple))
+    known = np.isfinite(ours) & np.isfinite(theirs) & (theirs > 0) & (ours > 0)
+    return np.divide(ours, theirs, out=np.ones_like(ours), where=known)
 
 
 def area_of(

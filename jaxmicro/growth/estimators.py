@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from jaxmicro.data.sampling import Pixels
-from jaxmicro.data.totals import area_of_chances
+from jaxmicro.data.totals import area_of
 from jaxmicro.growth.estimate import Growth, estimate
 from jaxmicro.growth.fitted import Fitted
 from jaxmicro.growth.partition import Partition
@@ -70,8 +70,12 @@ def from_probabilities(chance: Float[np.ndarray, "*batch n"], pixels: Pixels) ->
     of the sampling design, with what the labels of the whole frame leave open, p (1 - p) a pixel,
     added.
     """
-    area, se = area_of_chances(chance, pixels)
-    return Growth(np.arange(area.shape[0]), area, se)
+    area, se = area_of(chance, pixels)
+    weight = np.broadcast_to(np.asarray(pixels.weight, float), chance.shape)
+    visited = np.maximum(weight.sum(axis=-1), 1)
+    doubt = (weight * chance * (1 - chance)).sum(axis=-1) / visited
+    domain = np.asarray(pixels.n_domain, float).reshape(-1, *([1] * (area.ndim - 1)))
+    return Growth(np.arange(area.shape[0]), area, np.sqrt(se**2 + doubt * domain))
 
 
 ESTIMATORS: dict[str, Callable[[Evidence], Growth]] = {

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxmicro.data.sampling import Pixels
-from jaxmicro.data.totals import area_of_chances
+from jaxmicro.data.totals import design_effect
 from jaxmicro.mixture.batch import Item
 from jaxmicro.posterior.density import mixture_at
 from jaxmicro.posterior.likelihood import (
@@ -130,18 +130,25 @@ def areas(
 
 
 @eqx.filter_jit
-def _local_chances(
-    problem: Problem, pixels: Item, draws: dict[str, Array], chosen: Float[Array, " K"]
+def _local_foreground(
+    problem: Problem,
+    pixels: Item,
+    draws: dict[str, Array],
+    chosen: Float[Array, " K"],
+    key: Array,
 ) -> tuple[Float[Array, "draws T"], Float[Array, "T n"]]:
-    """Expected foreground pixels among the visited ones, and the mean of each pixel's chance."""
+    """Foreground pixels among the visited ones, and the mean of each pixel's chance to be one."""
 
-    def one(total: Array, sites: dict[str, Array]) -> tuple[Array, Array]:
+    def one(total: Array, args: tuple[dict[str, Array], Array]) -> tuple[Array, Array]:
+        sites, own = args
         mixture = mixture_at(problem, sites)
         joint = class_log_joint(problem.noise, mixture, pixels.values, pixels.design)
         chance = jnp.tensordot(chosen, jax.nn.softmax(jnp.stack(joint), axis=0), axes=1)
-        return total + chance, jnp.sum(pixels.weight * chance, axis=-1)
+        u = jax.random.uniform(own, chance.shape, chance.dtype)
+        return total + chance, jnp.sum(pixels.weight * (u < chance), axis=-1)
 
-    total, seen = jax.lax.scan(one, jnp.zeros_like(pixels.values), draws)
+    zero = jnp.zeros_like(pixels.values)
+    total, seen = jax.lax.scan(one, zero, _with_keys(draws, key))
     return seen, total / seen.shape[0]
 
 
@@ -155,19 +162,22 @@ def local_areas(
 ) -> Float[np.ndarray, "draws T"]:
     """Foreground pixels of whole frames where proportions are local, one for each draw.
 
-    The pixels that were not visited have no proportions of their own: what they may hold is what
-    the visited ones do, with the error of the sampling design and of the labels (see
-    `data.totals`), taken at the mean over the draws.
+    The class of a visited pixel is drawn given its grey value and neighbours. The other pixels have
+    no proportions of their own: their share of foreground has the beta distribution of a share of
+    which y of n pixels were seen (Jeffreys' prior). Its variance and the binomial one of their
+    number add up to that of simple random sampling without replacement; for the other patterns y
+    and n are divided by the design effect.
     """
     chosen = np.isin(np.arange(problem.n_classes), foreground)
-    every = _on_device(draws, pixels)
-    seen, chance = _local_chances(problem, pixels, every, jnp.asarray(chosen, pixels.values.dtype))
-    _, se = area_of_chances(np.clip(np.asarray(chance, float), 0, 1), visited)
-    domain = np.asarray(visited.n_domain, float)
-    area = np.asarray(seen, float) * domain / np.asarray(pixels.weight, float).sum(axis=-1)
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    area = area + np.where(np.isfinite(se), se, 0) * rng.standard_normal(area.shape)
-    return np.clip(area, 0, domain)
+    own, other = jax.random.split(key)
+    every, dtype = _on_device(draws, pixels), pixels.values.dtype
+    seen, chance = _local_foreground(problem, pixels, every, jnp.asarray(chosen, dtype), own)
+    y, n = np.asarray(seen, float), np.asarray(pixels.weight, float).sum(axis=-1)[None, :]
+    effect = design_effect(np.clip(np.asarray(chance, float), 0, 1), visited)[None, :]
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(other)))
+    share = rng.beta((y + 0.5) / effect, (np.maximum(n - y, 0) + 0.5) / effect)
+    unseen = np.maximum(np.round(np.asarray(visited.n_domain, float)[None, :] - n), 0)
+    return y + rng.binomial(unseen.astype(np.int64), share)
 
 
 @eqx.filter_jit

@@ -13,8 +13,8 @@ import pytest
 from scipy import stats
 
 from jaxmicro.data.sampling import Pixels
-from jaxmicro.data.totals import area_of_chances
 from jaxmicro.errors import UsageError
+from jaxmicro.growth.estimators import from_probabilities
 from jaxmicro.mixture.batch import Item
 from jaxmicro.mixture.ecm import fit
 from jaxmicro.mixture.family import GAUSSIAN, StudentT
@@ -261,7 +261,7 @@ def test_what_is_reported_of_local_proportions():
 def test_an_areas_sd_holds_at_least_the_error_of_the_sampling():
     pixels, _, _ = scene()
     resp = np.asarray(fit_local(MODEL, pixels, Local(), init=scene()[1]).responsibilities)
-    _, se = area_of_chances(resp[:, 1].astype(float), pixels)
+    se = from_probabilities(resp[:, 1].astype(float), pixels).area_px_se
     sd = drawn(True)["growth"]["area_px"].values.std(axis=(0, 1))
     # 1000 draws: an sd is known to 2 %
     assert np.all(sd > 0.93 * se)
