@@ -145,7 +145,7 @@ def table(rows: list[tuple[str, str, str, bool, float]], title: str) -> None:
                 inside, z = np.array(some).T
                 spread = float(np.sqrt(np.mean(z**2)))
                 cells.append(f"{kind} {100 * inside.mean():3.0f} % ({spread:.2f}, {z.size})")
-        print(f"{title:<10} {name:<7} {'  '.join(cells)}", flush=True)
+        print(f"{title:<11} {name:<7} {'  '.join(cells)}", flush=True)
 
 
 def main() -> None:
@@ -164,6 +164,7 @@ def main() -> None:
     if args.plain_widths:
         inference.corrected = lambda problem, coordinates, tiles: coordinates
     rows: list[tuple[str, str, str, bool, float]] = []
+    sharp: list[tuple[str, str, str, bool, float]] = []
     first, count = args.seeds
     for family in args.families:
         for seed in range(first, first + 2 * count, 2):
@@ -179,6 +180,7 @@ def main() -> None:
             for name, one in drawn.items():
                 found = scores(one, scene)
                 rows += [(family, name, *row) for row in found]
+                sharp += [] if "blur" in scene.description else rows[-len(found) :]
                 far = {k: max((abs(z) for kind, _, z in found if kind == k), default=0.0)
                        for k in KINDS}  # fmt: skip
                 said = ", ".join(f"{k} {z:.1f}" for k, z in far.items())
@@ -189,6 +191,7 @@ def main() -> None:
             print(f"  {time.perf_counter() - began:.0f} s", flush=True)
         table([row for row in rows if row[0] == family], family)
     table(rows, "all")
+    table(sharp, "not blurred")
 
 
 if __name__ == "__main__":

@@ -278,8 +278,10 @@ def _groups(
         out["sample_stats"] = draws.stats
     if sampler.foreground:
         few = thinned(draws, max(1, n_draws // AREA_DRAWS))
-        if problem.local:
-            found = local_areas(keys[0], problem, pixels, few, sampler.foreground, visited)
+        if inputs.neighbours is not None:
+            together = np.asarray(inputs.neighbours.covariance)
+            front = sampler.foreground
+            found = local_areas(keys[0], problem, pixels, few, front, visited, together)
         else:
             domain = np.asarray(visited.n_domain)
             found = areas(keys[0], problem, pixels, few, sampler.foreground, domain)

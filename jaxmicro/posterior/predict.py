@@ -135,20 +135,16 @@ def _local_foreground(
     pixels: Item,
     draws: dict[str, Array],
     chosen: Float[Array, " K"],
-    key: Array,
 ) -> tuple[Float[Array, "draws T"], Float[Array, "T n"]]:
-    """Foreground pixels among the visited ones, and the mean of each pixel's chance to be one."""
+    """Expected foreground pixels among the visited ones, and the mean of each pixel's chance."""
 
-    def one(total: Array, args: tuple[dict[str, Array], Array]) -> tuple[Array, Array]:
-        sites, own = args
+    def one(total: Array, sites: dict[str, Array]) -> tuple[Array, Array]:
         mixture = mixture_at(problem, sites)
         joint = class_log_joint(problem.noise, mixture, pixels.values, pixels.design)
         chance = jnp.tensordot(chosen, jax.nn.softmax(jnp.stack(joint), axis=0), axes=1)
-        u = jax.random.uniform(own, chance.shape, chance.dtype)
-        return total + chance, jnp.sum(pixels.weight * (u < chance), axis=-1)
+        return total + chance, jnp.sum(pixels.weight * chance, axis=-1)
 
-    zero = jnp.zeros_like(pixels.values)
-    total, seen = jax.lax.scan(one, zero, _with_keys(draws, key))
+    total, seen = jax.lax.scan(one, jnp.zeros_like(pixels.values), draws)
     return seen, total / seen.shape[0]
 
 
@@ -159,23 +155,28 @@ def local_areas(
     draws: Stacked,
     foreground: tuple[int, ...],
     visited: Pixels,
+    covariance: Float[np.ndarray, "T K K"],
 ) -> Float[np.ndarray, "draws T"]:
     """Foreground pixels of whole frames where proportions are local, one for each draw.
 
-    The class of a visited pixel is drawn given its grey value and neighbours. The other pixels have
+    The number among the visited pixels is drawn about what a draw's parameters expect, with the
+    `covariance` of the class counts: labels of neighbours go together. The other pixels have
     no proportions of their own: their share of foreground has the beta distribution of a share of
     which y of n pixels were seen (Jeffreys' prior). Its variance and the binomial one of their
     number add up to that of simple random sampling without replacement; for the other patterns y
     and n are divided by the design effect.
     """
     chosen = np.isin(np.arange(problem.n_classes), foreground)
-    own, other = jax.random.split(key)
     every, dtype = _on_device(draws, pixels), pixels.values.dtype
-    seen, chance = _local_foreground(problem, pixels, every, jnp.asarray(chosen, dtype), own)
-    y, n = np.asarray(seen, float), np.asarray(pixels.weight, float).sum(axis=-1)[None, :]
+    seen, chance = _local_foreground(problem, pixels, every, jnp.asarray(chosen, dtype))
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    variance = np.maximum(np.asarray(covariance, float)[:, chosen][:, :, chosen].sum((1, 2)), 0)
+    y = np.asarray(seen, float)
+    y = y + np.sqrt(variance)[None, :] * rng.standard_normal(y.shape)
+    n = np.asarray(pixels.weight, float).sum(axis=-1)[None, :]
+    y = np.clip(y, 0, n)
     effect = design_effect(np.clip(np.asarray(chance, float), 0, 1), visited)[None, :]
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(other)))
-    share = rng.beta((y + 0.5) / effect, (np.maximum(n - y, 0) + 0.5) / effect)
+    share = rng.beta((y + 0.5) / effect, (n - y + 0.5) / effect)
     unseen = np.maximum(np.round(np.asarray(visited.n_domain, float)[None, :] - n), 0)
     return y + rng.binomial(unseen.astype(np.int64), share)
 

@@ -11,6 +11,7 @@ for other values of strength, field, means and sds at the same neighbours.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -25,6 +26,9 @@ from jaxmicro.spacetime.local import WIDER, Local, LocalFit
 from jaxmicro.spacetime.local_em import Coupling, Level, gathered, make_level, proportions
 from jaxmicro.spacetime.smooth import Kernel, cells_for, over_time
 
+APART = 5  # frames between those whose labels are taken to be independent
+RESPONSES = 16  # passes in which a change spreads to the neighbours
+
 
 class Neighbours(eqx.Module):
     """What the neighbours say at each visited pixel of a movie, and the fit it is taken from.
@@ -33,6 +37,9 @@ class Neighbours(eqx.Module):
       fit, coupling: as in `LocalFit`.
       log_proportions: log m of every class.
       known: n / (n + c) of n neighbours and the pseudo-count c.
+      covariance: of the numbers of visited pixels in each class given their grey values. Labels of
+        neighbours go together, so that it is larger than that of independent labels (linear
+        response: Giordano, Broderick and Jordan 2018, JMLR 19:51).
       reach: sd of the kernel in space, in pixels; pixels further apart than a few of it share no
         neighbours.
     """
@@ -41,6 +48,7 @@ class Neighbours(eqx.Module):
     coupling: Coupling
     log_proportions: Float[Array, "T K n"]
     known: Float[Array, "T n"]
+    covariance: Float[Array, "T K K"]
     reach: float = eqx.field(static=True)
 
 
@@ -61,39 +69,82 @@ def neighbours_of(pixels: Pixels, fitted: LocalFit, local: Local) -> Neighbours:
         pixels.shape,
         pixels.pattern,
     )
-    log_m, known = _proportions(places, fitted, fitted.kernel, local)
+    log_m, known, covariance = _proportions(places, fitted, fitted.kernel, local)
     reach = (WIDER if local.levels > 1 else 1.0) * fitted.kernel.width
-    return Neighbours(fitted.fit, fitted.coupling, log_m, known, reach)
+    return Neighbours(fitted.fit, fitted.coupling, log_m, known, covariance, reach)
 
 
 @eqx.filter_jit
 def _proportions(
     places: Pixels, fitted: LocalFit, kernel: Kernel, local: Local
-) -> tuple[Float[Array, "T K n"], Float[Array, "T n"]]:
+) -> tuple[Float[Array, "T K n"], Float[Array, "T n"], Float[Array, "T K K"]]:
+    """Log m, `known`, and the covariance of the class counts."""
     dtype = places.values.dtype
     n_frames, n = places.values.shape
-    old = fitted.responsibilities[:, :-1] * places.weight[:, None]
+    weight = jnp.broadcast_to(places.weight, (n_frames, n))
+    resp = fitted.responsibilities * weight[:, None]
     levels = _levels(places, kernel, local)
-    decay = jnp.asarray(kernel.decay, dtype)
-    frames = tuple(gathered(v.cells, v.places.cell, old, n_frames) for v in levels)
-    maps = tuple(over_time(f, decay, local.causal)[0] for f in frames)
-    only = tuple(None if v.hole is None else f for v, f in zip(levels, frames, strict=True))
+    decay, c = jnp.asarray(kernel.decay, dtype), jnp.asarray(local.pseudo_count, dtype)
+    counts = tuple(v.neighbours for v in levels)
+    known = counts[0] / (counts[0] + c)
 
     def of_frames(level: Level) -> tuple:
         fixed = level.places, level.own
         return jax.tree.map(lambda a: jnp.broadcast_to(a, (n_frames, n)), fixed)
 
     where, own = zip(*(of_frames(v) for v in levels), strict=True)
-    counts = tuple(v.neighbours for v in levels)
-    c = jnp.asarray(local.pseudo_count, dtype)
-    args = (maps, only, where, own, counts, old, fitted.fit.params.weights)
 
     def one(args: Any) -> Float[Array, "K n"]:
         total, frame, at, share, count, old, weights = args
         return proportions(levels, total, frame, at, share, count, old, weights, c)
 
-    log_m = batched_map(one, args, max(1, CHUNK // n))
-    return log_m, counts[0] / (counts[0] + c)
+    def log_m_of(old: Float[Array, "T k n"]) -> Float[Array, "T K n"]:
+        frames = tuple(gathered(v.cells, v.places.cell, old, n_frames) for v in levels)
+        maps = tuple(over_time(f, decay, local.causal)[0] for f in frames)
+        only = tuple(None if v.hole is None else f for v, f in zip(levels, frames, strict=True))
+        args = (maps, only, where, own, counts, old, fitted.fit.params.weights)
+        return batched_map(one, args, max(1, CHUNK // n))
+
+    power = 1 + (fitted.coupling.strength - 1) * known
+    apart = 1 if kernel.decay == 0 else min(n_frames, APART)
+    covariance = _count_covariance(log_m_of, resp, power, apart)
+    return log_m_of(resp[:, :-1]), known, covariance
+
+
+def _count_covariance(
+    log_m_of: Callable[[Array], Array],
+    resp: Float[Array, "T K n"],
+    power: Float[Array, "T n"],
+    apart: int,
+) -> Float[Array, "T K K"]:
+    """Covariance of the class counts of the visited pixels, by linear response.
+
+    A field e_k added to class k everywhere in a frame moves the responsibilities, and those move
+    their neighbours': d r = r (d log pi + e - mean), solved by iteration. The count of class l then
+    moves by its covariance with that of class k. Frames that are `apart` are moved together.
+    """
+    n_frames, k, _ = resp.shape
+
+    def moved(old: Array, field: Float[Array, "T K"]) -> Float[Array, "T K n"]:
+        change = jax.jvp(log_m_of, (resp[:, :-1],), (old,))[1]
+        push = power[:, None] * change + field[:, :, None]
+        return resp * (push - jnp.sum(resp * push, axis=1, keepdims=True))
+
+    def response(which: tuple[Array, Array]) -> Float[Array, "T K"]:
+        kind, phase = which
+        frames = jnp.arange(n_frames) % apart == phase
+        field = (frames[:, None] & (jnp.arange(k) == kind)[None, :]).astype(resp.dtype)
+
+        def again(_: Any, change: Array) -> Array:
+            return moved(change[:, :-1], field)
+
+        last = jax.lax.fori_loop(0, RESPONSES, again, jnp.zeros_like(resp))
+        return jnp.where(frames[:, None], jnp.sum(last, axis=-1), 0)
+
+    kinds, phases = jnp.divmod(jnp.arange(k * apart), apart)
+    every = jax.lax.map(response, (kinds, phases)).reshape(k, apart, n_frames, k)
+    covariance = jnp.moveaxis(jnp.sum(every, axis=1), 0, 1)
+    return 0.5 * (covariance + jnp.swapaxes(covariance, 1, 2))
 
 
 def _levels(places: Pixels, kernel: Kernel, local: Local) -> tuple[Level, ...]:
