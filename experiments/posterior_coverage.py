@@ -7,8 +7,8 @@ approximation (or by NUTS); the table gives how often its 80 % intervals hold th
 coefficients, class means and sds, and the sd of (truth - mean) / sd, which is to be 1. The
 number of classes, the trend and the optimum are not at stake: both fits start from the truth. The
 hole in the kernel is that of the noise found in a first fit, and whether neighbours in other
-frames count is decided by the pseudo-likelihood, as `growth.choose` does. Scenes clipped at 255
-are left out: the truth of their brightest class is not what was recorded. Means and sds of blurred
+frames count is decided by the pseudo-likelihood, as `growth.choose` does. The row "labels" is of one who
+knows the labels of the visited pixels. Scenes clipped at 255 are left out: the truth of their brightest class is not what was recorded. Means and sds of blurred
 scenes are those of the specimen before the blur.
 
     Command:  python experiments/posterior_coverage.py [--quick] [--families front rods islands]
@@ -114,17 +114,31 @@ def scores(drawn: Posterior, scene: Scene) -> list[tuple[str, bool, float]]:
         pairs["trend"] = (draws["trend"], scene.truth["trend"])
     out = []
     for kind, (values, true) in pairs.items():
-        flat = values.values.reshape(-1, *np.shape(true))
-        low, high = np.quantile(flat, EIGHTY, axis=0)
-        inside = (true >= low) & (true <= high)
-        distance = (true - flat.mean(axis=0)) / np.maximum(flat.std(axis=0), 1e-9)
-        out += [(kind, bool(a), float(b)) for a, b in zip(inside.flat, distance.flat, strict=True)]
+        out += scored(kind, values.values.reshape(-1, *np.shape(true)), true)
     return out
 
 
-def both(scene: Scene, seed: int, args: argparse.Namespace) -> dict[str, Posterior]:
+def scored(kind: str, draws: np.ndarray, true: np.ndarray) -> list[tuple[str, bool, float]]:
+    """The score of each true number, from draws (draws, ...)."""
+    low, high = np.quantile(draws, EIGHTY, axis=0)
+    inside = (true >= low) & (true <= high)
+    distance = (true - draws.mean(axis=0)) / np.maximum(draws.std(axis=0), 1e-9)
+    return [(kind, bool(a), float(b)) for a, b in zip(inside.flat, distance.flat, strict=True)]
+
+
+def known_labels(scene: Scene, pixels: Pixels, seed: int) -> list[tuple[str, bool, float]]:
+    """The score of the areas of one who knows the labels of the visited pixels."""
+    rng = np.random.default_rng(seed)
+    mask, frame = scene.foreground_mask, np.arange(scene.movie.n_frames)[:, None]
+    y = mask[frame, np.asarray(pixels.rows), np.asarray(pixels.cols)].sum(axis=1)
+    n = np.asarray(pixels.n_pixels)
+    unseen = (np.asarray(pixels.n_domain) - n).astype(int)
+    drawn = y + rng.binomial(unseen, rng.beta(y + 0.5, n - y + 0.5, (4000, y.size)))
+    return scored("area", drawn, mask.sum(axis=(1, 2)))
+
+
+def both(scene: Scene, pixels: Pixels, seed: int, args: argparse.Namespace) -> dict[str, Posterior]:
     """The posteriors with local and with global proportions."""
-    pixels = sample(seed, scene.movie, args.rate)
     model = GMRM(len(scene.classes), Trend(" + ".join(scene.terms)), ("means", "sds"))
     begin = truth_of(scene)
     found, local = local_fit(model, pixels, begin)
@@ -137,7 +151,7 @@ def both(scene: Scene, seed: int, args: argparse.Namespace) -> dict[str, Posteri
 
 def table(rows: list[tuple[str, str, str, bool, float]], title: str) -> None:
     """Coverage in % and sd of the distances, by kind."""
-    for name in ("local", "global"):
+    for name in ("local", "global", "labels"):
         cells = []
         for kind in KINDS:
             some = [(inside, z) for _, n, k, inside, z in rows if (n, k) == (name, kind)]
@@ -176,11 +190,12 @@ def main() -> None:
             if "clipped" in scene.description:
                 print(f"  {family} {seed}: left out ({scene.description})", flush=True)
                 continue
-            drawn = both(scene, seed, args)
+            pixels = sample(seed, scene.movie, args.rate)
+            new = [(family, "labels", *row) for row in known_labels(scene, pixels, seed)]
+            drawn = both(scene, pixels, seed, args)
             for name, one in drawn.items():
                 found = scores(one, scene)
-                rows += [(family, name, *row) for row in found]
-                sharp += [] if "blur" in scene.description else rows[-len(found) :]
+                new += [(family, name, *row) for row in found]
                 far = {k: max((abs(z) for kind, _, z in found if kind == k), default=0.0)
                        for k in KINDS}  # fmt: skip
                 said = ", ".join(f"{k} {z:.1f}" for k, z in far.items())
@@ -188,6 +203,8 @@ def main() -> None:
                 rhat = max((r for r, _, _ in checked.table.values()), default=np.nan)
                 print(f"  {family} {seed} {name}: farthest, in sds: {said}; r-hat {rhat:.3f}; "
                       f"{scene.description}", flush=True)  # fmt: skip
+            rows += new
+            sharp += [] if "blur" in scene.description else new
             print(f"  {time.perf_counter() - began:.0f} s", flush=True)
         table([row for row in rows if row[0] == family], family)
     table(rows, "all")

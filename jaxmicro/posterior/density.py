@@ -91,7 +91,8 @@ def sample_prior(problem: Problem) -> Mixture:
         log_weights, trend = _sample_frame(problem)
     mixture = _mixture(problem, log_weights, means, sds, trend, dof, strength)
     derived = {"means": means, "sds": sds, "weights": mean_weights(problem, mixture)}
-    derived |= {"trend": trend, "field": log_weights}
+    centre = jnp.mean(log_weights, axis=1, keepdims=True)
+    derived |= {"trend": trend, "field": log_weights - centre}
     derived |= {"line": line} if line is not None else {}
     for name, value in derived.items():
         if BY_NAME[name].derived(problem):
