@@ -7,16 +7,29 @@ approximation (or by NUTS); the table gives how often its 80 % intervals hold th
 coefficients, class means and sds, and the sd of (truth - mean) / sd, which is to be 1. The
 number of classes, the trend and the optimum are not at stake: both fits start from the truth. The
 hole in the kernel is that of the noise found in a first fit, and whether neighbours in other
-frames count is decided by the pseudo-likelihood, as `growth.choose` does. The row "labels" is of one who
-knows the labels of the visited pixels. Scenes clipped at 255 are left out: the truth of their brightest class is not what was recorded. Means and sds of blurred
-scenes are those of the specimen before the blur.
+frames count is decided by the pseudo-likelihood, as `growth.choose` does. The row "labels" is of
+one who knows the labels of the visited pixels. Scenes clipped at 255 are left out: the truth of
+their brightest class is not what was recorded. Means and sds of blurred scenes are those of the
+specimen before the blur.
 
     Command:  python experiments/posterior_coverage.py [--quick] [--families front rods islands]
               [--seeds FIRST COUNT] [--rate 0.1] [--size 96] [--method laplace] [--correlation 0]
               [--plain-widths] (without the correction by tiles)
               Even seeds are for development, odd ones for reporting: FIRST, FIRST + 2, ...
-    Run time: to be measured
-    Expected: to be measured
+    Run time: 10 to 40 s a scene on one core, most of it compilation; --quick 30 s
+    Expected: front, rods and islands, seeds 1 to 15, 23 scenes: coverage in % of areas, trend,
+              means and sds (in brackets the rms distance in sds)
+                local        65 (1.59)  75 (1.06)  76 (1.33)  77 (1.30)
+                global       57 (3.96)  22 (21.8)  31 (12.3)  52 (2.42)
+                labels       75 (1.09)
+              of which 17 not blurred
+                local        62 (1.75)  78 (1.00)  82 (1.04)  82 (1.04)
+                global       47 (4.58)  24 (22.7)  24 (14.0)  48 (2.55)
+              Areas are covered too rarely where class means are less than 2 sds apart or the frame
+              is blurred: labels of whole objects are then wrong together (rods 15 is 9 sds off).
+              On scenes like `layers` the correction by tiles changes nothing where noise is
+              independent (rms distance 1.1 of means and 1.0 of trends, with and without); with noise
+              of correlation 1.2 px it takes 1.55 to 1.08 and 1.44 to 1.04 (24 seeds each)
 """
 
 from __future__ import annotations
