@@ -28,7 +28,7 @@ specimen before the blur.
               Areas are covered too rarely where class means are less than 2 sds apart or the frame
               is blurred: labels of whole objects are then wrong together (rods 15 is 9 sds off).
               On scenes like `layers` the correction by tiles changes nothing where noise is
-              independent (rms distance 1.1 of means and 1.0 of trends, with and without); with noise
+              independent (rms distance 1.1 of means, 1.0 of trends, with and without); with noise
               of correlation 1.2 px it takes 1.55 to 1.08 and 1.44 to 1.04 (24 seeds each)
 """
 
