@@ -58,14 +58,13 @@ POSTERIOR = {
     "student_t_k4": "method = 'laplace'",
     "poisson_gaussian_k4": "method = 'laplace'",
     "shared_k3_grows": "method = 'nuts'\nwarmup = 50\nplacement = 'vectorized'",
+    "local_k4": "method = 'laplace'",
+    "local_k4_causal": "method = 'svi'\nsteps = 20",
+    "local_k3_grows": "method = 'nuts'\nwarmup = 50",
 }
 # What the user may say of a model that the movie is to choose.
 ASKED = f"movie.tif {HALF} --classes 2,3 --trend x --share means,sds --foreground brightest"
 POSTERIOR_MARKS = {name: [slow] for name in POSTERIOR if name != "plain_k3"}
-NO_POSTERIOR = (
-    "jaxmicro: proportions = 'local' is not supported by the posterior; use proportions = "
-    "'global' (the frame's own weights, which for a movie walk from frame to frame)\n"
-)
 
 LENGTHS = "--psf-fwhm '60 nm' --train-fwhm '15 nm'"
 ENHANCE_CASES = {
@@ -130,8 +129,7 @@ def test_every_model_file_has_its_cases():
     kinds = {p.stem: tomllib.loads(p.read_text("utf-8")) for p in MODELS.glob("*.toml")}
     assert {n for n, tables in kinds.items() if "mixture" in tables} == set(MOVIE_CASES)
     assert {n for n, tables in kinds.items() if "dictionary" in tables} == set(ENHANCE_CASES)
-    local = {n for n in MOVIE_CASES if kinds[n]["mixture"].get("proportions") == "local"}
-    assert set(MOVIE_CASES) - set(POSTERIOR) == local
+    assert set(MOVIE_CASES) == set(POSTERIOR)
 
 
 def test_every_option_of_every_command_is_used_by_a_case():
@@ -283,15 +281,6 @@ def test_posterior(name, call, tmp_path):
     (tmp_path / "again.toml").write_bytes(first["model.toml"])
     assert _answer(call("out", *words, tmp_path / "again.toml", allowed=(0, 1))) == first
     assert len(pd.read_csv(out / "growth.csv")) == 5
-
-
-@pytest.mark.parametrize("name", sorted(set(MOVIE_CASES) - set(POSTERIOR)))
-def test_posterior_refuses_local_proportions(name, place, tmp_path):
-    model = MODELS / f"{name}.toml"
-    words = ("posterior", place / "movie.tif", "--model", model, "--out", tmp_path / "out")
-    status, _, err = _call(*words)
-    assert (status, err) == (2, NO_POSTERIOR)
-    assert not (tmp_path / "out").exists()
 
 
 def _small(name, folder):

@@ -13,7 +13,7 @@ EXPERIMENTS = sorted((pathlib.Path(__file__).resolve().parent.parent / "experime
 def _often(path):
     """Benchmarks and studies against rivals take half a minute or more each even so."""
     long = path.stem.startswith("benchmark") or "against" in path.stem
-    slow = long or path.stem in ("families", "zoo")
+    slow = long or path.stem in ("families", "zoo", "posterior_coverage")
     return pytest.param(path, marks=pytest.mark.slow if slow else (), id=path.stem)
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from jaxmicro.data.sampling import Pixels
-from jaxmicro.growth.estimate import Growth, area_of, estimate
+from jaxmicro.data.totals import area_of
+from jaxmicro.growth.estimate import Growth, estimate
 from jaxmicro.growth.fitted import Fitted
 from jaxmicro.growth.partition import Partition
 from jaxmicro.spacetime.soft_correction import SoftCorrection

@@ -29,7 +29,9 @@ FIRST_STEPS, STEPS = 8, 25  # of each start, and of the best of them
 GO_ON = 2  # starts of each number of classes that do
 # Candidates may not gain by neighbours who share a pixel's noise: the hole for them, in buffers.
 BUFFER = 3.0
-WORTH = 0.0015  # nats per pixel that a class may gain by small faults of the model, as blurred edges
+WORTH = (
+    0.0015  # nats per pixel that a class may gain by small faults of the model, as blurred edges
+)
 SAME = 0.2  # sds within which the means of two fits are the same
 ECHO = 0.05  # nats per pixel that a fit may owe to noise that comes back through the neighbours
 APART = 0.005  # nats per pixel from which on two starts have found different answers

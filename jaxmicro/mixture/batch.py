@@ -80,7 +80,7 @@ def blocks_of(n: int) -> tuple[int, int]:
     return n_blocks, 64 * max(1, -(-n // (64 * n_blocks)))
 
 
-def over_frames(function: Callable[..., Any], params: Params, item: Item) -> Any:
+def over_frames(function: Callable[..., Any], params: Any, item: Item) -> Any:
     """`function(params, values, design, weight)` of each frame, summed over blocks of its pixels.
 
     The number of pixels must be a multiple of `item.n_blocks`; `padded` sees to that.

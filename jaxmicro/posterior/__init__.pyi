@@ -1,5 +1,6 @@
 from .diagnostics import Diagnostics as Diagnostics
 from .inference import check as check
+from .inference import check_local as check_local
 from .inference import posterior as posterior
 from .likelihood import Mixture as Mixture
 from .likelihood import Noise as Noise

@@ -37,11 +37,12 @@ class Coordinates(eqx.Module):
     """Affine map from isotropic coordinates z (N,) to unconstrained parameters.
 
     The first L coordinates give the shared parameters, mode + root z; the others are the whitened
-    walks.
+    walks. `widths` is by what draws are multiplied in the end; see `sandwich`.
     """
 
     mode: Float[Array, " L"]
     root: Float[Array, "L L"]
+    widths: Float[Array, "N N"] | None = None
 
     def size(self, problem: Problem) -> int:
         """Number N of coordinates."""
@@ -127,10 +128,29 @@ def _constrain(
     return jax.lax.map(lambda a: constrained(problem, coordinates.sites(problem, a)), z)
 
 
+@eqx.filter_jit
+def isotropic(
+    problem: Problem, coordinates: Coordinates, values: dict[str, Array]
+) -> Float[Array, "draws N"]:
+    """Isotropic coordinates of draws (draws, ...) of the sampled sites, constrained."""
+    n_shared = coordinates.mode.shape[0]
+
+    def one(values: dict[str, Array]) -> Float[Array, " N"]:
+        sites = unconstrained(problem, values)
+        flat = jnp.concatenate([sites[n].ravel() for n in coordinate_shapes(problem)])
+        first = jnp.linalg.solve(coordinates.root, flat[:n_shared] - coordinates.mode)
+        return jnp.concatenate([first, flat[n_shared:]])
+
+    return jax.lax.map(one, values)
+
+
 def constrain(
     problem: Problem, coordinates: Coordinates, z: Float[Array, "chain draw N"]
 ) -> dict[str, np.ndarray]:
     """Values of the model's sites, arrays (chain, draw, ...), at draws in isotropic coordinates."""
-    sites = _constrain(problem, coordinates, z.reshape(-1, z.shape[-1]))
+    flat = z.reshape(-1, z.shape[-1])
+    if coordinates.widths is not None:
+        flat = flat @ coordinates.widths.T.astype(flat.dtype)
+    sites = _constrain(problem, coordinates, flat)
     kept = {n: np.asarray(a) for n, a in sites.items() if n in BY_NAME}
     return {n: a.reshape(*z.shape[:2], *a.shape[1:]) for n, a in kept.items()}

@@ -18,6 +18,7 @@ from jaxmicro.posterior.result import Posterior
 from jaxmicro.posterior.sampler import Sampler
 from jaxmicro.posterior.scaling import Scaling
 from jaxmicro.posterior.sites import REPORTED
+from jaxmicro.spacetime.neighbour_proportions import Neighbours
 
 # What is reported beside the parameters: dimensions after (chain, draw), and units.
 _OTHERS: dict[str, tuple[tuple[str, ...], str]] = {
@@ -33,7 +34,9 @@ Groups = dict[str, dict[str, Shaped[np.ndarray, "..."]]]
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """All that a posterior is drawn from; `noise` with a `grey_step`, `edges` of histograms."""
+    """All that a posterior is drawn from; `noise` with a `grey_step`, `edges` of histograms,
+    `neighbours` for local proportions.
+    """
 
     model: GMRM
     pixels: Pixels
@@ -42,6 +45,7 @@ class Inputs:
     noise: Noise
     sampler: Sampler
     edges: Float[np.ndarray, " bins1"]
+    neighbours: Neighbours | None = None
 
     @property
     def movie(self) -> bool:
@@ -113,6 +117,7 @@ def _attributes(inputs: Inputs, items: list[ItemDraws], complete: bool) -> dict[
         "classes": inputs.model.n_classes,
         "trend": inputs.model.trend.formula,
         "share": ", ".join(inputs.model.share),
+        "proportions": "global" if inputs.neighbours is None else "local",
         "foreground": ", ".join(map(str, inputs.sampler.foreground)),
         "scaling_centre": [item.scaling.centre for item in items],
         "scaling_scale": [item.scaling.scale for item in items],

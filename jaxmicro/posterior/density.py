@@ -13,7 +13,12 @@ from numpyro.distributions import constraints
 from numpyro.handlers import reparam
 from numpyro.infer.util import constrain_fn, potential_energy, unconstrain_fn
 
-from jaxmicro.posterior.likelihood import Mixture, gaussian_log_likelihood, pixel_log_likelihood
+from jaxmicro.posterior.likelihood import (
+    Mixture,
+    gaussian_log_likelihood,
+    log_proportions,
+    pixel_log_likelihood,
+)
 from jaxmicro.posterior.model import Problem
 from jaxmicro.posterior.random_walk import RandomWalk, Whitened
 from jaxmicro.posterior.sites import BY_NAME, is_sampled, size
@@ -74,21 +79,39 @@ def sample_prior(problem: Problem) -> Mixture:
     dof = jnp.asarray(problem.noise.dof(1.0), problem.dtype)
     if is_sampled(problem, "dof"):
         dof = _sample_log_normal(problem, "dof", problem.priors.dof, 1)[0]
+    strength = None
     if problem.movie:
         shared = jnp.concatenate([means, jnp.log(own_sds)])
+        if is_sampled(problem, "strength"):
+            strength = _sample_strength(problem)
+            shared = jnp.concatenate([shared, jnp.log(strength)])
         log_weights = _sample_walking_weights(problem, shared)
         trend = _sample_walking_trend(problem, shared)
     else:
         log_weights, trend = _sample_frame(problem)
-    derived = {"means": means, "sds": sds, "weights": jnp.exp(log_weights), "trend": trend}
+    mixture = _mixture(problem, log_weights, means, sds, trend, dof, strength)
+    derived = {"means": means, "sds": sds, "weights": mean_weights(problem, mixture)}
+    centre = jnp.mean(log_weights, axis=1, keepdims=True)
+    derived |= {"trend": trend, "field": log_weights - centre}
     derived |= {"line": line} if line is not None else {}
     for name, value in derived.items():
         if BY_NAME[name].derived(problem):
             numpyro.deterministic(name, value)
-    return _mixture(problem, log_weights, means, sds, trend, dof)
+    return mixture
 
 
-def _mixture(problem: Problem, log_weights, means, sds, trend, dof) -> Mixture:
+def mean_weights(problem: Problem, mixture: Mixture) -> Float[Array, "T K"]:
+    """Class weights of each frame: with local proportions their mean over its visited pixels."""
+    log_p, weight = log_proportions(mixture, problem.pixels.design), problem.pixels.weight
+    if not problem.local:
+        return jnp.exp(log_p[..., 0].T)
+    total = jnp.sum(weight[None] * jnp.exp(log_p), axis=-1).T
+    return total / jnp.maximum(jnp.sum(weight, axis=-1), 1)[:, None]
+
+
+def _mixture(
+    problem: Problem, log_weights, means, sds, trend, dof, strength: Array | None
+) -> Mixture:
     shape = (problem.n_frames, problem.n_classes)
     return Mixture(
         log_weights,
@@ -96,6 +119,7 @@ def _mixture(problem: Problem, log_weights, means, sds, trend, dof) -> Mixture:
         jnp.broadcast_to(sds[None], shape),
         trend,
         dof,
+        None if strength is None else strength[0],
     )
 
 
@@ -165,14 +189,23 @@ def _sample_frame(problem: Problem) -> tuple[Float[Array, "1 K"], Float[Array, "
     return log_weights, trend
 
 
+def _sample_strength(problem: Problem) -> Float[Array, " 1"]:
+    """Strength of the interaction, about that of the fit."""
+    assert problem.strength is not None
+    median = jnp.log(problem.strength)[None]
+    prior = dist.LogNormal(median, problem.priors.strength).to_event(1)
+    return numpyro.sample("strength", prior)
+
+
 def _sample_walking_weights(problem: Problem, shared: Float[Array, " S"]) -> Float[Array, "T K"]:
-    """Log weights whose log odds against the reference class are random walks over frames."""
+    """Log weights, or fields, whose differences to the reference class walk over the frames."""
     if not is_sampled(problem, "log_odds"):
         return jnp.zeros((problem.n_frames, 1), problem.dtype)
     prior, n = problem.priors, size(problem, "walk_weights")
     steps = _sample_log_normal(problem, "walk_weights", prior.walk_weights, n)
     known = _expected_walks(problem, 0, n, shared)
-    odds = numpyro.sample("log_odds", RandomWalk(*prior.log_odds, steps, problem.n_frames, known))
+    first = prior.field if problem.local else prior.log_odds
+    odds = numpyro.sample("log_odds", RandomWalk(*first, steps, problem.n_frames, known))
     return log_weights_of(odds, problem.reference)
 
 
@@ -239,11 +272,15 @@ def mixture_at(problem: Problem, values: dict[str, Array]) -> Mixture:
     k, p, n_frames, dtype = problem.n_classes, problem.n_terms, problem.n_frames, problem.dtype
     weights = values.get("weights", jnp.ones(1, dtype))
     trend = values.get("trend", jnp.zeros(0, dtype))
+    log_weights = jnp.log(jnp.maximum(weights, jnp.finfo(dtype).tiny))
+    if problem.local:
+        log_weights = values["field"]
     return _mixture(
         problem,
-        jnp.broadcast_to(jnp.log(jnp.maximum(weights, jnp.finfo(dtype).tiny)), (n_frames, k)),
+        jnp.broadcast_to(log_weights, (n_frames, k)),
         values["means"],
         values["sds"],
         jnp.broadcast_to(trend, (n_frames, p)),
         values.get("dof", jnp.full(1, problem.noise.dof(1.0), dtype))[0],
+        values.get("strength"),
     )

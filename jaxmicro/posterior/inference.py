@@ -4,6 +4,14 @@ The model is that of the fit with priors, classes summed out and means in order.
 shared, frames are independent. Where means and sds are shared, log odds of the classes and trend
 coefficients are random walks over frames, so that a frame of few pixels is informed by its
 neighbours.
+
+With local proportions (see `spacetime.local`) the neighbours' proportions m of each pixel are held
+at those of the fit. They are data to the posterior: m is made of the *other* pixels, so that no
+pixel is used to foretell itself, and given m the strength of the interaction and the frames'
+fields (random walks in the place of the log odds) are parameters like the others. The likelihood is
+then a pseudo-likelihood, and the widths of the draws are corrected for what neighbours share: see
+`sandwich`. What is left out is that m would move with the parameters; how far the intervals hold
+the truth even so is measured by experiments/posterior_coverage.py.
 """
 
 from __future__ import annotations
@@ -26,14 +34,18 @@ from jaxmicro.posterior.model import Priors, Problem
 from jaxmicro.posterior.predict import (
     areas,
     in_grey,
+    local_areas,
     log_likelihoods,
     predicted_histograms,
     thinned,
 )
 from jaxmicro.posterior.result import Posterior
 from jaxmicro.posterior.sampler import Draws, Progress, Sampler
+from jaxmicro.posterior.sandwich import corrected, tiles_of
 from jaxmicro.posterior.scaling import Scaling, histogram_edges, problem_of
 from jaxmicro.posterior.start import start_values
+from jaxmicro.spacetime.local import Local
+from jaxmicro.spacetime.neighbour_proportions import Neighbours
 
 PIXELS_PER_CLASS = 25  # visited pixels needed for each class
 AREA_DRAWS = 250  # draws of areas per chain
@@ -67,6 +79,24 @@ def check(model: GMRM, pixels: Pixels) -> None:
         raise DataError("the pixels hold NaN or infinity; exclude those pixels")
 
 
+def check_local(model: GMRM, local: Local | None = None) -> None:
+    """Refuse models of which the posterior does not support local proportions.
+
+    Raises:
+      UsageError: means and sds that are not shared by the frames, or a given interaction.
+    """
+    if local is not None and local.interaction is not None:
+        raise UsageError(
+            f"interaction = {local.interaction:g} is not supported by the posterior, which "
+            "estimates it; leave it out"
+        )
+    if not model.share:
+        raise UsageError(
+            "proportions = 'local' with share = [] is not supported by the posterior; share both "
+            "means and sds, or use proportions = 'global'"
+        )
+
+
 def check_censoring(model: GMRM, noise: Noise) -> None:
     """Refuse saturated pixels where the family has no probability for them.
 
@@ -98,7 +128,7 @@ def posterior(
     key: jax.Array,
     model: GMRM,
     pixels: Pixels,
-    start: Fit | None = None,
+    start: Fit | Neighbours | None = None,
     *,
     priors: Priors | None = None,
     noise: Noise | None = None,
@@ -111,7 +141,9 @@ def posterior(
       key: JAX PRNG key.
       model: share = ("means", "sds") is one posterior over the movie, share = () one per frame.
       pixels: batch axis (frames,).
-      start: a fit of the same model to the same pixels, where chains start; default: made here.
+      start: a fit of the same model to the same pixels, where chains start; default: made here,
+        with the frames' own weights. Proportions are local where `neighbours_of` a local fit are
+        given.
       priors, noise, sampler: see there; the defaults are weakly informative priors, no censored
         pixel, and NUTS with 4 chains of 1000 draws without areas.
       progress: called with (steps done, steps in all).
@@ -143,7 +175,7 @@ def posterior(
 def _inputs(
     model: GMRM,
     pixels: Pixels,
-    start: Fit | None,
+    start: Fit | Neighbours | None,
     priors: Priors,
     noise: Noise,
     sampler: Sampler | None,
@@ -152,8 +184,12 @@ def _inputs(
     if noise.grey_step is None:
         noise = dataclasses.replace(noise, grey_step=float(grey_step(np.asarray(pixels.values))))
     step = noise.grey_step or 0.0
+    neighbours = start if isinstance(start, Neighbours) and model.n_classes > 1 else None
+    start = start.fit if isinstance(start, Neighbours) else start
     if start is None:
         start = fit(model, pixels, quantum=step)
+    if neighbours is not None:
+        check_local(model)
     if (start.params.law is None) != (not model.family.columns):
         raise UsageError(
             f"the fit to start from is not one of family {model.family.name!r}; fit the same model"
@@ -165,7 +201,8 @@ def _inputs(
             f"prior reference = {priors.reference} is not a class; use 0 to {model.n_classes - 1}"
         )
     edges = histogram_edges(pixels, step)
-    return Inputs(model, pixels, start, priors, noise, sampler or Sampler(), edges)
+    sampler = sampler or Sampler()
+    return Inputs(model, pixels, start, priors, noise, sampler, edges, neighbours)
 
 
 def _share_of(progress: Progress | None, item: int, n_items: int) -> Progress:
@@ -182,20 +219,24 @@ def _draw_item(key: jax.Array, inputs: Inputs, index: int, progress: Progress) -
     """Draws of one batch item; None: interrupted before a draw of a later item was kept."""
     first, stop = inputs.items[index]
     pixels = inputs.pixels[first:stop]
-    problem, every, scaling = problem_of(inputs.model, pixels, inputs.noise, inputs.priors)
+    near = inputs.neighbours
+    problem, every, scaling = problem_of(inputs.model, pixels, inputs.noise, inputs.priors, near)
     params = jax.tree.map(lambda leaf: leaf[first:stop], inputs.start.params)
-    problem, values = start_values(problem, params, scaling)
+    field = None if near is None else near.coupling.field
+    problem, values = start_values(problem, params, scaling, field)
     problem, coordinates = find_mode(problem, values)
     if not np.all(np.isfinite(np.asarray(coordinates.root))):
         raise NumericalError(
             f"no mode of the posterior was found from frame {first} on; use fewer classes or "
             "tighter priors"
         )
+    if near is not None:
+        coordinates = corrected(problem, coordinates, tiles_of(pixels, near.reach))
     keys = jax.random.split(key, 3)
     draws = _draw(keys[0], problem, coordinates, inputs.sampler, progress, first > 0)
     if draws is None:
         return None
-    groups = _groups((keys[1], keys[2]), inputs, problem, every, draws, scaling, pixels.n_domain)
+    groups = _groups((keys[1], keys[2]), inputs, problem, every, draws, scaling, pixels)
     return ItemDraws(groups, draws.loss, scaling, draws.complete)
 
 
@@ -223,7 +264,7 @@ def _groups(
     pixels: Item,
     draws: Draws,
     scaling: Scaling,
-    n_domain: jax.Array,
+    visited: Pixels,
 ) -> Groups:
     """What is reported of one batch item, in grey levels; keys for areas and for histograms."""
     sampler = inputs.sampler
@@ -237,7 +278,13 @@ def _groups(
         out["sample_stats"] = draws.stats
     if sampler.foreground:
         few = thinned(draws, max(1, n_draws // AREA_DRAWS))
-        found = areas(keys[0], problem, pixels, few, sampler.foreground, np.asarray(n_domain))
+        if inputs.neighbours is not None:
+            together = np.asarray(inputs.neighbours.covariance)
+            front = sampler.foreground
+            found = local_areas(keys[0], problem, pixels, few, front, visited, together)
+        else:
+            domain = np.asarray(visited.n_domain)
+            found = areas(keys[0], problem, pixels, few, sampler.foreground, domain)
         out["growth"] = {"area_px": by_chain(found)}
     few = thinned(draws, max(1, n_draws // PREDICTIVE_DRAWS))
     edges = (inputs.edges - scaling.centre) / scaling.scale

@@ -19,9 +19,9 @@ from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float
 
 from jaxmicro.errors import UsageError
-from jaxmicro.mixture.batch import Item, e_steps
+from jaxmicro.mixture.batch import Item, over_frames
 from jaxmicro.mixture.family import Family, PoissonGaussian, StudentT
-from jaxmicro.mixture.gmrm import Params, Stats
+from jaxmicro.mixture.gmrm import Params, Stats, e_step, moments, posterior
 
 _ENDS = (-2.0, 2.0)  # standardised: they hold 99 % of the grey values
 _LEAST_VARIANCE = 1e-6  # standardised, of a class
@@ -152,18 +152,24 @@ class ClassNoise(eqx.Module):
 
 
 class Mixture(eqx.Module):
-    """Parameters of every frame in standardised grey values: T frames, K classes, P trend terms."""
+    """Parameters of every frame in standardised grey values: T frames, K classes, P trend terms.
+
+    With local proportions `strength` is that of the interaction and `log_weights` are the frames'
+    fields, to which a constant may be added; the design of the pixels then has 1 + K rows after the
+    terms of the trend: `known`, and log m of every class (see `spacetime.neighbour_proportions`).
+    """
 
     log_weights: Float[Array, "T K"]
     means: Float[Array, "T K"]
     sds: Float[Array, "T K"]
     trend: Float[Array, "T P"]
     dof: Float[Array, ""]
+    strength: Float[Array, ""] | None = None
 
 
 @jax.custom_jvp
 def gaussian_log_likelihood(mixture: Mixture, pixels: Item) -> Float[Array, " T"]:
-    """Sum over each frame's pixels of log sum_k p_k N(z | class k), in nats.
+    """Sum over each frame's pixels of log sum_k p_k N(z | class k), in nats; p_k may be local.
 
     Differentiable any number of times with respect to `mixture`; not with respect to the pixels.
     """
@@ -174,26 +180,63 @@ def gaussian_log_likelihood(mixture: Mixture, pixels: Item) -> Float[Array, " T"
 def _gaussian_jvp(primals, tangents):
     mixture, pixels = primals
     d = tangents[0]
-    value, stats = _e_pass(mixture, pixels)
+    value, stats, in_weights, in_strength = _e_pass(mixture, pixels)
     sds = mixture.sds
     slope = jnp.sum(stats.suf / sds[..., None] ** 2, axis=1)
     along = (
-        stats.s0 * d.log_weights
+        in_weights * d.log_weights
         + stats.su / sds**2 * d.means
         + (stats.suu / sds**3 - stats.s0 / sds) * d.sds
     )
-    return value, jnp.sum(along, axis=-1) + jnp.sum(slope * d.trend, axis=-1)
+    total = jnp.sum(along, axis=-1) + jnp.sum(slope * d.trend, axis=-1)
+    return value, total if d.strength is None else total + in_strength * d.strength
 
 
-def _e_pass(mixture: Mixture, pixels: Item) -> tuple[Float[Array, " T"], Stats]:
-    params = Params(
-        jnp.exp(mixture.log_weights),
-        mixture.means,
-        mixture.sds,
-        mixture.trend,
-        jnp.ones_like(mixture.means),
-    )
-    return e_steps(params, pixels)
+def _e_pass(
+    mixture: Mixture, pixels: Item
+) -> tuple[Float[Array, " T"], Stats, Float[Array, "T K"], Float[Array, " T"]]:
+    """Log-likelihood, sums for its gradient, and that in log weights or field, and strength."""
+    local = mixture.strength is not None
+    weights = jnp.ones_like(mixture.means) if local else jnp.exp(mixture.log_weights)
+    ones = jnp.ones_like(mixture.means)
+    params = Params(weights, mixture.means, mixture.sds, mixture.trend, ones)
+    strength = jnp.zeros(()) if mixture.strength is None else mixture.strength
+    strength = jnp.broadcast_to(strength, mixture.means.shape[:1])
+
+    def one(args, values, design, weight):
+        params, field, strength = args
+        if not local:
+            value, stats = e_step(params, values, design, weight)
+            return value, stats, stats.s0, jnp.zeros_like(value)
+        terms = design[: params.trend.shape[0]]
+        log_pi, known, log_m = local_proportions(field[:, None], strength, design)
+        resp, u, value = posterior(params, values, terms, weight, log_pi)
+        more = known[None] * (resp - weight[None] * jnp.exp(log_pi))
+        return value, moments(params, resp, u, terms), more.sum(1), jnp.sum(more * log_m)
+
+    return over_frames(one, (params, mixture.log_weights, strength), pixels)
+
+
+def local_proportions(
+    field: Float[Array, "K *#T 1"], strength: Float[Array, ""], design: Float[Array, "C *T n"]
+) -> tuple[Float[Array, "K *T n"], Float[Array, "*T n"], Float[Array, "K *T n"]]:
+    """Log proportions of each pixel, `known` and log m, from the last rows of its design."""
+    k = field.shape[0]
+    known, log_m = design[-k - 1], design[-k:]
+    raw = (1 + (strength - 1) * known)[None] * log_m + known[None] * field
+    top = jax.lax.stop_gradient(jnp.max(raw, axis=0, keepdims=True))
+    total = jnp.log(jnp.sum(jnp.exp(raw - top), axis=0, keepdims=True))
+    return raw - top - total, known, log_m
+
+
+def log_proportions(
+    mixture: Mixture, design: Float[Array, "C T n"]
+) -> Float[Array, "K T n"] | Float[Array, "K T 1"]:
+    """Log proportions of the classes: at each pixel, or the same in a whole frame."""
+    by_class = mixture.log_weights.T[..., None]
+    if mixture.strength is None:
+        return by_class
+    return local_proportions(by_class, mixture.strength, design)[0]
 
 
 def pixel_log_likelihood(
@@ -217,8 +260,9 @@ def class_log_joint(
 ) -> list[Float[Array, "T n"]]:
     """log p_k + log f(z | class k) at each pixel, one array per class."""
     slope = trend_at(mixture, design, jnp.zeros_like(values))
+    log_p = log_proportions(mixture, design)
     return [
-        mixture.log_weights[:, k, None]
+        log_p[k]
         + noise.log_density(
             values, mixture.means[:, k, None] + slope, mixture.sds[:, k, None], mixture.dof
         )
@@ -230,7 +274,7 @@ def trend_at(
     mixture: Mixture, design: Float[Array, "P S n"], start: Float[Array, "T n"]
 ) -> Float[Array, "T n"]:
     """`start` plus the trend at every pixel."""
-    for j in range(design.shape[0]):
+    for j in range(mixture.trend.shape[1]):
         start = start + mixture.trend[:, j, None] * design[j]
     return start
 

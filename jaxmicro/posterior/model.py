@@ -48,6 +48,9 @@ class Priors:
       walk_weights: log-normal prior of the sd of the frame-to-frame step of the log odds (movies).
       walk_trend: log-normal prior of the sd of the frame-to-frame step of a trend coefficient
         (movies).
+      field: with local proportions, in the place of `log_odds`: normal prior, in the first frame,
+        of each class's field against that of the reference class.
+      strength: sd of the log of the interaction's strength about the fitted one.
       scaling: (centre, scale), grey levels, of the standardised grey values; None: from the
         batch item's own pixels.
 
@@ -68,6 +71,8 @@ class Priors:
     )
     walk_weights: tuple[float, float] = setting((0.1, 1.0), LOG)
     walk_trend: tuple[float, float] = setting((0.02, 1.0), LOG)
+    field: tuple[float, float] = setting((0.0, 1.0), LOCATED)
+    strength: float = setting(0.5, "an sd of the log above 0", gt=0)
     scaling: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
@@ -78,7 +83,7 @@ class Priors:
 
 
 def _check_prior(name: str, value: Any) -> None:
-    has_location = name in ("lowest_mean", "log_odds", "scaling")
+    has_location = name in ("lowest_mean", "log_odds", "field", "scaling")
     if isinstance(value, tuple) and len(value) != 2:
         raise UsageError(f"prior {name} = {value}: give two numbers")
     positive = value[1:] if has_location else value if isinstance(value, tuple) else (value,)
@@ -90,8 +95,8 @@ def _check_prior(name: str, value: Any) -> None:
 
 
 class WalkApproximation(eqx.Module):
-    """Normal approximation of each frame's likelihood in the D random walks, for S = 2 K shared
-    parameters (class means, then log sds).
+    """Normal approximation of each frame's likelihood in the D random walks, for S shared
+    parameters: K class means, K log sds and, with local proportions, the log strength.
 
     In frame t and walk j the likelihood is about that of a normal distribution with precision
     `precision[j, t]` and mean `centre[j, t] + slope[j, t] . (shared - at)`.
@@ -121,6 +126,9 @@ class Problem(eqx.Module):
       grey_step: step between recorded grey levels, standardised; class variances include
         grey_step^2 / 12 of rounding (Sheppard's correction).
       reference: rank of the class that log odds are relative to.
+      strength: with local proportions the fitted strength of the interaction, which its prior is
+        about; the design of the pixels then has the rows that `Mixture` names. None: the frames'
+        own weights.
       walks: approximation by which the walks are whitened; None leaves them as they are.
     """
 
@@ -135,7 +143,13 @@ class Problem(eqx.Module):
     grey_step: Float[Array, ""]
     reference: Int[Array, ""]
     walks: WalkApproximation | None = None
+    strength: Float[Array, ""] | None = None
     subsample: int | None = eqx.field(static=True, default=None)
+
+    @property
+    def local(self) -> bool:
+        """Whether the proportions of the classes follow the neighbours."""
+        return self.strength is not None
 
     @property
     def n_frames(self) -> int:

@@ -11,12 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxmicro.data.sampling import Pixels
+from jaxmicro.data.totals import design_effect
 from jaxmicro.mixture.batch import Item
 from jaxmicro.posterior.density import mixture_at
 from jaxmicro.posterior.likelihood import (
     ClassNoise,
     Mixture,
     class_log_joint,
+    log_proportions,
     pixel_log_likelihood,
     trend_at,
 )
@@ -127,6 +130,58 @@ def areas(
 
 
 @eqx.filter_jit
+def _local_foreground(
+    problem: Problem,
+    pixels: Item,
+    draws: dict[str, Array],
+    chosen: Float[Array, " K"],
+) -> tuple[Float[Array, "draws T"], Float[Array, "T n"]]:
+    """Expected foreground pixels among the visited ones, and the mean of each pixel's chance."""
+
+    def one(total: Array, sites: dict[str, Array]) -> tuple[Array, Array]:
+        mixture = mixture_at(problem, sites)
+        joint = class_log_joint(problem.noise, mixture, pixels.values, pixels.design)
+        chance = jnp.tensordot(chosen, jax.nn.softmax(jnp.stack(joint), axis=0), axes=1)
+        return total + chance, jnp.sum(pixels.weight * chance, axis=-1)
+
+    total, seen = jax.lax.scan(one, jnp.zeros_like(pixels.values), draws)
+    return seen, total / seen.shape[0]
+
+
+def local_areas(
+    key: Array,
+    problem: Problem,
+    pixels: Item,
+    draws: Stacked,
+    foreground: tuple[int, ...],
+    visited: Pixels,
+    covariance: Float[np.ndarray, "T K K"],
+) -> Float[np.ndarray, "draws T"]:
+    """Foreground pixels of whole frames where proportions are local, one for each draw.
+
+    The number among the visited pixels is drawn about what a draw's parameters expect, with the
+    `covariance` of the class counts: labels of neighbours go together. The other pixels have
+    no proportions of their own: their share of foreground has the beta distribution of a share of
+    which y of n pixels were seen (Jeffreys' prior). Its variance and the binomial one of their
+    number add up to that of simple random sampling without replacement; for the other patterns y
+    and n are divided by the design effect.
+    """
+    chosen = np.isin(np.arange(problem.n_classes), foreground)
+    every, dtype = _on_device(draws, pixels), pixels.values.dtype
+    seen, chance = _local_foreground(problem, pixels, every, jnp.asarray(chosen, dtype))
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    variance = np.maximum(np.asarray(covariance, float)[:, chosen][:, :, chosen].sum((1, 2)), 0)
+    y = np.asarray(seen, float)
+    y = y + np.sqrt(variance)[None, :] * rng.standard_normal(y.shape)
+    n = np.asarray(pixels.weight, float).sum(axis=-1)[None, :]
+    y = np.clip(y, 0, n)
+    effect = design_effect(np.clip(np.asarray(chance, float), 0, 1), visited)[None, :]
+    share = rng.beta((y + 0.5) / effect, (n - y + 0.5) / effect)
+    unseen = np.maximum(np.round(np.asarray(visited.n_domain, float)[None, :] - n), 0)
+    return y + rng.binomial(unseen.astype(np.int64), share)
+
+
+@eqx.filter_jit
 def _log_likelihoods(
     problem: Problem, pixels: Item, draws: dict[str, Array]
 ) -> Float[Array, "draws T n"]:
@@ -176,11 +231,11 @@ def simulate(
     n_frames, n = design.shape[1:]
     dtype = mixture.means.dtype
     pick, *noise_keys = jax.random.split(key, 3)
-    share = jnp.cumsum(jnp.exp(mixture.log_weights), axis=-1)
+    share = jnp.cumsum(jnp.exp(log_proportions(mixture, design)), axis=0)
     u = jax.random.uniform(pick, (n_frames, n), dtype)
     label = jnp.zeros((n_frames, n), jnp.int32)
     for k in range(mixture.means.shape[-1] - 1):
-        label = label + (u > share[:, k, None])
+        label = label + (u > share[k])
     slope = trend_at(mixture, design, jnp.zeros((n_frames, n), dtype))
     mean = jnp.take_along_axis(mixture.means, label, axis=1) + slope
     sd = jnp.take_along_axis(mixture.sds, label, axis=1)

@@ -14,6 +14,7 @@ from jaxmicro.mixture.batch import Item, padded
 from jaxmicro.mixture.gmrm import GMRM
 from jaxmicro.posterior.likelihood import Noise
 from jaxmicro.posterior.model import Priors, Problem
+from jaxmicro.spacetime.neighbour_proportions import Neighbours
 
 _LEAST_SCALE = 1e-6  # grey levels: constant pixels are standardised too
 
@@ -55,7 +56,11 @@ def standardised(model: GMRM, pixels: Pixels, scaling: Scaling) -> Item:
 
 
 def problem_of(
-    model: GMRM, pixels: Pixels, noise: Noise, priors: Priors
+    model: GMRM,
+    pixels: Pixels,
+    noise: Noise,
+    priors: Priors,
+    neighbours: Neighbours | None = None,
 ) -> tuple[Problem, Item, Scaling]:
     """The problem of one batch item.
 
@@ -63,6 +68,7 @@ def problem_of(
       model: nothing shared, or means and sds shared.
       pixels: batch axis (frames,).
       noise: with a `grey_step`.
+      neighbours: for local proportions.
 
     Returns:
       The problem, without `baseline` and `walks`; all pixels of the item, saturated ones included,
@@ -71,6 +77,8 @@ def problem_of(
     step = noise.grey_step or 0.0
     scaling = Scaling(*priors.scaling) if priors.scaling else scaling_of(pixels, step)
     every = standardised(model, pixels, scaling)
+    if neighbours is not None:
+        every = _beside(every, neighbours)
     dtype, used, saturated = every.values.dtype, every, None
     if noise.saturation is not None:
         noise = dataclasses.replace(noise, saturation=noise.saturation - step / 2)  # 255: >= 254.5
@@ -89,8 +97,17 @@ def problem_of(
         baseline=jnp.zeros(pixels.n_frames, dtype),
         grey_step=jnp.asarray(step / scaling.scale, dtype),
         reference=jnp.asarray(0),
+        strength=None if neighbours is None else neighbours.coupling.strength.astype(dtype),
     )
     return problem, every, scaling
+
+
+def _beside(pixels: Item, neighbours: Neighbours) -> Item:
+    """The pixels with `known` and log m in the rows of their design after the trend."""
+    more = [neighbours.known[None], jnp.moveaxis(neighbours.log_proportions, 1, 0)]
+    rows = [pixels.design, *(jnp.where(pixels.weight[None] > 0, a, 0) for a in more)]
+    dtype = pixels.values.dtype
+    return Item(pixels.values, jnp.concatenate([a.astype(dtype) for a in rows]), pixels.weight)
 
 
 def _gathered(pixels: Item, chosen: Bool[np.ndarray, "T n"]) -> Item | None:

@@ -80,6 +80,10 @@ def _walking_trend(problem: Problem) -> bool:
     return problem.movie and problem.n_terms > 0
 
 
+def _local(problem: Problem) -> bool:
+    return problem.local
+
+
 def _scalar(problem: Problem) -> Shape:
     return ()
 
@@ -174,6 +178,24 @@ SITES = (
         reported="walk_weights",
         dims=("odds",),
         units="sd of a frame's step in log odds",
+    ),
+    Site(
+        "strength",
+        _local,
+        _one,
+        reported="interaction",
+        units="strength of the neighbours",
+        in_mixture=True,
+    ),
+    Site(
+        "field",
+        _never,
+        lambda p: (p.n_frames, p.n_classes),
+        derived=_local,
+        reported="field",
+        dims=("frame", "class"),
+        units="log odds beside as many neighbours of every class",
+        in_mixture=True,
     ),
     Site("trend_precision", _walking_trend, _per_term),
     Site(

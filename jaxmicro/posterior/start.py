@@ -23,9 +23,11 @@ Values = dict[str, Float[np.ndarray, "..."]]
 
 
 def start_values(
-    problem: Problem, params: Params, scaling: Scaling
+    problem: Problem, params: Params, scaling: Scaling, field: Float[Array, "T K"] | None = None
 ) -> tuple[Problem, dict[str, Array]]:
     """Constrained values of all parameters, near the estimate `params` of the batch item's frames.
+
+    With local proportions `field` is that of the fit.
 
     Returns the problem, for a movie with reference class and approximation of the walks, and the
     values by site.
@@ -35,7 +37,13 @@ def start_values(
     trend = np.asarray(params.trend, float) / scaling.scale
     means, own_sds, values = _shared_values(problem, params, scaling)
     if walk_coordinates(problem):
-        problem, walks = _walk_values(problem, means, own_sds, weights, trend)
+        odds = np.log(weights) if field is None else np.asarray(field, float)
+        problem = _with_reference(problem, weights)
+        shared = [means, np.log(own_sds)]
+        if problem.local:
+            values |= {"strength": np.asarray(problem.strength)[None]}
+            shared.append(np.log(values["strength"]))
+        problem, walks = _walk_values(problem, np.concatenate(shared), odds, trend)
         values |= walks
     else:
         values |= {"weights": weights[0], "trend": trend[0]}
@@ -75,22 +83,24 @@ def _shared_values(
     )
 
 
-def _walk_values(
-    problem: Problem,
-    means: Float[np.ndarray, " K"],
-    own_sds: Float[np.ndarray, " K"],
-    weights: Float[np.ndarray, "T K"],
-    trend: Float[np.ndarray, "T P"],
-) -> tuple[Problem, Values]:
-    """The problem with reference class and approximated walks, and values of their parameters."""
-    k, p, dtype = problem.n_classes, problem.n_terms, problem.dtype
+def _with_reference(problem: Problem, weights: Float[np.ndarray, "T K"]) -> Problem:
     reference = problem.priors.reference
     if reference is None:
         reference = int(np.argmax(weights.mean(axis=0)))
-    problem = eqx.tree_at(lambda d: d.reference, problem, jnp.asarray(reference))
-    odds = np.log(weights) - np.log(weights[:, [reference]])
+    return eqx.tree_at(lambda d: d.reference, problem, jnp.asarray(reference))
+
+
+def _walk_values(
+    problem: Problem,
+    shared: Float[np.ndarray, " S"],
+    odds: Float[np.ndarray, "T K"],
+    trend: Float[np.ndarray, "T P"],
+) -> tuple[Problem, Values]:
+    """The problem with approximated walks, and values of their parameters."""
+    k, p, dtype = problem.n_classes, problem.n_terms, problem.dtype
+    reference = int(problem.reference)
+    odds = odds - odds[:, [reference]]
     walks = np.concatenate([np.delete(odds, reference, axis=1).T, trend.T])
-    shared = np.concatenate([means, np.log(own_sds)])
     known, steps = approximate_walks(problem, jnp.asarray(shared, dtype), jnp.asarray(walks, dtype))
     problem = eqx.tree_at(lambda d: d.walks, problem, known, is_leaf=lambda x: x is None)
     return problem, {

@@ -8,17 +8,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro
 import optax
 from jaxtyping import Array, Float
 from numpyro.infer import SVI, Trace_ELBO, autoguide, init_to_value
 from numpyro.infer.svi import SVIState
 
-from jaxmicro.posterior.coordinates import Coordinates
+from jaxmicro.posterior.coordinates import Coordinates, constrain, isotropic
 from jaxmicro.posterior.density import constrained, whitened
 from jaxmicro.posterior.model import Problem
 from jaxmicro.posterior.sampler import Draws, Progress, Sampler
-from jaxmicro.posterior.sites import BY_NAME
 
 _GUIDES = {
     "multivariate": autoguide.AutoMultivariateNormal,
@@ -82,8 +80,8 @@ def draw(
     params = optimiser.svi.get_params(state)
     keys = jax.random.split(draw_key, shape[0] * shape[1])
     samples = jax.vmap(lambda k: optimiser.guide.sample_posterior(k, params))(keys)
-    sites = {n: np.asarray(a) for n, a in _derived(problem, samples).items()}
-    drawn = {n: a.reshape(*shape, *a.shape[1:]) for n, a in sites.items()}
+    z = isotropic(problem, coordinates, samples)
+    drawn = constrain(problem, coordinates, z.reshape(*shape, -1))
     return Draws(drawn, {}, complete, losses)
 
 
@@ -127,15 +125,3 @@ def _advance(
         return optimiser.svi.update(state, problem)
 
     return jax.lax.scan(step, state, None, length=optimiser.settings.block)
-
-
-@eqx.filter_jit
-def _derived(problem: Problem, samples: dict[str, Array]) -> dict[str, Array]:
-    """All sites of the model at draws (draws, ...) of its parameters."""
-
-    def one(values: dict[str, Array]) -> dict[str, Array]:
-        run = numpyro.handlers.trace(numpyro.handlers.substitute(whitened, values))
-        sites = run.get_trace(problem)
-        return {name: sites[name]["value"] for name in sites if name in BY_NAME}
-
-    return jax.lax.map(one, samples)

@@ -21,8 +21,8 @@ from jaxmicro.posterior.random_walk import RandomWalk, unwhiten
 _SMOOTHINGS = 12
 _LEAST_PRECISION = 1e-2
 
-Shared = Float[Array, " S"]  # class means, then log sds: S = 2 K
-Walks = Float[Array, "D T"]  # log odds of K - 1 classes, then P trend coefficients
+Shared = Float[Array, " S"]  # K class means, K log sds; the log strength of local proportions
+Walks = Float[Array, "D T"]  # log odds or fields of K - 1 classes, then P trend coefficients
 Change = Float[Array, "C D T"]  # derivative by S shared parameters, then by D walks
 
 
@@ -72,7 +72,7 @@ def approximate_walks(
 def _total(problem: Problem, shared: Shared, walks: Walks) -> Float[Array, ""]:
     """Log-likelihood of all frames, nats."""
     k, n_frames, dtype = problem.n_classes, walks.shape[1], walks.dtype
-    means, sds = shared[:k], rounded(problem, jnp.exp(shared[k:]))
+    means, sds = shared[:k], rounded(problem, jnp.exp(shared[k : 2 * k]))
     if k > 1:
         log_weights = log_weights_of(walks[: k - 1], problem.reference)
     else:
@@ -83,6 +83,7 @@ def _total(problem: Problem, shared: Shared, walks: Walks) -> Float[Array, ""]:
         jnp.broadcast_to(sds[None], (n_frames, k)),
         walks[k - 1 :].T,
         jnp.asarray(problem.noise.dof(problem.priors.dof[0]), dtype),
+        jnp.exp(shared[2 * k]) if problem.local else None,
     )
     return jnp.sum(frame_log_likelihood(problem, mixture))
 
@@ -93,8 +94,9 @@ def _walk_prior(
     """Prior mean and sd of each walk in the first frame, and prior median sd of its steps."""
     prior = problem.priors
     odds = jnp.arange(n_walks) < problem.n_classes - 1
-    loc = jnp.where(odds, jnp.asarray(prior.log_odds[0], dtype), 0)
-    scale = jnp.where(odds, prior.log_odds[1], prior.trend[0]).astype(dtype)
+    first = prior.field if problem.local else prior.log_odds
+    loc = jnp.where(odds, jnp.asarray(first[0], dtype), 0)
+    scale = jnp.where(odds, first[1], prior.trend[0]).astype(dtype)
     usual = jnp.where(odds, prior.walk_weights[0], prior.walk_trend[0]).astype(dtype)
     return loc, scale, usual
 

@@ -106,8 +106,20 @@ def test_mistakes_in_the_table_are_named(tmp_path, extra, words):
         load(model_file(tmp_path, extra))
 
 
-@pytest.mark.parametrize("variant", ["share = ['means']", "proportions = 'local'"])
-def test_a_variant_not_supported_by_the_posterior_is_wrong_usage(run, phantom, tmp_path, variant):
+LOCAL = "proportions = 'local'"
+
+
+@pytest.mark.parametrize(
+    ("variant", "words"),
+    [
+        ("share = ['means']", "share = ['means']"),
+        (LOCAL, f"{LOCAL} with share = []"),
+        (f"share = ['means', 'sds']\n{LOCAL}\n[local]\ninteraction = 2.0", "interaction = 2"),
+    ],
+)
+def test_a_variant_not_supported_by_the_posterior_is_wrong_usage(
+    run, phantom, tmp_path, variant, words
+):
     model = tmp_path / "model.toml"
     model.write_text(f"[mixture]\nclasses = 2\n{variant}\n", encoding="utf-8")
     status, _, err = run(
@@ -115,5 +127,5 @@ def test_a_variant_not_supported_by_the_posterior_is_wrong_usage(run, phantom, t
         "--out", tmp_path / "out",
     )  # fmt: skip
     assert status == 2
-    assert f"{variant} is not supported by the posterior" in err
+    assert f"{words} is not supported by the posterior" in err
     assert not (tmp_path / "out").exists()

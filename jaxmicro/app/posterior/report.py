@@ -33,7 +33,8 @@ def summary_rows(run: PosteriorRun) -> list[tuple[str, str]]:
     rows += [
         ("method", f"{attrs['method']}, {sizes['chain']} x {sizes['draw']} draws"),
         ("model", f"{attrs['classes']} {attrs['family']} classes, trend "
-                  f"{attrs['trend'] or 'none'}, shared over the movie: "
+                  f"{attrs['trend'] or 'none'}, {attrs['proportions']} proportions, shared over "
+                  f"the movie: "
                   f"{attrs['share'] or 'nothing'}"),
         ("foreground", f"class {attrs['foreground']}: {run.partition.reason}"),
     ]  # fmt: skip

@@ -17,16 +17,19 @@ from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import UsageError
 from jaxmicro.growth.analyse import fit_plan, result_names, visit
 from jaxmicro.growth.estimate import Growth
+from jaxmicro.growth.fitted import Fitted
 from jaxmicro.growth.partition import Partition, partition
-from jaxmicro.growth.plan import EVERY_PIXEL, Sampling
+from jaxmicro.growth.plan import EVERY_PIXEL, Plan, Sampling
 from jaxmicro.mixture.ecm import Fit
 from jaxmicro.posterior import (
     Diagnostics,
     Noise,
     Posterior,
     check,
+    check_local,
     posterior,
 )
+from jaxmicro.spacetime.neighbour_proportions import Neighbours, neighbours_of
 
 BAND = 0.8  # share of the posterior that the bands of figures and growth.csv hold
 
@@ -64,26 +67,25 @@ def run(
       KeyboardInterrupt: interrupted before a single draw was kept.
     """
     stages = stages or Stages()
-    if variant is not None and variant.mixture.proportions == "local":
-        raise UsageError(
-            "proportions = 'local' is not supported by the posterior; use proportions = 'global' "
-            "(the frame's own weights, which for a movie walk from frame to frame)"
-        )
     table = variant.posterior if variant is not None and variant.posterior else Table()
     noise = _noise(table, movie)
     draw_key = jax.random.fold_in(jax.random.key(sampling.seed), 1)
     n_classes = None if variant is None else variant.mixture.classes
     visited = visit(movie, sampling, n_classes=n_classes, stage=stages.stage)
-    pixels, notes = visited.pixels, list(visited.notes)
+    pixels, notes, first = visited.pixels, list(visited.notes), None
     if variant is None:
         with stages.stage("choose") as advance:
-            variant, _, note = choose(pixels, local=False, progress=advance.say)
-            notes.append(note)
-    plan = variant.plan(sampling)
+            variant, choice, note = choose(pixels, progress=advance.say)
+            first = choice.start
+            notes += [note, choice.noise.sentence]
+    plan = dataclasses.replace(variant.plan(sampling), start=first)
     model, rule = plan.model, plan.foreground
     check(model, pixels)
+    if plan.local is not None:
+        check_local(model, plan.local)
     with stages.stage("fit") as advance:
-        start = fit_plan(pixels, plan, advance.say).fit
+        fitted = fit_plan(pixels, plan, advance.say)
+    start = fitted.fit
     parts = partition(start.params, rule.rule, rule.ranks, rule.overlap, model.family)
     with stages.stage("draw", 100, unit="%") as advance:
         shown = 0
@@ -98,7 +100,7 @@ def run(
             draw_key,
             model,
             pixels,
-            start,
+            _begin(fitted, plan),
             priors=table.priors.settings(),
             noise=noise,
             sampler=table.sampler(parts.foreground),
@@ -113,6 +115,13 @@ def run(
     return PosteriorRun(
         movie, variant, pixels, parts, drawn, diagnostics, growth, band, tuple(notes)
     )
+
+
+def _begin(fitted: Fitted, plan: Plan) -> Fit | Neighbours:
+    """What to draw from: the fit, or its neighbours where proportions are local."""
+    if fitted.local is None or plan.local is None:
+        return fitted.fit
+    return neighbours_of(fitted.pixels, fitted.local, plan.local)
 
 
 def _noise(table: Table, movie: Movie) -> Noise:

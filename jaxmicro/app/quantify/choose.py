@@ -119,14 +119,9 @@ def choose(
     pixels: Pixels,
     asked: Asked | None = None,
     *,
-    local: bool = True,
     progress: Progress | None = None,
 ) -> tuple[Variant, Choice, str]:
     """The model for a movie, how it was chosen, and the sentence that says so.
-
-    Args:
-      local: whether the variant has the local proportions that it was chosen with; the posterior
-        does not support them.
 
     Raises:
       NumericalError: no candidate could be fitted.
@@ -148,23 +143,22 @@ def choose(
             "classes": choice.model.n_classes,
             "trend": choice.model.trend.formula,
             "share": share,
-            "proportions": "local" if local else "global",
+            "proportions": "local",
         },
         "growth": {"estimator": "posterior"},
     }
-    if local:
-        given = {"buffer": choice.local.buffer, "memory": choice.local.memory}
-        chosen["local"] = {k: round(v, 3) for k, v in given.items() if v is not None}
+    given = {"buffer": choice.local.buffer, "memory": choice.local.memory}
+    chosen["local"] = {k: round(v, 3) for k, v in given.items() if v is not None}
     foreground = {k: v for k, v in asked.tables.items() if k == "foreground"}
     variant = made({"description": "chosen by the movie"}, chosen, foreground)
-    return variant, choice, _note(choice, asked, local)
+    return variant, choice, _note(choice, asked)
 
 
 def _frames(n: int) -> str:
     return "1 frame" if n == 1 else f"{n} frames"
 
 
-def _note(choice: Choice, asked: Asked, local: bool) -> str:
+def _note(choice: Choice, asked: Asked) -> str:
     chosen = choice.chosen
     best: dict[str, float] = {}
     for c in choice.tried:
@@ -179,9 +173,7 @@ def _note(choice: Choice, asked: Asked, local: bool) -> str:
     runners = f"; runners-up ({against}): {listed}" if listed else ""
     trend = f'"{chosen.trend or 0}"'
     pin = f"--classes {chosen.classes} --trend {trend}"
-    if not local:
-        pin = f'a model file with classes = {chosen.classes} and trend = "{chosen.trend}"'
     return (
-        f"model: {chosen.name}{how}{', proportions that follow the neighbours' if local else ''}; "
+        f"model: {chosen.name}{how}, proportions that follow the neighbours; "
         f"chosen on {_frames(choice.n_frames)}{runners}. To pin it: {pin}"
     )
