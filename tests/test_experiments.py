@@ -7,13 +7,14 @@ import sys
 
 import pytest
 
+LONG = ("calibration", "families", "posterior_coverage", "subsampling_study", "zoo")
 EXPERIMENTS = sorted((pathlib.Path(__file__).resolve().parent.parent / "experiments").glob("*.py"))
 
 
 def _often(path):
     """Benchmarks and studies against rivals take half a minute or more each even so."""
     long = path.stem.startswith("benchmark") or "against" in path.stem
-    slow = long or path.stem in ("families", "zoo", "posterior_coverage")
+    slow = long or path.stem in LONG
     return pytest.param(path, marks=pytest.mark.slow if slow else (), id=path.stem)
 
 

@@ -237,7 +237,7 @@ class Search:
             if one.fit is not None:
                 more = self._parameters(chosen) - self._parameters(one)
                 gain = chosen.predicted - self._predicted(one)
-                gains.append((gain, max(more, 0) * self._price()))
+                gains.append((gain, max(more, 1) * self._price()))
         return min(gains, key=lambda pair: pair[0] - pair[1])
 
     def noise_of_best(self) -> NoiseCorrelation:

@@ -10,6 +10,7 @@ from jaxmicro.mixture.trend import Trend
 from jaxmicro.posterior import Sampler, posterior
 
 
+@pytest.mark.slow
 def test_frames_on_their_own_share_one_compiled_step(planted, monkeypatch):
     traces = []
     update = SVI.update
