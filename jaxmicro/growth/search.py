@@ -192,9 +192,21 @@ class Search:
                 seen.append(self._judged(c))
 
     def _judged(self, candidate: Candidate) -> Candidate:
+        """The candidate with its prediction; one that has not ended is given as many steps more.
+
+        A class may still be closing in on a single grey value, as that of saturated pixels: what
+        ends so predicts nothing.
+        """
         if not math.isnan(candidate.predicted):
             return candidate
-        judged = dataclasses.replace(candidate, predicted=self._predicted(candidate))
+        ended = candidate
+        if candidate.fit is not None and candidate.result == Result.max_steps:
+            start = Start(candidate.start, candidate.fit.fit.params)
+            ended = self._tried(candidate.classes, candidate.trend, start, STEPS)
+        if ended.fit is None:
+            judged = dataclasses.replace(candidate, predicted=-math.inf)
+        else:
+            judged = dataclasses.replace(ended, predicted=self._predicted(ended))
         self.tried[self.tried.index(candidate)] = judged
         return judged
 

@@ -6,12 +6,13 @@ coefficients are random walks over frames, so that a frame of few pixels is info
 neighbours.
 
 With local proportions (see `spacetime.local`) the neighbours' proportions m of each pixel are held
-at those of the fit. They are data to the posterior: m is made of the *other* pixels, so that no
-pixel is used to foretell itself, and given m the strength of the interaction and the frames'
-fields (random walks in the place of the log odds) are parameters like the others. The likelihood is
-then a pseudo-likelihood, and the widths of the draws are corrected for what neighbours share: see
-`sandwich`. What is left out is that m would move with the parameters; how far the intervals hold
-the truth even so is measured by experiments/posterior_coverage.py.
+at those of the fit. They are data to the posterior: m is made of the *other* pixels' classes, and
+given m the strength of the interaction and the frames' fields (random walks in the place of the log
+odds) are parameters like the others. The likelihood is then a pseudo-likelihood, and the widths of
+the draws are corrected for what neighbours share: see `sandwich`. What is left out is that m would
+move with the parameters, and that the other pixels' classes were found from neighbours which
+include the pixel itself; how far the intervals hold the truth even so is measured by
+experiments/posterior_coverage.py.
 """
 
 from __future__ import annotations
