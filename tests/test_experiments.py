@@ -7,7 +7,10 @@ import sys
 
 import pytest
 
-LONG = ("calibration", "families", "posterior_coverage", "subsampling_study", "zoo")
+LONG = (
+    *("calibration", "families", "posterior_coverage", "psc_cells"),
+    *("soft_correction", "subsampling_study", "zoo"),
+)
 EXPERIMENTS = sorted((pathlib.Path(__file__).resolve().parent.parent / "experiments").glob("*.py"))
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Array
 
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import NumericalError
-from jaxmicro.growth.thin import tiles
+from jaxmicro.growth.thin import piled_up, tiles
 from jaxmicro.mixture.ecm import Progress, Result
 from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.mixture.starts import Start, starts, with_one_fewer, with_one_more
@@ -273,8 +273,9 @@ class Search:
         if best is None:
             ended = sorted({f"{c.classes} classes: {c.result.name}" for c in self.tried})
             raise NumericalError(
-                f"no number of classes could be fitted ({', '.join(ended)}); visit more pixels, "
-                "exclude saturated ones, or name the number of classes"
+                f"no number of classes could be fitted ({', '.join(ended)})"
+                f"{piled_up(self.pixels)}; visit more pixels, exclude saturated ones, or name the "
+                "number of classes"
             )
         return best
 

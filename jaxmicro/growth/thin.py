@@ -14,6 +14,7 @@ from jaxmicro.spacetime.part import Layout
 FRAMES = 5  # that candidates are fitted to
 PIXELS = 40_000  # of these frames together
 TILE = 32  # side of the pieces that are taken of larger frames; half of it lies between them
+PILED_UP = 0.02  # share of the pixels with one extreme value from which on it is said
 DENSE = 0.5  # share of visited pixels from which on pieces may be half as wide: kernels are narrow
 
 
@@ -69,3 +70,11 @@ def tiles(pixels: Pixels) -> tuple[Pixels, Layout | None]:
     as_int = [jnp.asarray(a.astype(np.int32)) for a in (new_rows, new_cols)]
     covered = kept.repeat(tile, 0).repeat(tile, 1)[: pixels.shape[0], : pixels.shape[1]]
     return few, Layout(as_int[0], as_int[1], shape, int(covered.sum()))
+
+
+def piled_up(pixels: Pixels) -> str:
+    """How many pixels have the largest value, or the smallest, where these are many; else ""."""
+    seen = np.broadcast_to(np.asarray(pixels.weight) > 0, pixels.values.shape)
+    values = np.asarray(pixels.values)[seen]
+    share, value = max((float(np.mean(values == v)), v) for v in (values.max(), values.min()))
+    return f"; {share:.0%} of the pixels have the value {value:g}" if share > PILED_UP else ""

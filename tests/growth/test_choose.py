@@ -110,6 +110,8 @@ def test_a_number_of_classes_that_cannot_be_is_refused_in_a_line_that_helps():
     text = str(caught.value)
     assert "5 classes: empty_class" in text
     assert "name the number of classes" in text
+    bright = np.mean(TWO == 130)
+    assert f"{bright if bright > 0.5 else 1 - bright:.0%} of the pixels have the value" in text
     assert "\n" not in text
 
 
