@@ -11,6 +11,7 @@ significance, so that large movies are not flagged for what does no harm.
 | proportions | the histogram alone gives another area than neighbours and histogram together |
 | overlap | a foreground class overlaps another, or is much wider than the others |
 | ambiguous | much of the area comes from pixels that may be either |
+| exchange | foreground and background change places from one frame to the next |
 | noise | one class alone predicts the greys as well |
 | rivals | another fit of nearly the same score gives other areas |
 | foreground | another class could as well be the object |
@@ -27,7 +28,7 @@ from jaxtyping import Bool, Float
 from jaxmicro.growth.alternatives import rivals, second_choice
 from jaxmicro.growth.analyse import Analysis
 from jaxmicro.growth.choose import FRAMES, Choice
-from jaxmicro.growth.residuals import left_over
+from jaxmicro.growth.residuals import left_over, likeness_to_last
 from jaxmicro.mixture.ecm import grey_step
 from jaxmicro.spacetime.correlation import NoiseCorrelation, noise_correlation
 
@@ -42,6 +43,7 @@ SMALL = 0.1  # of the largest area: smaller ones are compared in shares of this
 OVERLAP = 0.88  # Bhattacharyya coefficient of equal normal classes 1 sd apart
 WIDE = 3.0  # times the sd of the other classes; shot noise and blur make it 2.5
 AMBIGUOUS = 0.12  # of the area; at most .1 in simulated movies whose areas were right
+EXCHANGE = -0.5  # correlation over the frame of the foreground with that of the frame before
 LARGER_TREND = "x + y + x:y + x**2 + y**2"
 LARGEST_TREND = "bs(x, df=5) + bs(y, df=5)"
 
@@ -218,6 +220,16 @@ def _foreground(analysis: Analysis, figures: Figures) -> Seen:
     return Seen("foreground", np.full(figures["share"].shape, seen), text)
 
 
+def _exchange(analysis: Analysis, figures: Figures) -> Seen:
+    alike = likeness_to_last(analysis.foreground, analysis.fitted.pixels)
+    text = (
+        "foreground and background change places from the frame before, as where the contrast is "
+        "inverted; quantify the frames before and after on their own (--frames), each with its own "
+        "--foreground"
+    )
+    return Seen("exchange", alike < EXCHANGE, text)
+
+
 LOOKS: tuple[Callable[[Analysis, Figures], Seen], ...] = (
     _structure,
     _histogram,
@@ -225,6 +237,7 @@ LOOKS: tuple[Callable[[Analysis, Figures], Seen], ...] = (
     _overlap,
     _ambiguous,
     _foreground,
+    _exchange,
 )
 
 

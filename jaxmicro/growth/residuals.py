@@ -10,8 +10,9 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
+from jaxmicro.data.sampling import Pixels
 from jaxmicro.growth.fitted import Fitted
 from jaxmicro.mixture.family import Family
 
@@ -170,3 +171,32 @@ def _probability(family: Family, u: np.ndarray, law: np.ndarray | None) -> np.nd
     height = family.density(grid, 0.0, 1.0, law)
     below = np.append(0.0, np.cumsum(0.5 * (height[1:] + height[:-1]) * np.diff(grid)))
     return np.interp(u, grid, below / below[-1])
+
+
+def likeness_to_last(
+    foreground: Bool[np.ndarray, "T n"], pixels: Pixels
+) -> Float[np.ndarray, " frames"]:
+    """Correlation of the foreground's share in blocks of the frame with that one frame earlier.
+
+    NaN in the first frame, and where all blocks of either frame have the same share.
+    """
+    shape = foreground.shape
+    block = np.zeros(shape, int)
+    for places, side in zip((pixels.rows, pixels.cols), pixels.shape, strict=True):
+        at = np.broadcast_to(np.asarray(places), shape)
+        block = block * SIDE + np.minimum(at * SIDE // side, SIDE - 1)
+    weight = np.broadcast_to(np.asarray(pixels.weight, float), shape)
+    out = np.full(shape[0], np.nan)
+    before = None
+    for t in range(shape[0]):
+        seen, some = (
+            np.bincount(block[t], w, SIDE**2) for w in (weight[t], weight[t] * foreground[t])
+        )
+        share = np.where(seen > 0, some / np.maximum(seen, 1), np.nan)
+        if before is not None:
+            both = np.isfinite(share) & np.isfinite(before)
+            spread = [np.ptp(a[both]) if both.any() else 0.0 for a in (share, before)]
+            if min(spread) > 0:
+                out[t] = np.corrcoef(share[both], before[both])[0, 1]
+        before = share
+    return out

@@ -8,12 +8,13 @@ import pytest
 
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.growth.analyse import Analysis
-from jaxmicro.growth.check import check
+from jaxmicro.growth.check import EXCHANGE, check
 from jaxmicro.growth.choose import Choice
 from jaxmicro.growth.estimate import estimate
 from jaxmicro.growth.fitted import Fitted
 from jaxmicro.growth.partition import partition
 from jaxmicro.growth.plan import ForegroundRule, Plan
+from jaxmicro.growth.residuals import likeness_to_last
 from jaxmicro.growth.search import WHITE, Candidate
 from jaxmicro.mixture.ecm import Fit, Result
 from jaxmicro.mixture.gmrm import GMRM, Params
@@ -206,3 +207,18 @@ def test_a_frame_that_could_not_be_fitted_is_not_ok_and_leaves_the_others_alone(
     assert found.ok.tolist() == [False, True]
     neither = dataclasses.replace(fitted, fit=_fit(lost))
     assert check(dataclasses.replace(one, fitted=neither)).words.tolist() == ["no-fit"]
+
+
+@pytest.mark.parametrize(("second", "named"), [("same", False), ("other", True), ("none", False)])
+def test_foreground_that_changes_places_with_the_background_is_seen(rng, second, named):
+    first = _labels(rng).ravel() == 2
+    frames = {"same": first, "other": ~first, "none": np.zeros_like(first)}
+    rows, cols = (jnp.asarray(a.ravel(), jnp.int32) for a in np.indices((SIDE, SIDE)))
+    n = first.size
+    values = jnp.zeros((2, n))
+    pixels = Pixels(values, rows, cols, jnp.ones(n), jnp.full(2, float(n)), (SIDE, SIDE))
+    alike = likeness_to_last(np.stack([first, frames[second]]), pixels)
+    assert np.isnan(alike[0])
+    assert (alike[1] < EXCHANGE) == named
+    if second != "none":  # a share and its complement correlate with -1
+        assert alike[1] == pytest.approx(-1 if named else 1)
