@@ -44,6 +44,8 @@ class Movie:
       pixel_size_nm: (y, x) pixel pitch in nanometres, or None.
       times_s: (t,) start time of each frame in seconds, or None.
       saturation: grey value at and above which the detector saturates, or None.
+      source_frames: (t,) number of each frame in the movie that was read, or None: 0, 1, 2, ...
+      offset_px: (row, column) of the first pixel in the frame that was read: where a crop began.
       axes: what the file said about each axis, as text, for `jaxmicro info`.
       warnings: sentences for the user that arose while reading.
     """
@@ -55,6 +57,8 @@ class Movie:
     pixel_size_nm: tuple[float, float] | None = None
     times_s: np.ndarray | None = None
     saturation: float | None = None
+    source_frames: np.ndarray | None = None
+    offset_px: tuple[int, int] = (0, 0)
     name: str = "movie"
     source: str = ""
     axes: tuple[str, ...] = ()
@@ -87,6 +91,11 @@ class Movie:
     @property
     def n_frames(self) -> int:
         return self.shape[0]
+
+    @property
+    def frame_numbers(self) -> np.ndarray:
+        """(t,) number of each frame in the movie that was read, whatever part of it was kept."""
+        return np.arange(self.n_frames) if self.source_frames is None else self.source_frames
 
     @property
     def frame_interval_s(self) -> float | None:
@@ -154,6 +163,7 @@ class Movie:
             images=_View(self.images, slice(y0, y1), slice(x0, x1)),
             valid=cut(self.valid),
             sampled=cut(self.sampled),
+            offset_px=(self.offset_px[0] + y0, self.offset_px[1] + x0),
         )
 
     def exclude(self, boxes: Sequence[Box]) -> Movie:
@@ -184,6 +194,7 @@ class Movie:
             valid=cut(self.valid),
             sampled=cut(self.sampled),
             times_s=None if self.times_s is None else self.times_s[start:stop],
+            source_frames=self.frame_numbers[start:stop],
         )
 
     def with_interval(self, frame_interval_s: float) -> Movie:

@@ -24,6 +24,11 @@ def test_crop_exclude_and_frames_compose(movie):
     assert small.pixel_area_um2 == pytest.approx(20 * 25 * 1e-6)
     np.testing.assert_array_equal(small.times_s, [0.5, 1.0])
     assert small.frame_interval_s == 0.5
+    np.testing.assert_array_equal(small.frame_numbers, [1, 2])
+    assert small.offset_px == (2, 1)
+    smaller = small.crop((1, 5, 2, 6)).select_frames(1, 2)
+    assert smaller.offset_px == (3, 3)
+    np.testing.assert_array_equal(smaller.frame_numbers, [2])
 
 
 @pytest.mark.parametrize(
