@@ -6,6 +6,7 @@ from .data.phantom import operando as operando
 from .data.read import read_image as read_image
 from .data.read import read_mask as read_mask
 from .data.read import read_movie as read_movie
+from .data.read import read_roi as read_roi
 from .data.read import read_volume as read_volume
 from .data.sampling import Pixels as Pixels
 from .data.sampling import sample as sample

@@ -34,7 +34,7 @@ slow = pytest.mark.slow
 # Per mixture model: the movie and the options; compare and posterior take those they have.
 MOVIE_CASES = {
     "plain_k3": f"movie.npy {HALF} --pixel-size '28.2 nm' --frame-interval '0.6 s' --seed 3",
-    "linear_k3": "movie.tif --mask mask.tif",
+    "linear_k3": "movie.tif --visited mask.tif",
     "linear_k4": "sparse.npy --missing 0",
     "quadratic_k3": f"movie.tif {HALF} --pattern stratified --baseline first",
     "quadratic_k4": f"large.tif {HALF} --crop 1:38,2:54 --frames 1:6",
@@ -71,7 +71,7 @@ ENHANCE_CASES = {
     "enhance_coupled": f"--train stem_0.tif --apply txm.tif {LENGTHS} --patch-size 6 --atoms 32 "
     "--upscale 2 --reference truth_0.tif --reference truth_1.tif --stride 2 --no-evidence --seed 4",
     "enhance_paper": "--train bare.tif --train-pixel-size '15 nm' --apply slice.tif --atoms 32 "
-    "--apply-pixel-size '30 nm' --mask good.tif --patch-size 6 --stride 2 --evidence",
+    "--apply-pixel-size '30 nm' --roi good.tif --patch-size 6 --stride 2 --evidence",
     "enhance_nonnegative": f"--train stem_0.tif --apply slice.tif --apply-pixel-size '30 nm' "
     f"{LENGTHS} --penalty 1.7 --patch-size 6 --atoms 32 --stride 3 --invert --no-evidence",
     "enhance_optax": f"--train stem_0.tif --apply slice.tif --apply-pixel-size '30 nm' "

@@ -6,9 +6,13 @@ import pathlib
 import re
 from collections.abc import Sequence
 
+import numpy as np
+
 from jaxmicro.data.movie import Box, Movie
-from jaxmicro.data.read import read_mask
+from jaxmicro.data.read import read_mask, read_roi
+from jaxmicro.data.read.source import open_source
 from jaxmicro.data.read.units import to_nm, to_s
+from jaxmicro.data.regions import one_region
 from jaxmicro.errors import UsageError
 
 
@@ -81,16 +85,60 @@ def narrow(
     frames: tuple[int, int] | None = None,
     crop: Box | None = None,
     exclude: Sequence[Box] = (),
-    mask: str | pathlib.Path | None = None,
+    roi: str | pathlib.Path | None = None,
+    visited: str | pathlib.Path | None = None,
     missing: float | None = None,
 ) -> Movie:
-    """The part of the movie to work on; `exclude` boxes are in the coordinates of the crop."""
-    if mask is not None:
-        movie = movie.replace(sampled=read_mask(mask, movie.shape))
+    """The part of the movie to work on.
+
+    `roi` and `visited` are in the coordinates of the whole frame, `exclude` boxes in those of the
+    crop.
+    """
+    if roi is not None:
+        movie = movie.within(read_roi(roi, movie.shape))
+    if visited is not None:
+        movie = movie.replace(sampled=read_mask(visited, movie.shape))
     if missing is not None:
         movie = movie.replace(missing=missing)
-    if frames is not None:
-        movie = movie.select_frames(*frames)
     if crop is not None:
         movie = movie.crop(crop)
-    return movie.exclude(exclude)
+    movie = movie.exclude(exclude)
+    if frames is not None:
+        movie = movie.select_frames(*frames)
+    told = [] if roi is None else [_region_note(movie)]
+    if movie.sampled is not None and one_region(movie.sampled):
+        told.append(
+            "the visited pixels are one connected region, and areas are those of the whole frame; "
+            "where only that region is to be measured, use --roi instead of --visited"
+        )
+    return movie.replace(warnings=(*movie.warnings, *told))
+
+
+def _region_note(movie: Movie) -> str:
+    """How much of the frame the region is, so that a region that went astray is seen."""
+    counts = [int(np.count_nonzero(movie.domain(t))) for t in range(movie.n_frames)]
+    frame = movie.shape[1] * movie.shape[2]
+    some = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    share = 100 * max(counts) / frame
+    return f"region of interest: {some} of {frame} pixels of a frame ({share:.3g} %)"
+
+
+def visited_file(visited: str | None, mask: str | None) -> str | None:
+    """`--visited`, or the file of its old name `--mask` where that says which pixels were visited.
+
+    Raises:
+      UsageError: both are given, or the mask is a region rather than a scan pattern.
+    """
+    if mask is None:
+        return visited
+    if visited is not None:
+        raise UsageError("--mask is the old name of --visited; give one of them")
+    stack = open_source(mask)
+    first = np.asarray(stack.frames[0])
+    if one_region((first != 0) & ~np.isnan(first)):
+        raise UsageError(
+            f"--mask {mask} is one connected region; use --roi if only that region is to be "
+            "measured, or --visited if the beam went nowhere else and the area of the whole frame "
+            "is asked for"
+        )
+    return mask

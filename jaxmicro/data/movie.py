@@ -178,6 +178,20 @@ class Movie:
             raise UsageError("exclude: nothing of the frame is left; give smaller boxes")
         return self.replace(valid=valid)
 
+    def within(self, region: np.ndarray) -> Movie:
+        """Look inside a region only: bool (y, x) or (t, y, x); what is outside is not counted."""
+        if region.shape not in (self.shape, self.shape[1:]):
+            raise UsageError(
+                f"a region of shape {region.shape} does not fit {self.name}; give "
+                f"{self.shape[1:]} (y, x) or {self.shape} (time, y, x)"
+            )
+        valid = region.astype(bool) & (True if self.valid is None else self.valid)
+        empty = np.flatnonzero(~valid.reshape(-1, *self.shape[1:]).any(axis=(1, 2)))
+        if empty.size:
+            where = "" if valid.ndim == 2 else f" in frame {empty[0]}"
+            raise UsageError(f"nothing of the frame is left inside the region{where}")
+        return self.replace(valid=valid)
+
     def select_frames(self, start: int, stop: int) -> Movie:
         """Keep frames start:stop; raises UsageError if that is empty or outside the movie."""
         if not 0 <= start < stop <= self.n_frames:

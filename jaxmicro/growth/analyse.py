@@ -82,7 +82,7 @@ def visit(
     if rate is not None and (movie.sampled is not None or movie.missing is not None):
         raise UsageError(
             f"--rate {rate:g} sub-samples a full movie, but this one is sub-sampled already "
-            "(--mask or --missing); leave one of them out"
+            "(--visited or --missing); leave one of them out"
         )
     with stage("check", movie.n_frames) as advance:
         found = survey(movie, n_classes, advance)

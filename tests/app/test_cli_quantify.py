@@ -108,7 +108,7 @@ def test_a_mask_and_a_missing_value_give_the_same_answer(ran, phantom, model, tm
     np.save(tmp_path / "sparse.npy", np.where(mask, np.maximum(movie, 1), 0))
     np.save(tmp_path / "full.npy", np.maximum(movie, 1))
     for name, args in {
-        "a": (tmp_path / "full.npy", "--mask", tmp_path / "mask.tif"),
+        "a": (tmp_path / "full.npy", "--visited", tmp_path / "mask.tif"),
         "b": (tmp_path / "sparse.npy", "--missing", "0"),
     }.items():
         ran("quantify", *args, "--model", model, "--out", tmp_path / name)

@@ -118,13 +118,13 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("option", ["--mask", "--missing"])
+@pytest.mark.parametrize("option", ["--visited", "--missing"])
 def test_a_sub_sample_is_never_sub_sampled(run, model, tmp_path, command, option):
     frames = _frames()
     tifffile.imwrite(
         tmp_path / "mask.tif", (frames > 100).astype(np.uint8), photometric="minisblack"
     )
-    value = tmp_path / "mask.tif" if option == "--mask" else 0
+    value = tmp_path / "mask.tif" if option == "--visited" else 0
     args = COMMANDS[command](_saved(tmp_path, frames), model)
     status, _, err = run(*args, "--rate", 0.5, option, value, "--out", tmp_path / "out")
     assert status == 2
@@ -153,10 +153,10 @@ def test_every_command_surveys_the_movie(run, model, tmp_path, command, make, sa
 def test_a_mask_of_another_shape(run, tmp_path):
     tifffile.imwrite(tmp_path / "mask.tif", np.ones((5, 5), np.uint8))
     movie = _saved(tmp_path, _frames())
-    args = ("quantify", movie, "--out", tmp_path / "out", "--mask", tmp_path / "mask.tif")
+    args = ("quantify", movie, "--out", tmp_path / "out", "--visited", tmp_path / "mask.tif")
     status, _, err = run(*args)
     assert status == 1
-    assert "the mask has shape (5, 5)" in err
+    assert "the mask of visited pixels has shape (5, 5)" in err
 
 
 def test_nan_and_infinite_pixels_are_counted_and_left_out(ran, model, phantom, tmp_path):

@@ -45,7 +45,14 @@ class MovieOptions:
         "random"
     )
     seed: Seed = 0
-    mask: Annotated[str | None, typer.Option(help="Image or stack: nonzero where visited.")] = None
+    roi: Annotated[
+        str | None,
+        typer.Option(help="Where to look: .roi (ImageJ), .csv (napari shapes), or an image."),
+    ] = None
+    visited: Annotated[
+        str | None, typer.Option(help="Image or stack: nonzero where the beam went.")
+    ] = None
+    mask: Annotated[str | None, typer.Option(help="Old name of --visited.", hidden=True)] = None
     missing: Annotated[
         str | None, typer.Option(help="nan or the grey value of unvisited pixels.")
     ] = None
@@ -76,7 +83,8 @@ class MovieOptions:
             frames=None if asked is None else options.frame_range(asked, movie.n_frames),
             crop=None if self.crop is None else options.box(self.crop, "--crop"),
             exclude=[options.box(b, "--exclude") for b in self.exclude or ()],
-            mask=self.mask,
+            roi=self.roi,
+            visited=options.visited_file(self.visited, self.mask),
             missing=options.missing_value(self.missing),
         )
 
@@ -88,7 +96,7 @@ class MovieOptions:
 
     def inputs(self, source: str) -> list[str]:
         """The files that were read, for run.json."""
-        return [source] if self.mask is None else [source, self.mask]
+        return [source, *(f for f in (self.roi, self.visited, self.mask) if f is not None)]
 
 
 def expanded(command: Callable[..., None]) -> Callable[..., None]:

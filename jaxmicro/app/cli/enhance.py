@@ -43,7 +43,13 @@ ModelFile = Annotated[pathlib.Path | None, typer.Option(help="Model file (TOML) 
 Reference = Annotated[
     list[str] | None, typer.Option(help="Truth of a slice, for PSNR and SSIM; one per slice.")
 ]
-UsableMask = Annotated[str | None, typer.Option(help="Image, nonzero where the slices are usable.")]
+Region = Annotated[
+    str | None,
+    typer.Option(help="Where to look: .roi (ImageJ), .csv (napari shapes), or an image."),
+]
+OldMask = Annotated[str | None, typer.Option("--mask", help="Old name of --roi.", hidden=True)]
+Crop = Annotated[str | None, typer.Option(help="Part of each slice, to try settings: Y0:Y1,X0:X1.")]
+Frames = Annotated[str | None, typer.Option(help="Slices A:B of each volume.")]
 Invert = Annotated[bool, typer.Option("--invert", help="The training contrast is reversed.")]
 Evidence = Annotated[
     bool, typer.Option(help="Half-data resolution and a control dictionary, first slice.")
@@ -70,7 +76,10 @@ def enhance(
     stride: Stride = 1,
     model: ModelFile = None,
     reference: Reference = None,
-    mask: UsableMask = None,
+    roi: Region = None,
+    crop: Crop = None,
+    frames: Frames = None,
+    mask: OldMask = None,
     invert: Invert = False,
     evidence: Evidence = True,
     resume: Resume = None,
@@ -80,11 +89,13 @@ def enhance(
     """Sharpen TXM slices with a dictionary learned from STEM images; no registration needed."""
     from jaxmicro.app import options
     from jaxmicro.app.enhance import images, report, run
-    from jaxmicro.data.read import read_image
     from jaxmicro.dictionary.forward import Instruments
 
     job = Job.begin(out, force)
     _one_source_of_atoms(locals())
+    if roi is not None and mask is not None:
+        raise UsageError("--mask is the old name of --roi; give one of them")
+    roi = roi or mask
     variant = _variant(model, patch_size=patch_size, atoms=atoms, upscale=upscale, penalty=penalty)
     recipe = None if dictionary is not None else variant.recipe()
     pitches = [
@@ -97,14 +108,18 @@ def enhance(
         invert,
     )
     with job.stages.stage("open"):
-        volumes = images.open_volumes(apply, pitches[1])
+        whole = images.open_volumes(apply, pitches[1])
+        box = None if crop is None else options.box(crop, "--crop")
+        volumes = images.narrow(whole, frames, box)
         plan = run.EnhancePlan(
             train=images.open_training(train or (), pitches[0]),
             recipe=recipe, instruments=instruments,
-            mask=None if mask is None else read_image(mask).values > 0,
+            mask=None if roi is None else images.open_roi(roi, whole, box),
             stride=stride, evidence=evidence, seed=seed,
         )  # fmt: skip
-        references = images.open_references(reference or (), sum(len(v) for v in volumes))
+        references = images.open_references(
+            reference or (), sum(len(v) for v in volumes), box, whole[0].shape[1:]
+        )
     if dictionary is not None:
         trained = run.read_trained(dictionary, patch_size)
     else:
@@ -119,7 +134,7 @@ def enhance(
         return report.write(folder, found[0])
 
     job.finish(
-        [*apply, *(train or ()), *(reference or ()), *(str(f) for f in (mask, dictionary) if f)],
+        [*apply, *(train or ()), *(reference or ()), *(str(f) for f in (roi, dictionary) if f)],
         seed,
         write,
         lambda path, figures, record: report.write_report(path, found[0], figures, record),

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 import jax
 import numpy as np
 
-from jaxmicro.data.movie import Image
-from jaxmicro.data.read import Volume, read_image, read_volume
+from jaxmicro.app.options import frame_range
+from jaxmicro.data.movie import Box, Image
+from jaxmicro.data.read import Volume, read_image, read_roi, read_volume
 from jaxmicro.errors import DataError, UsageError
 
 
@@ -31,6 +32,34 @@ def open_volumes(sources: Sequence[str], pixel_size_nm: float | None) -> tuple[V
     return volumes
 
 
+def narrow(volumes: Sequence[Volume], frames: str | None, crop: Box | None) -> tuple[Volume, ...]:
+    """The same slices and the same part of each of the volumes, by the texts of the options."""
+    return tuple(
+        v.narrow(None if frames is None else frame_range(frames, len(v)), crop) for v in volumes
+    )
+
+
+def open_roi(path: str, volumes: Sequence[Volume], crop: Box | None) -> np.ndarray:
+    """The region of interest (y, x) bool, of the part that is cropped, for every slice.
+
+    Args:
+      volumes: as they were read, whose slices have one size.
+
+    Raises:
+      DataError, UsageError: see `read_roi`; volumes of several sizes; a region for each slice.
+    """
+    sizes = {v.shape[1:] for v in volumes}
+    if len(sizes) > 1:
+        raise UsageError(f"--roi {path} is one region, but the slices have the sizes {sizes}")
+    region = read_roi(path, volumes[0].shape)
+    if region.ndim == 3:
+        raise UsageError(f"--roi {path} holds {len(region)} images; give one region for all slices")
+    part = region if crop is None else region[crop[0] : crop[1], crop[2] : crop[3]]
+    if not part.any():
+        raise UsageError(f"--roi {path}: nothing of the region is left inside --crop")
+    return part
+
+
 def safe_name(name: str) -> str:
     """A file name from a slice's name."""
     return "".join(c if c.isalnum() or c in "._-" else "_" for c in pathlib.Path(name).name)
@@ -41,19 +70,40 @@ def open_training(sources: Sequence[str], pixel_size_nm: float | None) -> tuple[
     return tuple(as_grey(read_image(s, pixel_size_nm=pixel_size_nm)) for s in sources)
 
 
-def open_references(sources: Sequence[str], n_slices: int) -> tuple[Image, ...]:
-    """The references of the slices, in their order.
+def open_references(
+    sources: Sequence[str],
+    n_slices: int,
+    crop: Box | None = None,
+    shape: tuple[int, int] | None = None,
+) -> tuple[Image, ...]:
+    """The references of the slices, in their order; of the part that is cropped from `shape`.
 
     Raises:
-      UsageError: as many references as slices, or none, are needed.
+      UsageError: as many references as slices, or none, are needed; a crop of references whose
+        size is no multiple of the slice's.
     """
     images = tuple(read_image(source) for source in sources)
+    if crop is not None and shape is not None:
+        images = tuple(_cropped(image, crop, shape) for image in images)
     if images and len(images) != n_slices:
         raise UsageError(
             f"--reference is given {len(images)} times for {n_slices} slices; "
             "give one per slice, in the same order"
         )
     return images
+
+
+def _cropped(image: Image, crop: Box, shape: tuple[int, int]) -> Image:
+    height, width = image.values.shape
+    n = height // shape[0]
+    if (height, width) != (n * shape[0], n * shape[1]):
+        raise UsageError(
+            f"--crop {crop[0]}:{crop[1]},{crop[2]}:{crop[3]} cannot be found in the reference "
+            f"{image.name} of {height} x {width} pixels, which is no whole multiple of the "
+            f"slice's {shape[0]} x {shape[1]}; crop both in another program, or leave out one"
+        )
+    y0, y1, x0, x1 = (n * edge for edge in crop)
+    return dataclasses.replace(image, values=image.values[y0:y1, x0:x1])
 
 
 def slices_of(volume: Volume) -> Iterator[Image]:

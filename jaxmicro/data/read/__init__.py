@@ -9,6 +9,7 @@ array inside an HDF5, Zarr, NPZ or EMD file.
 from jaxmicro.data.read.describe import Description, describe, sha256
 from jaxmicro.data.read.formats import SUFFIXES
 from jaxmicro.data.read.public import Volume, read_image, read_mask, read_movie, read_volume
+from jaxmicro.data.read.roi import read_roi
 
 __all__ = [
     "SUFFIXES",
@@ -18,6 +19,7 @@ __all__ = [
     "read_image",
     "read_mask",
     "read_movie",
+    "read_roi",
     "read_volume",
     "sha256",
 ]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxmicro.data.movie import Image, Movie
+from jaxmicro.data.movie import Box, Image, Movie
 from jaxmicro.data.read.source import Source, open_source
 from jaxmicro.data.read.stack import Stack
 from jaxmicro.errors import DataError, UsageError
@@ -23,7 +23,8 @@ class Volume:
     """A stack of slices (z, y, x), read one at a time: it may be larger than memory.
 
     `slices` has `shape`, `dtype` and `[z]`; `pixel_size_nm` is (y, x) and `spacing_nm` the distance
-    of neighbouring slices, each None where the file does not say.
+    of neighbouring slices, each None where the file does not say. `first_slice` is the number of
+    the first one in the file.
     """
 
     slices: Any
@@ -34,6 +35,7 @@ class Volume:
     saturation: float | None = None
     axes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    first_slice: int = 0
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -48,7 +50,7 @@ class Volume:
         return Image(
             np.asarray(self.slices[z]),
             self.pixel_size_nm,
-            f"{self.name} slice {z}",
+            f"{self.name} slice {self.first_slice + z}",
             self.source,
             self.saturation,
             self.warnings,
@@ -56,6 +58,14 @@ class Volume:
 
     def __iter__(self) -> Iterator[Image]:
         return (self.slice(z) for z in range(len(self)))
+
+    def narrow(self, frames: tuple[int, int] | None = None, crop: Box | None = None) -> Volume:
+        """Slices start:stop and a part of each; UsageError if they leave the volume."""
+        part = Movie(self.slices, name=self.name)
+        part = part if frames is None else part.select_frames(*frames)
+        part = part if crop is None else part.crop(crop)
+        first = self.first_slice + (0 if frames is None else frames[0])
+        return dataclasses.replace(self, slices=part.images, first_slice=first)
 
     def load(self) -> Image:
         """The whole volume in memory as a 3-D Image, its pixel size (z, y, x)."""
@@ -141,17 +151,20 @@ def read_volume(
     )
 
 
-def read_mask(path: Source, shape: tuple[int, int, int]) -> np.ndarray:
-    """Which pixels were visited: bool (y, x), or (t, y, x) for one mask a frame.
+def read_mask(
+    path: Source, shape: tuple[int, int, int], what: str = "mask of visited pixels"
+) -> np.ndarray:
+    """Which pixels an image marks: bool (y, x), or (t, y, x) for one mask a frame.
 
-    Anything readable as an image or a stack of them will do; every value but 0 and NaN means
-    visited. `shape` is the movie's (t, y, x). DataError if the mask's shape does not fit it.
+    Anything readable as an image or a stack of them will do; every value but 0 and NaN is a mark.
+    `shape` is the movie's (t, y, x), `what` what to call the mask. DataError if the mask's shape
+    does not fit the movie, or nothing is marked.
     """
     stack = open_source(path)
     n, height, width = (int(s) for s in stack.frames.shape)
     if (height, width) != tuple(shape[1:]) or n not in (1, shape[0]):
         raise DataError(
-            f"{path}: the mask has shape {_shape_text(stack)}, but the movie needs "
+            f"{path}: the {what} has shape {_shape_text(stack)}, but the movie needs "
             f"{tuple(shape[1:])} (y, x) or {tuple(shape)} (time, y, x)"
         )
     mask = np.empty((n, height, width), bool)
@@ -159,7 +172,7 @@ def read_mask(path: Source, shape: tuple[int, int, int]) -> np.ndarray:
         frame = np.asarray(stack.frames[t])
         mask[t] = (frame != 0) & ~np.isnan(frame)
     if not mask.any():
-        raise DataError(f"{path}: no pixel of the mask was visited, all its values are 0")
+        raise DataError(f"{path}: the {what} is empty, all its values are 0")
     return mask[0] if n == 1 else mask
 
 

@@ -185,3 +185,35 @@ def test_a_residual_unlike_the_noise_is_called_so():
     (kept,) = doubts("slice 3", 0.3)
     assert "0.3 of the noise" in kept
     assert doubts("slice 3", None) == ()  # nothing is known of the residual
+
+
+def test_a_corner_of_some_slices_to_try_settings(ran, run, done, scene, tmp_path):
+    """The corner by --crop is the corner of the whole slice, patches at its rim apart."""
+    out, _ = done
+    common = ("enhance", "--dictionary", out / "dictionary.npz", "--apply", scene / "txm.tif")
+    corner = (*common, "--frames", "1:2", "--crop", "16:80,0:64")
+    ran(*corner, "--out", tmp_path / "a", "--no-evidence")
+    part = tifffile.imread(tmp_path / "a" / "enhanced.tif")
+    assert part.shape == (64, 64)
+    whole = tifffile.imread(out / "enhanced.tif")[1, 16:80, 0:64]
+    inside = np.s_[8:-8, 8:-8]  # a patch of 6 pixels does not reach there from outside
+    # the noise is estimated on the corner alone: codes differ by some percent of the noise of .05
+    assert np.abs(part[inside] - whole[inside]).mean() < 0.01
+    with open(tmp_path / "a" / "metrics.csv", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert row["slice"].endswith("slice 1")
+    region = np.zeros((96, 96), np.uint8)
+    region[30:70, 10:50] = 1
+    tifffile.imwrite(tmp_path / "roi.tif", region)
+    ran(*corner, "--roi", tmp_path / "roi.tif", "--out", tmp_path / "b", "--no-evidence")
+    found = tifffile.imread(tmp_path / "b" / "enhanced.tif")
+    assert np.isfinite(found[20:48, 16:44]).all()
+    assert np.isnan(found[:10]).all()
+    for wrong, says in (
+        (("--crop", "0:64,200:300"), "does not lie in the frame of 96 rows"),
+        (("--frames", "2:5"), "frames 2:5 is not a range inside 0:2"),
+        (("--roi", "x.tif", "--mask", "y.tif"), "--mask is the old name of --roi"),
+    ):
+        status, _, err = run(*common, *wrong, "--out", tmp_path / "c")
+        assert status == 2
+        assert says in err
