@@ -46,6 +46,7 @@ class Movie:
       saturation: grey value at and above which the detector saturates, or None.
       source_frames: (t,) number of each frame in the movie that was read, or None: 0, 1, 2, ...
       offset_px: (row, column) of the first pixel in the frame that was read: where a crop began.
+      whole: the movie that these frames were picked from, or None where they are all.
       axes: what the file said about each axis, as text, for `jaxmicro info`.
       warnings: sentences for the user that arose while reading.
     """
@@ -59,6 +60,7 @@ class Movie:
     saturation: float | None = None
     source_frames: np.ndarray | None = None
     offset_px: tuple[int, int] = (0, 0)
+    whole: Movie | None = None
     name: str = "movie"
     source: str = ""
     axes: tuple[str, ...] = ()
@@ -164,6 +166,7 @@ class Movie:
             valid=cut(self.valid),
             sampled=cut(self.sampled),
             offset_px=(self.offset_px[0] + y0, self.offset_px[1] + x0),
+            whole=None if self.whole is None else self.whole.crop(box),
         )
 
     def exclude(self, boxes: Sequence[Box]) -> Movie:
@@ -209,6 +212,7 @@ class Movie:
             sampled=cut(self.sampled),
             times_s=None if self.times_s is None else self.times_s[start:stop],
             source_frames=self.frame_numbers[start:stop],
+            whole=self.whole or (self if stop - start < self.n_frames else None),
         )
 
     def with_interval(self, frame_interval_s: float) -> Movie:

@@ -37,13 +37,14 @@ def rivals(analysis: Analysis, choice: Choice) -> list[Rival]:
     """
     chosen, rule = choice.chosen, analysis.plan.foreground
     family = choice.model.family
-    own = _share(chosen, rule, family, chosen)
+    # On some frames of a movie alone, a rule would not find what it finds on the whole.
+    taken = None if analysis.shares is None else analysis.partition.foreground
+    own = _share(chosen, chosen, family, rule, taken)
     found = []
     for c in choice.tried:
         gap = _gap(chosen, c)
-        other = (
-            None if c is chosen or gap > _allowed(chosen, c) else _share(c, rule, family, chosen)
-        )
+        close = c is not chosen and gap <= _allowed(chosen, c)
+        other = _share(c, chosen, family, rule, taken) if close else None
         if own is not None and other is not None:
             found.append(Rival(f"{c.name}, from {c.start}", gap, _change(own, other)))
     return sorted(found, key=lambda rival: -rival.change)
@@ -66,14 +67,23 @@ def _change(own: Float[np.ndarray, " few"], other: Float[np.ndarray, " few"]) ->
 
 
 def _share(
-    candidate: Candidate, rule: ForegroundRule, family: Family, chosen: Candidate
+    candidate: Candidate,
+    chosen: Candidate,
+    family: Family,
+    rule: ForegroundRule,
+    taken: tuple[int, ...] | None,
 ) -> Float[np.ndarray, " few"] | None:
-    """Foreground share of the few frames; None where the rule finds nothing."""
+    """Foreground share of the few frames; None where the rule finds nothing.
+
+    `taken` are the foreground classes of the chosen candidate, where they are settled.
+    """
     if candidate.fit is None or chosen.fit is None:
         return None
     params = candidate.fit.fit.params.first(candidate.classes)
-    if rule.rule in ("ranks", "darkest", "brightest"):
-        usual = chosen.fit.fit.params.first(chosen.classes)
+    usual = chosen.fit.fit.params.first(chosen.classes)
+    if taken is not None:
+        classes = _nearest(params, usual, taken)
+    elif rule.rule in ("ranks", "darkest", "brightest"):
         asked = partition(usual, rule.rule, rule.ranks).foreground
         classes = _nearest(params, usual, asked)
     else:
@@ -114,7 +124,8 @@ def second_choice(analysis: Analysis) -> Second | None:
     """
     rule = analysis.plan.foreground
     params, model = analysis.fitted.fit.params, analysis.fitted.model
-    if rule.rule != "auto" or rising(np.asarray(params.weights)):
+    shares = np.asarray(params.weights) if analysis.shares is None else analysis.shares
+    if rule.rule != "auto" or rising(shares):
         return None
     groups = merged_groups(params, rule.overlap, model.family)
     if len(groups) == 1:

@@ -10,7 +10,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from jaxmicro.data.movie import Movie
 from jaxmicro.data.sampling import Pixels, sample
@@ -20,7 +20,8 @@ from jaxmicro.growth.choose import best_start
 from jaxmicro.growth.estimate import Growth
 from jaxmicro.growth.estimators import ESTIMATORS, Evidence
 from jaxmicro.growth.fitted import Fitted
-from jaxmicro.growth.partition import NothingGrows, Partition, partition
+from jaxmicro.growth.history import class_shares
+from jaxmicro.growth.partition import GROWING, NothingGrows, Partition, partition
 from jaxmicro.growth.plan import EVERY_PIXEL, Correction, ForegroundRule, Plan, Sampling
 from jaxmicro.growth.usable import usable
 from jaxmicro.mixture.ecm import Fit, Progress, Result, fit
@@ -106,6 +107,7 @@ class Analysis:
       corrected: what the correction did, if any.
       growth: areas in pixels, NaN where not known; not calibrated.
       usable: (*batch) whether the area may be used.
+      shares: (few, K) of each class over the whole movie; None where all its frames are analysed.
     """
 
     plan: Plan
@@ -116,6 +118,7 @@ class Analysis:
     corrected: Vote | SoftCorrection | None
     growth: Growth
     usable: Bool[np.ndarray, "*batch"]
+    shares: Float[np.ndarray, "few K"] | None = None
 
     @property
     def partition(self) -> Partition:
@@ -125,7 +128,9 @@ class Analysis:
         return only
 
 
-def analyse(pixels: Pixels, plan: Plan, *, stage: Stage = _silent) -> Analysis:
+def analyse(
+    pixels: Pixels, plan: Plan, *, whole: Movie | None = None, stage: Stage = _silent
+) -> Analysis:
     """Fit, partition, correct and estimate, as the plan says.
 
     Replicates do not depend on one another. In a movie without replicates a fit without numbers
@@ -133,6 +138,8 @@ def analyse(pixels: Pixels, plan: Plan, *, stage: Stage = _silent) -> Analysis:
 
     Args:
       pixels: batch axes (frames,) or (frames, replicates).
+      whole: the movie from which the frames were picked, where they are not all of it: which
+        classes grow is then decided on it.
       stage: opens the stages "fit" and "correct".
 
     Raises:
@@ -146,7 +153,10 @@ def analyse(pixels: Pixels, plan: Plan, *, stage: Stage = _silent) -> Analysis:
         advance(pixels.n_frames)
     if single:
         _refuse_failure(fitted.fit)
-    partitions = _partitions(fitted, plan.foreground)
+    shares = None
+    if single and whole is not None and plan.foreground.rule in GROWING:
+        shares = class_shares(fitted.model, fitted.fit.params, whole, rate=plan.sampling.rate)
+    partitions = _partitions(fitted, plan.foreground, shares)
     with stage("correct", pixels.n_frames) as advance:
         classes = fitted.classify()
         foreground, known = _foreground(classes, partitions, single)
@@ -162,7 +172,7 @@ def analyse(pixels: Pixels, plan: Plan, *, stage: Stage = _silent) -> Analysis:
     known &= np.isfinite(np.asarray(fitted.fit.params.means)).all(axis=-1)
     growth = growth.known_where(known, result_names(fitted.fit))
     good = usable(fitted.fit, classes, pixels, growth)
-    return Analysis(plan, fitted, partitions, classes, foreground, corrected, growth, good)
+    return Analysis(plan, fitted, partitions, classes, foreground, corrected, growth, good, shares)
 
 
 def fit_plan(pixels: Pixels, plan: Plan, progress: Progress | None = None) -> Fitted:
@@ -190,11 +200,13 @@ def result_names(fitted: Fit) -> np.ndarray:
     return names[np.asarray(fitted.result)]
 
 
-def _partitions(fitted: Fitted, rule: ForegroundRule) -> tuple[Partition | None, ...]:
+def _partitions(
+    fitted: Fitted, rule: ForegroundRule, shares: Float[np.ndarray, "few K"] | None
+) -> tuple[Partition | None, ...]:
     params = fitted.fit.params
     options = (rule.rule, rule.ranks, rule.overlap, fitted.model.family)
     if params.means.ndim == 2:
-        return (partition(params, *options),)
+        return (partition(params, *options, shares),)
 
     def one(replicate: int) -> Partition | None:
         mine = params[:, replicate]

@@ -17,6 +17,7 @@ from jaxmicro.mixture.family import GAUSSIAN, Family
 from jaxmicro.mixture.gmrm import Params
 
 RULES = ("auto", "brightest", "darkest", "ranks", "merge", "grows")
+GROWING = ("auto", "grows")  # rules that ask which classes grow
 DEFAULT_OVERLAP = 0.1
 _RISE = 0.4  # a growing class starts below this share of its peak
 
@@ -44,6 +45,7 @@ def partition(
     ranks: tuple[int, ...] = (),
     overlap: float = DEFAULT_OVERLAP,
     family: Family = GAUSSIAN,
+    shares: Float[np.ndarray, "few K"] | None = None,
 ) -> Partition:
     """Split the classes of a fitted movie.
 
@@ -55,6 +57,7 @@ def partition(
         the brightest merged group is foreground. "grows": all classes whose share of the frame
         starts below .4 of its peak. "auto": "grows", or "merge" where nothing grows.
       family: of the classes, whose overlap "merge" looks at.
+      shares: of each class over the whole movie, where `params` are of some of its frames.
 
     Raises:
       UsageError: unknown rule, rank outside the classes, everything or nothing foreground, or
@@ -78,10 +81,12 @@ def partition(
         return Partition((k - 1,), k, "the brightest class")
     if rule == "darkest":
         return Partition((0,), k, "the darkest class")
-    if rule in ("grows", "auto"):
-        growing = rising(np.asarray(params.weights))
+    if rule in GROWING:
+        growing = rising(np.asarray(params.weights) if shares is None else shares)
         if growing:
-            return Partition(growing, k, "the classes whose share of the frame grows from near 0")
+            over = "" if shares is None else " over the whole movie"
+            why = f"the classes whose share of the frame grows from near 0{over}"
+            return Partition(growing, k, why)
         if rule == "grows":
             raise NothingGrows(
                 "foreground rule 'grows': no class starts near 0 and then grows; "

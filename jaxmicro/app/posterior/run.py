@@ -18,7 +18,8 @@ from jaxmicro.errors import UsageError
 from jaxmicro.growth.analyse import fit_plan, result_names, visit
 from jaxmicro.growth.estimate import Growth
 from jaxmicro.growth.fitted import Fitted
-from jaxmicro.growth.partition import Partition, partition
+from jaxmicro.growth.history import class_shares
+from jaxmicro.growth.partition import GROWING, Partition, partition
 from jaxmicro.growth.plan import EVERY_PIXEL, Plan, Sampling
 from jaxmicro.mixture.ecm import Fit
 from jaxmicro.posterior import (
@@ -86,7 +87,10 @@ def run(
     with stages.stage("fit") as advance:
         fitted = fit_plan(pixels, plan, advance.say)
     start = fitted.fit
-    parts = partition(start.params, rule.rule, rule.ranks, rule.overlap, model.family)
+    shares = None
+    if movie.whole is not None and rule.rule in GROWING:
+        shares = class_shares(model, start.params, movie.whole, rate=sampling.rate)
+    parts = partition(start.params, rule.rule, rule.ranks, rule.overlap, model.family, shares)
     with stages.stage("draw", 100, unit="%") as advance:
         shown = 0
 

@@ -135,7 +135,7 @@ def quantify(
             start = choice.start
             notes += [note, choice.noise.sentence]
     plan = dataclasses.replace(variant.plan(sampling), start=start)
-    analysis = analyse(visited.pixels, plan, stage=stages.stage)
+    analysis = analyse(visited.pixels, plan, whole=movie.whole, stage=stages.stage)
     with stages.stage("verify"):
         checked = check(analysis, choice)
     notes += [*notes_on(analysis), *checked.sentences]
