@@ -71,7 +71,7 @@ ENHANCE_CASES = {
     "enhance_coupled": f"--train stem_0.tif --apply txm.tif {LENGTHS} --patch-size 6 --atoms 32 "
     "--upscale 2 --reference truth_0.tif --reference truth_1.tif --stride 2 --no-evidence --seed 4",
     "enhance_paper": "--train bare.tif --train-pixel-size '15 nm' --apply slice.tif --atoms 32 "
-    "--apply-pixel-size '30 nm' --roi good.tif --patch-size 6 --stride 2 --evidence",
+    "--apply-pixel-size '30 nm' --roi good.tif --patch-size 6 --stride 2",
     "enhance_nonnegative": f"--train stem_0.tif --apply slice.tif --apply-pixel-size '30 nm' "
     f"{LENGTHS} --penalty 1.7 --patch-size 6 --atoms 32 --stride 3 --invert --no-evidence",
     "enhance_optax": f"--train stem_0.tif --apply slice.tif --apply-pixel-size '30 nm' "
@@ -303,7 +303,7 @@ def test_enhance(name, call, tmp_path):
     assert {"enhanced.tif", "uncertainty.tif", "model.toml"} == set(first)
     (tmp_path / "again.toml").write_bytes(first["model.toml"])
     # what these options said is in the file, and the evidence changes no slice
-    left_out = {"--patch-size", "--atoms", "--penalty", "--upscale", "--evidence", "--no-evidence"}
+    left_out = {"--patch-size", "--atoms", "--penalty", "--upscale", "--no-evidence"}
     kept = [p for p in _pairs(ENHANCE_CASES[name]) if p[0] not in left_out]
     words = ["enhance", *(w for pair in kept for w in pair), "--no-evidence"]
     assert _answer(call("out", *words, "--model", tmp_path / "again.toml")) == first

@@ -48,22 +48,57 @@ def length_um(text: str | None, option: str) -> float | None:
 
 
 def duration_s(text: str | None, option: str) -> float | None:
-    """A time such as `0.6 s` or `200 ms`, in seconds; None stays None."""
-    return None if text is None else _quantity(text, option, to_s, "0.6 s")
+    """A time such as `0.6 s` or `200 ms`, or a rate such as `25 fps`, in seconds."""
+    if text is None:
+        return None
+    rate = re.fullmatch(r"(.*?)\s*(fps|hz|1/s)\s*", text, re.IGNORECASE)
+    if rate is None:
+        return _quantity(text, option, to_s, "0.6 s")
+    return 1 / _quantity(f"{rate[1]} s", option, to_s, "1.667 fps", said=text)
 
 
-def _quantity(text: str, option: str, convert, example: str) -> float:
-    match = re.fullmatch(r"\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*(\D*?)\s*", text)
-    try:
-        number = float(match[1]) if match else float("nan")
-    except ValueError:
-        number = float("nan")
-    value = convert(number, match[2]) if match and number == number else None
-    if number <= 0:
-        raise UsageError(f"{option} {text!r} is not allowed; it must be above 0")
+def share(text: str | None, option: str) -> float | None:
+    """A share such as `0.1` or `10%`; None stays None, bounds are for others to check."""
+    if text is None:
+        return None
+    percent = text.strip().endswith("%")
+    number = _number(text.strip().removesuffix("%"))
+    if number is None:
+        raise UsageError(f"{option} {text!r} is not understood; give a share such as 0.1 or 10%")
+    if number > 1 and not percent:
+        raise UsageError(
+            f"{option} {text} is not allowed; it is the share of pixels visited, above 0 and up to "
+            f"1; for {text} percent write {text}%"
+        )
+    return number / 100 if percent else number
+
+
+def _number(text: str) -> float | None:
+    """A plain number, or None."""
+    plain = re.fullmatch(r"\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*", text, re.IGNORECASE)
+    return float(text) if plain else None
+
+
+def _quantity(text: str, option: str, convert, example: str, said: str | None = None) -> float:
+    said = text if said is None else said
+    match = re.fullmatch(r"\s*([-+]?[\d.,]+(?:[eE][-+]?\d+)?)\s*(\D*?)\s*", text)
+    if match and "," in match[1]:
+        raise UsageError(
+            f"{option} {said!r} has a comma; write the number with a point and without thousands "
+            f"separators, for example {example!r}"
+        )
+    number = _number(match[1]) if match else None
+    if number is not None and number <= 0:
+        raise UsageError(f"{option} {said!r} is not allowed; it must be above 0")
+    if match and number is not None and not match[2]:
+        unit = example.rsplit(" ", 1)[1]
+        raise UsageError(f'{option} {said!r} has no unit; write for example "{said} {unit}"')
+    value = convert(number, match[2]) if match and number is not None else None
+    if match and value is None and number is not None:  # NM or Um, as typed in haste
+        value = convert(number, match[2].lower())
     if value is None:
         raise UsageError(
-            f"{option} {text!r} is not understood; give a number and a unit, for example "
+            f"{option} {said!r} is not understood; give a number and a unit, for example "
             f"{example!r}"
         )
     return value

@@ -65,3 +65,23 @@ def test_folder_in_natural_order_and_its_odd_file(tmp_path, frames, same):
     PillowImage.fromarray(frames[0, :5]).save(tmp_path / "t7.png")
     with pytest.raises(DataError, match=r"t7\.png: has 5 x 14 pixels, but t0\.png has 10 x 14"):
         read.read_movie(tmp_path)
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_a_short_stack_is_not_a_colour_image(tmp_path, rng, count):
+    """As tifffile stores an array of three or four images of bytes when it is told nothing."""
+    images = rng.integers(0, 255, (count, 24, 31)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "short.tif", images, photometric="rgb", planarconfig="separate")
+    movie = read.read_movie(tmp_path / "short.tif")
+    np.testing.assert_array_equal(list(movie), images)
+    assert f"its {count} images are marked as the colours of one" in movie.warnings[0]
+
+
+def test_colour_at_the_end_of_an_array_is_colour(tmp_path, rng):
+    image = rng.integers(0, 255, (24, 31, 3)).astype(np.uint8)
+    np.save(tmp_path / "one.npy", image)
+    movie = read.read_movie(tmp_path / "one.npy")
+    assert movie.shape == (1, 24, 31)
+    np.testing.assert_allclose(movie.frame(0), np.rint(image @ [0.299, 0.587, 0.114]), atol=1)
+    np.save(tmp_path / "two.npy", np.stack([image, image]))
+    assert read.read_movie(tmp_path / "two.npy").shape == (2, 24, 31)

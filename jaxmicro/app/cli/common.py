@@ -39,7 +39,7 @@ class MovieOptions:
     """The movie that a command works on, and which of its pixels."""
 
     rate: Annotated[
-        float | None, typer.Option(help="Share of each frame's pixels to visit, e.g. 0.01.")
+        str | None, typer.Option(help="Share of each frame's pixels to visit: 0.01 or 1%.")
     ] = None
     pattern: Annotated[str, typer.Option(help="Scan pattern: random, stratified or lines.")] = (
         "random"
@@ -90,9 +90,10 @@ class MovieOptions:
 
     @property
     def sampling(self) -> Sampling:
+        from jaxmicro.app import options
         from jaxmicro.growth.plan import Sampling
 
-        return Sampling(self.rate, self.pattern, self.seed)
+        return Sampling(options.share(self.rate, "--rate"), self.pattern, self.seed)
 
     def inputs(self, source: str) -> list[str]:
         """The files that were read, for run.json."""

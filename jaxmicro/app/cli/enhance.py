@@ -51,8 +51,11 @@ OldMask = Annotated[str | None, typer.Option("--mask", help="Old name of --roi."
 Crop = Annotated[str | None, typer.Option(help="Part of each slice, to try settings: Y0:Y1,X0:X1.")]
 Frames = Annotated[str | None, typer.Option(help="Slices A:B of each volume.")]
 Invert = Annotated[bool, typer.Option("--invert", help="The training contrast is reversed.")]
-Evidence = Annotated[
-    bool, typer.Option(help="Half-data resolution and a control dictionary, first slice.")
+NoEvidence = Annotated[
+    bool,
+    typer.Option(
+        "--no-evidence", help="Leave out half-data resolution and the control dictionary."
+    ),
 ]
 Resume = Annotated[
     pathlib.Path | None, typer.Option(help="learning.npz of an earlier run to go on from.")
@@ -81,7 +84,7 @@ def enhance(
     frames: Frames = None,
     mask: OldMask = None,
     invert: Invert = False,
-    evidence: Evidence = True,
+    no_evidence: NoEvidence = False,
     resume: Resume = None,
     seed: Seed = 0,
     force: Force = False,
@@ -115,7 +118,7 @@ def enhance(
             train=images.open_training(train or (), pitches[0]),
             recipe=recipe, instruments=instruments,
             mask=None if roi is None else images.open_roi(roi, whole, box),
-            stride=stride, evidence=evidence, seed=seed,
+            stride=stride, evidence=not no_evidence, seed=seed,
         )  # fmt: skip
         references = images.open_references(
             reference or (), sum(len(v) for v in volumes), box, whole[0].shape[1:]

@@ -238,7 +238,7 @@ def enhance_all(
     """
     first: SliceResult | None = None
     rows: list[Metrics] = []
-    notes = list(trained.notes)
+    heard: dict[str, list[str]] = {}  # notes, and the slices of which they were said
     truths = itertools.chain(references, itertools.repeat(None))
     for volume in volumes:
         name = None if len(volumes) == 1 else volume.name
@@ -254,11 +254,23 @@ def enhance_all(
                     result = with_evidence(result, trained.dictionary, plan)
                 first = first or result
                 rows.append(dataclasses.replace(result.metrics, seconds=seconds))
-                notes += [note for note in result.notes if note not in notes]
+                for note in result.notes:
+                    heard.setdefault(note, []).append(image.name)
                 write(result.after.values, result.after.uncertainty)
                 advance(1)
     assert first is not None  # a volume has a slice
-    return EnhanceRun(trained, tuple(rows), first, tuple(notes))
+    notes = [_of_slices(note, names, len(rows)) for note, names in heard.items()]
+    return EnhanceRun(trained, tuple(rows), first, (*trained.notes, *notes))
+
+
+def _of_slices(note: str, names: Sequence[str], n_slices: int) -> str:
+    """The note with the slices that it is about; the only slice of a run needs no name."""
+    if n_slices == 1 or any(note.startswith(name) for name in names):
+        return note
+    if len(names) == n_slices:
+        return f"all {n_slices} slices: {note}"
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{names[0]}{more}: {note}"
 
 
 def _writer(

@@ -94,6 +94,9 @@ def read_movie(
       UsageError: a pixel size or an interval that is not a positive number.
     """
     stack = open_source(source)
+    given = (("--pixel-size", pixel_size_nm), ("--frame-interval", frame_interval_s))
+    settled = [option for option, value in given if value is not None]
+    told = [w for w in stack.warnings if not any(option in w for option in settled)]
     alone = () if stack.n_frames > 1 else ("one image: taken as a movie of one frame",)
     movie = Movie(
         stack.frames,
@@ -103,7 +106,7 @@ def read_movie(
         name=_name(source),
         source=str(source),
         axes=tuple(a.text() for a in stack.axes),
-        warnings=(*alone, *stack.warnings),
+        warnings=(*alone, *told),
     )
     if frame_interval_s is not None:
         return movie.with_interval(_positive(frame_interval_s, "frame interval", "s"))

@@ -12,6 +12,7 @@ import numpy as np
 from jaxmicro.data.read import units
 from jaxmicro.errors import DataError
 
+NARROW = 16  # pixels; images with a side shorter than this are not asked whether they are colour
 REC601 = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -260,7 +261,12 @@ def stack_of_array(array: Any, axes: Sequence[Axis], format: str, name: str) -> 
 
 
 def plain_axes(shape: Sequence[int]) -> list[Axis]:
-    """Axes of an array that says nothing about them: (..., t, y, x) by position."""
+    """Axes of an array that says nothing about them: (..., t, y, x) by position.
+
+    A last axis of 3 or 4 after two long ones holds colours: no frame is so narrow.
+    """
+    if len(shape) > 2 and shape[-1] in (3, 4) and min(shape[-3:-1]) >= NARROW:
+        return [*plain_axes(shape[:-1]), Axis("S", int(shape[-1]))]
     names = [*(f"axis {i}" for i in range(len(shape) - 3)), "t", "y", "x"][-len(shape) or 3 :]
     return [Axis(n, int(s)) for n, s in zip(names, shape, strict=True)]
 

@@ -70,8 +70,10 @@ def _first_series(tif: Any, path: Path) -> Stack:
     _refuse_cut_short(tif, series, path)
     kind, scales, saturation, warnings = _calibration(tif, series, path.name)
     axes = []
+    planes = _planes_of_a_stack(tif, series)
     for label, size in zip(series.axes, series.shape, strict=True):
-        name = label if label == "S" else _LABELS.get(label, label.lower())
+        colour = label == "S" and not planes
+        name = label if colour else _LABELS.get(label, "t" if planes else label.lower())
         scale, unit, values = scales.get(label, (None, "", None))
         axes.append(Axis(name, int(size), scale, unit, values=values))
     if series.dataoffset is not None and page.is_memmappable:
@@ -80,6 +82,11 @@ def _first_series(tif: Any, path: Path) -> Stack:
     else:
         array = _Pages(series)
     stack = stack_of_array(array, axes, kind, path.name)
+    if planes:
+        warnings.append(
+            f"its {series.shape[0]} images are marked as the colours of one, as tifffile does with "
+            "a short stack; they were taken as frames or slices"
+        )
     if len(tif.series) > 1:
         warnings.append(
             f"the file has {len(tif.series)} image series; the first, of shape "
@@ -92,6 +99,16 @@ def _first_series(tif: Any, path: Path) -> Stack:
     if saturation is not None and stack.saturation is not None:
         stack = stack.replace(saturation=saturation)
     return stack.replace(warnings=(*stack.warnings, *warnings))
+
+
+def _planes_of_a_stack(tif: Any, series: Any) -> bool:
+    """Whether 3 or 4 images were stored as the colours of one because nobody said otherwise.
+
+    tifffile does so with an array (3, y, x) or (4, y, x) of bytes; colour that is meant has its
+    samples together, (y, x, 3).
+    """
+    separate = int(series.keyframe.planarconfig or 1) == 2
+    return bool(separate and tif.is_shaped and series.axes.startswith("S"))
 
 
 class _Pages:

@@ -43,7 +43,7 @@ def _double(image, dictionary, plan, reference=None):
     """A stand-in for the coding: twice the slice, its value as the uncertainty."""
     values = image.values
     after = Enhanced(2 * values, values, 0 * values, white(0.1), (CodeStatistics(),), ())
-    notes = ("one for all", f"of {image.name}")
+    notes = ("one for all", f"{image.name}: a doubt")
     truth = None if reference is None else reference.values
     return job.SliceResult(image, after, truth, Metrics(**KNOWN | {"slice": image.name}), notes)
 
@@ -66,7 +66,11 @@ def test_slices_of_several_volumes_are_written_in_their_order(doubling, tmp_path
     }  # fmt: skip
     names = ["a b slice 0", "a b slice 1", *(f"c slice {z}" for z in range(3))]
     assert [row.slice for row in run.metrics] == names
-    assert run.notes == ("from the learning", "one for all", *(f"of {name}" for name in names))
+    assert run.notes == (
+        "from the learning",
+        "all 5 slices: one for all",
+        *(f"{name}: a doubt" for name in names),
+    )
     assert run.first.before.name == names[0]
     np.testing.assert_array_equal(run.first.reference, truths[0].values)
 
