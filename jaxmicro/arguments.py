@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 from typing import Any
 
@@ -53,6 +54,22 @@ def expect(value: Any, kind: type | tuple[type, ...], argument: str) -> None:
     wanted = " or ".join(k.__name__ for k in kinds)
     shown = repr(value) if isinstance(value, str | int | float | None) else f"of type {given}"
     raise UsageError(f"{argument} is {shown}, but a {wanted} is needed; {advice or 'give one'}")
+
+
+def whole(value: Any, name: str, least: int, most: int | None = None) -> int:
+    """A whole number within bounds, as int; a NumPy one will do.
+
+    Raises:
+      UsageError: anything else.
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < least or (most is not None and number > most):
+        bounds = f"{least} or more" if most is None else f"{least} to {most}"
+        raise UsageError(f"{name} = {value!r} is not allowed; use {bounds}")
+    return number
 
 
 def is_traced(tree: Any) -> bool:

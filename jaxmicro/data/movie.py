@@ -12,6 +12,8 @@ from typing import Any, SupportsIndex, overload
 
 import numpy as np
 
+from jaxmicro.data.cuts import Box as Box
+from jaxmicro.data.cuts import Frames, View, box_of, checked_box, shown
 from jaxmicro.data.movie_input import (
     Number,
     PixelSize,
@@ -23,8 +25,6 @@ from jaxmicro.data.movie_input import (
     as_times,
 )
 from jaxmicro.errors import UsageError
-
-Box = tuple[int, int, int, int]  # y0, y1, x0, x1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,19 +153,19 @@ class Movie:
         frames, *box = index if isinstance(index, tuple) else (index,)
         if len(box) > 2 or not all(isinstance(part, slice) for part in box):
             raise UsageError(
-                f"movie[{_shown(index)}] is not understood; use movie[t], movie[t0:t1] or "
+                f"movie[{shown(index)}] is not understood; use movie[t], movie[t0:t1] or "
                 "movie[t0:t1, y0:y1, x0:x1]"
             )
-        part = self.crop(_box(box, self.shape[1:])) if box else self
+        part = self.crop(box_of(box, self.shape[1:])) if box else self
         if isinstance(frames, slice):
-            return part._frames(range(self.n_frames)[frames], _shown(index))
+            return part._frames(range(self.n_frames)[frames], shown(index))
         try:
             return part.frame(range(self.n_frames)[frames])
         except IndexError:
             raise IndexError(f"frame {frames} of {self.n_frames}") from None
         except TypeError:
             raise UsageError(
-                f"movie[{_shown(index)}] is not understood; frames are a whole number or t0:t1"
+                f"movie[{shown(index)}] is not understood; frames are a whole number or t0:t1"
             ) from None
 
     @property
@@ -248,7 +248,7 @@ class Movie:
             return None if mask is None else mask[..., y0:y1, x0:x1]
 
         return self.replace(
-            images=_View(self.images, slice(y0, y1), slice(x0, x1)),
+            images=View(self.images, slice(y0, y1), slice(x0, x1)),
             valid=cut(self.valid),
             sampled=cut(self.sampled),
             offset_px=(self.offset_px[0] + y0, self.offset_px[1] + x0),
@@ -289,7 +289,7 @@ class Movie:
             return mask if mask is None or mask.ndim == 2 else mask[pick]
 
         return self.replace(
-            images=_FrameRange(self.images, numbers),
+            images=Frames(self.images, numbers),
             valid=cut(self.valid),
             sampled=cut(self.sampled),
             times_s=None if self.times_s is None else self.times_s[pick],
@@ -298,64 +298,3 @@ class Movie:
 
     def with_interval(self, frame_interval_s: Number) -> Movie:
         return self.replace(frame_interval_s=frame_interval_s)
-
-
-def checked_box(box: Box, shape: Sequence[int], what: str) -> Box:
-    """The box itself, or a UsageError that names it and the frame it has to lie in."""
-    y0, y1, x0, x1 = box
-    height, width = shape
-    if not (0 <= y0 < y1 <= height and 0 <= x0 < x1 <= width):
-        raise UsageError(
-            f"{what} {y0}:{y1},{x0}:{x1} does not lie in the frame of {height} rows and "
-            f"{width} columns; use Y0:Y1,X0:X1 with 0 <= Y0 < Y1 <= {height} and "
-            f"0 <= X0 < X1 <= {width}"
-        )
-    return box
-
-
-def _box(cuts: Sequence[slice], shape: Sequence[int]) -> Box:
-    """Rows and columns that slices of a frame keep."""
-    out: list[int] = []
-    for cut, length in zip([*cuts, slice(None)][:2], shape, strict=True):
-        start, stop, step = cut.indices(length)
-        if step != 1:
-            raise UsageError(f"a step of {step} in y or x is not allowed; use every row and column")
-        out += [start, stop]
-    y0, y1, x0, x1 = out
-    return y0, y1, x0, x1
-
-
-def _shown(index: Any) -> str:
-    """An index as it was written."""
-
-    def one(part: Any) -> str:
-        if not isinstance(part, slice):
-            return repr(part)
-        ends = ["" if v is None else str(v) for v in (part.start, part.stop)]
-        return ":".join(ends if part.step is None else [*ends, str(part.step)])
-
-    return ", ".join(map(one, index if isinstance(index, tuple) else (index,)))
-
-
-class _View:
-    """Rows and columns of a lazy movie, cut as each frame is read."""
-
-    def __init__(self, images: Any, rows: slice, cols: slice):
-        self._images, self._rows, self._cols = images, rows, cols
-        self.dtype = images.dtype
-        self.shape = (images.shape[0], rows.stop - rows.start, cols.stop - cols.start)
-
-    def __getitem__(self, t: int) -> np.ndarray:
-        return np.asarray(self._images[t])[self._rows, self._cols]
-
-
-class _FrameRange:
-    """Some frames of a lazy movie."""
-
-    def __init__(self, images: Any, numbers: range):
-        self._images, self._numbers = images, numbers
-        self.dtype = images.dtype
-        self.shape = (len(numbers), *images.shape[1:])
-
-    def __getitem__(self, t: int) -> np.ndarray:
-        return np.asarray(self._images[self._numbers[t]])

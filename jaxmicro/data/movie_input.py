@@ -114,7 +114,7 @@ def as_times(times_s: Times, frame_interval_s: Number | None, n_frames: int, nam
     if times_s is None:
         return None
     times = _numbers(times_s)
-    if times is None or np.ndim(times_s) != 1:
+    if times is None or isinstance(times_s, float | int | np.number):
         raise UsageError(
             f"times_s = {times_s!r} is not allowed; give one number of seconds a frame"
         )
