@@ -116,8 +116,7 @@ def sample(
     everything = rate is None or rate == 1.0
     if not everything and key is None:
         raise UsageError("sampling below rate 1 draws pixels: give a PRNG key or a seed")
-    if isinstance(key, int | np.integer):
-        key = jax.random.key(int(key))
+    key = None if key is None else as_key(key)
     rng = None if key is None else np.random.default_rng(np.asarray(jax.random.key_data(key)))
     n_rep = 1 if replicates is None else replicates
     picks: list[list[np.ndarray]] = []
@@ -149,13 +148,19 @@ def _check_kinds(key: Any, movie: Any) -> None:
     refuse_traced(key, "sample", "it reads the movie; sample outside, and pass the Pixels in")
     if isinstance(key, Movie):
         raise UsageError("sample: the seed comes first; use sample(0, movie, rate=0.1)")
-    good = isinstance(key, jax.Array | int | np.integer | None) and not isinstance(key, bool)
-    if not good:
-        raise UsageError(
-            f"sample: key = {key!r} is not allowed; give a whole number as a seed, such as 0, or "
-            "jax.random.key(0)"
-        )
     expect(movie, Movie, "sample: movie")
+
+
+def as_key(key: Any) -> jax.Array:
+    """A JAX PRNG key, from one or from a whole number as a seed; UsageError for anything else."""
+    if isinstance(key, jax.Array):
+        return key
+    if isinstance(key, int | np.integer) and not isinstance(key, bool):
+        return jax.random.key(int(key))
+    raise UsageError(
+        f"key = {key!r} is not allowed; give a whole number as a seed, such as 0, or "
+        "jax.random.key(0)"
+    )
 
 
 def _check(rate: float | None, pattern: str, replicates: int | None) -> None:

@@ -101,7 +101,14 @@ class Growth:
         thickness_um: float | None = None,
         times_s: np.ndarray | None = None,
     ) -> Growth:
-        """The same curve with the area of a pixel, a thickness along the beam and times."""
+        """The same curve with the area of a pixel, a thickness along the beam and times.
+
+        Raises:
+          UsageError: an area or a thickness that is not above 0.
+        """
+        for name, value in (("pixel_area_um2", pixel_area_um2), ("thickness_um", thickness_um)):
+            if value is not None and not value > 0:
+                raise UsageError(f"{name} = {value!r} is not allowed; use a number above 0")
         return dataclasses.replace(
             self, pixel_area_um2=pixel_area_um2, thickness_um=thickness_um, time_s=times_s
         )

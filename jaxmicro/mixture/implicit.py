@@ -28,7 +28,12 @@ from jaxmicro.data.sampling import Pixels
 from jaxmicro.mixture import newton
 from jaxmicro.mixture.batch import Item, by_fit, by_frame, e_steps, over_items, padded
 from jaxmicro.mixture.gmrm import GMRM, Params
-from jaxmicro.mixture.information import gradient_and_information, missing_of_frames, move
+from jaxmicro.mixture.information import (
+    gradient,
+    gradient_and_information,
+    missing_of_frames,
+    move,
+)
 from jaxmicro.mixture.problem import Fit, Scale, standardise
 
 
@@ -91,8 +96,7 @@ def _score(model: GMRM, sd_floor: Array, args: Any) -> tuple[Array, Array]:
     at = scale.standardised(params, model.family)
     log_likelihood, stats = e_steps(at, item, model.family)
     count = jnp.sum(jnp.broadcast_to(item.weight, item.values.shape), axis=-1)
-    score, _ = gradient_and_information(model, at, stats)
-    return score, log_likelihood - count * jnp.log(scale.scale)
+    return gradient(model, at, stats), log_likelihood - count * jnp.log(scale.scale)
 
 
 def _step(model: GMRM, sd_floor: Array, args: Any) -> tuple[Params, Array]:

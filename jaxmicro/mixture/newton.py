@@ -62,8 +62,9 @@ def solve(
     target = jnp.sum(gradient[:, ours], axis=0) - pulled[:, -1]
     together = _cho_solve(schur[None], target[None, :, None])[0, :, 0]
     local = both[..., -1] - jnp.einsum("tab,b->ta", both[..., :-1], together)
-    out = jnp.zeros_like(gradient).at[:, mine].set(local)
-    return out.at[:, ours].set(jnp.broadcast_to(together[None], (matrix.shape[0], len(ours))))
+    same = jnp.broadcast_to(together[None], (matrix.shape[0], len(ours)))
+    order = np.argsort(np.concatenate([mine, ours]))
+    return jnp.concatenate([local, same], axis=1)[:, order]
 
 
 def _cho_solve(matrix: Float[Array, "T q q"], right: Float[Array, "T q c"]) -> Array:
