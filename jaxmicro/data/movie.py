@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 
-from jaxmicro.errors import DataError, UsageError
-
-Box = tuple[int, int, int, int]  # y0, y1, x0, x1
+from jaxmicro.data.cuts import Box as Box
+from jaxmicro.data.cuts import Frames, View, box_of, checked_box, shown
+from jaxmicro.data.movie_input import (
+    Number,
+    PixelSize,
+    Times,
+    as_frames,
+    as_mask,
+    as_number,
+    as_pixel_size,
+    as_times,
+)
+from jaxmicro.errors import UsageError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,23 +42,34 @@ class Image:
     warnings: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, init=False, repr=False, eq=False)
 class Movie:
     """A movie and what is known about it.
 
+    `Movie(array, pixel_size_nm=28.2, frame_interval_s=0.6)` is checked where it is made: images may
+    be anything array-like, a single image (y, x) becomes one frame, one pixel size means both axes.
+    A movie is a sequence of frames: `len(movie)`, iteration and `movie[3]` give frames, as `frame`
+    does; a slice gives a shorter Movie: `movie[3:10]`, every second frame `movie[::2]`, a part of
+    the frame `movie[3:10, y0:y1, x0:x1]`.
+
     Attributes:
       images: (t, y, x) grey values, an array or a lazy stand-in indexed by frame.
-      valid: (y, x) bool, False for pixels that must not be used at all (burnt-in text).
+      valid: (y, x) or (t, y, x) bool, False where a pixel must not be used at all (burnt-in text).
       sampled: (y, x) or (t, y, x) bool for a movie that is sub-sampled already; None if full.
       missing: grey value that marks a pixel as not visited; NaN pixels never count as visited.
       pixel_size_nm: (y, x) pixel pitch in nanometres, or None.
-      times_s: (t,) start time of each frame in seconds, or None.
+      times_s: (t,) start time of each frame in seconds, increasing, or None; `frame_interval_s` may
+        be given in its place.
       saturation: grey value at and above which the detector saturates, or None.
       source_frames: (t,) number of each frame in the movie that was read, or None: 0, 1, 2, ...
       offset_px: (row, column) of the first pixel in the frame that was read: where a crop began.
       whole: the movie that these frames were picked from, or None where they are all.
       axes: what the file said about each axis, as text, for `jaxmicro info`.
       warnings: sentences for the user that arose while reading.
+
+    Raises:
+      DataError: images or masks that are no movie, or times that do not fit it.
+      UsageError: a pixel size or a frame interval that is not a number above 0.
     """
 
     images: Any
@@ -66,24 +87,90 @@ class Movie:
     axes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
-        if len(self.images.shape) != 3:
-            raise DataError(
-                f"{self.name}: a movie needs three axes (time, y, x), this one has shape "
-                f"{tuple(self.images.shape)}"
+    def __init__(
+        self,
+        images: Any,
+        valid: Any = None,
+        sampled: Any = None,
+        missing: Number | None = None,
+        pixel_size_nm: PixelSize = None,
+        times_s: Times = None,
+        saturation: Number | None = None,
+        source_frames: np.ndarray | None = None,
+        offset_px: tuple[int, int] = (0, 0),
+        whole: Movie | None = None,
+        name: str = "movie",
+        source: str = "",
+        axes: tuple[str, ...] = (),
+        warnings: tuple[str, ...] = (),
+        *,
+        frame_interval_s: Number | None = None,
+    ) -> None:
+        images = as_frames(images, name)
+        n_frames, height, width = (int(s) for s in images.shape)
+        shape = n_frames, height, width
+        fields = {
+            "images": images,
+            "valid": as_mask(valid, shape, "valid", name),
+            "sampled": as_mask(sampled, shape, "sampled", name),
+            "missing": as_number(missing, "missing"),
+            "pixel_size_nm": as_pixel_size(pixel_size_nm),
+            "times_s": as_times(times_s, frame_interval_s, n_frames, name),
+            "saturation": as_number(saturation, "saturation"),
+            "source_frames": source_frames,
+            "offset_px": offset_px,
+            "whole": whole,
+            "name": name,
+            "source": source,
+            "axes": axes,
+            "warnings": warnings,
+        }
+        for field, value in fields.items():
+            object.__setattr__(self, field, value)
+
+    def __repr__(self) -> str:
+        t, y, x = self.shape
+        parts = [f"{self.name}: {t} frame{'s' * (t > 1)} of {y} x {x}", str(self.images.dtype)]
+        size = self.pixel_size_nm
+        if size is not None:
+            pitch = f"{size[0]:g}" if size[0] == size[1] else f"{size[0]:g} x {size[1]:g}"
+            parts.append(f"{pitch} nm a pixel")
+        if self.frame_interval_s is not None:
+            parts.append(f"{self.frame_interval_s:g} s a frame")
+        for mask, word in ((self.valid, "excluded"), (self.sampled, "not visited")):
+            if mask is not None:
+                parts.append(f"{100 * (1 - np.mean(mask)):.3g} % {word}")
+        if self.missing is not None:
+            parts.append(f"{self.missing:g} means not visited")
+        return f"Movie({', '.join(parts)})"
+
+    def __len__(self) -> int:
+        return self.n_frames
+
+    @overload
+    def __getitem__(self, index: slice | tuple[slice, ...]) -> Movie: ...
+    @overload
+    def __getitem__(
+        self, index: SupportsIndex | tuple[SupportsIndex | slice, ...]
+    ) -> np.ndarray: ...
+    def __getitem__(self, index: Any) -> Any:
+        frames, *box = index if isinstance(index, tuple) else (index,)
+        if len(box) > 2 or not all(isinstance(part, slice) for part in box):
+            raise UsageError(
+                f"movie[{shown(index)}] is not understood; use movie[t], movie[t0:t1] or "
+                "movie[t0:t1, y0:y1, x0:x1]"
             )
-        for field in ("valid", "sampled"):
-            mask = getattr(self, field)
-            if mask is not None and mask.shape not in (self.shape, self.shape[1:]):
-                raise DataError(
-                    f"{self.name}: the {field} mask has shape {tuple(mask.shape)}, but the movie "
-                    f"needs {self.shape[1:]} (y, x) or {self.shape} (time, y, x)"
-                )
-        if self.times_s is not None and len(self.times_s) != self.n_frames:
-            raise DataError(
-                f"{self.name}: {len(self.times_s)} times for {self.n_frames} frames; "
-                "give one time per frame or a frame interval"
-            )
+        part = self.crop(box_of(box, self.shape[1:])) if box else self
+        if isinstance(frames, slice):
+            return part._frames(range(self.n_frames)[frames], shown(index))
+        try:
+            return part.frame(range(self.n_frames)[frames])
+        except IndexError:
+            raise IndexError(f"frame {frames} of {self.n_frames}") from None
+        except TypeError:
+            raise UsageError(
+                f"movie[{shown(index)}] is not understood; frames are a whole number or t0:t1"
+            ) from None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -152,6 +239,9 @@ class Movie:
     # -- narrowing and calibrating -------------------------------------------------------------
 
     def replace(self, **changes: Any) -> Movie:
+        """The movie with some fields changed; a new `frame_interval_s` takes the place of times."""
+        if changes.get("frame_interval_s") is not None:
+            changes = {"times_s": None, **changes}
         return dataclasses.replace(self, **changes)
 
     def crop(self, box: Box) -> Movie:
@@ -162,7 +252,7 @@ class Movie:
             return None if mask is None else mask[..., y0:y1, x0:x1]
 
         return self.replace(
-            images=_View(self.images, slice(y0, y1), slice(x0, x1)),
+            images=View(self.images, slice(y0, y1), slice(x0, x1)),
             valid=cut(self.valid),
             sampled=cut(self.sampled),
             offset_px=(self.offset_px[0] + y0, self.offset_px[1] + x0),
@@ -203,56 +293,28 @@ class Movie:
                 "use A:B with 0 <= A < B"
             )
 
+        return self._frames(range(start, stop), f"{start}:{stop}")
+
+    def _frames(self, numbers: range, asked: str) -> Movie:
+        """The movie of these frames."""
+        if not numbers or numbers.step < 0:
+            raise UsageError(
+                f"movie[{asked}] keeps no frame of {self.n_frames} or runs backwards; use t0:t1 or "
+                f"t0:t1:step with 0 <= t0 < t1 <= {self.n_frames} and a step from 1"
+            )
+        pick = slice(numbers.start, numbers.stop, numbers.step)
+
         def cut(mask: np.ndarray | None) -> np.ndarray | None:
-            return mask if mask is None or mask.ndim == 2 else mask[start:stop]
+            return mask if mask is None or mask.ndim == 2 else mask[pick]
 
         return self.replace(
-            images=_FrameRange(self.images, start, stop),
+            images=Frames(self.images, numbers),
             valid=cut(self.valid),
             sampled=cut(self.sampled),
-            times_s=None if self.times_s is None else self.times_s[start:stop],
-            source_frames=self.frame_numbers[start:stop],
-            whole=self.whole or (self if stop - start < self.n_frames else None),
+            times_s=None if self.times_s is None else self.times_s[pick],
+            source_frames=self.frame_numbers[pick],
+            whole=self.whole or (self if len(numbers) < self.n_frames else None),
         )
 
-    def with_interval(self, frame_interval_s: float) -> Movie:
-        return self.replace(times_s=np.arange(self.n_frames) * float(frame_interval_s))
-
-
-def checked_box(box: Box, shape: Sequence[int], what: str) -> Box:
-    """The box itself, or a UsageError that names it and the frame it has to lie in."""
-    y0, y1, x0, x1 = box
-    height, width = shape
-    if not (0 <= y0 < y1 <= height and 0 <= x0 < x1 <= width):
-        raise UsageError(
-            f"{what} {y0}:{y1},{x0}:{x1} does not lie in the frame of {height} rows and "
-            f"{width} columns; use Y0:Y1,X0:X1 with 0 <= Y0 < Y1 <= {height} and "
-            f"0 <= X0 < X1 <= {width}"
-        )
-    return box
-
-
-class _View:
-    """Rows and columns of a lazy movie, cut as each frame is read."""
-
-    def __init__(self, images: Any, rows: slice, cols: slice):
-        self._images, self._rows, self._cols = images, rows, cols
-        self.dtype = images.dtype
-        self.shape = (images.shape[0], rows.stop - rows.start, cols.stop - cols.start)
-
-    def __getitem__(self, t: int) -> np.ndarray:
-        return np.asarray(self._images[t])[self._rows, self._cols]
-
-
-class _FrameRange:
-    """A run of frames of a lazy movie."""
-
-    def __init__(self, images: Any, start: int, stop: int):
-        self._images, self._start = images, start
-        self.dtype = images.dtype
-        self.shape = (stop - start, *images.shape[1:])
-
-    def __getitem__(self, t: int) -> np.ndarray:
-        if not 0 <= t < self.shape[0]:
-            raise IndexError(t)
-        return np.asarray(self._images[self._start + t])
+    def with_interval(self, frame_interval_s: Number) -> Movie:
+        return self.replace(frame_interval_s=frame_interval_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxmicro.arguments import expect, refuse_traced, whole
 from jaxmicro.data.movie import Movie
 from jaxmicro.errors import DataError, UsageError
 
@@ -109,12 +111,12 @@ def sample(
       UsageError: rate outside (0, 1], unknown pattern, fewer than 50 pixels a frame.
       DataError: the movie itself has a frame with fewer than 50 usable pixels.
     """
+    _check_kinds(key, movie)
     _check(rate, pattern, replicates)
     everything = rate is None or rate == 1.0
     if not everything and key is None:
         raise UsageError("sampling below rate 1 draws pixels: give a PRNG key or a seed")
-    if isinstance(key, int):
-        key = jax.random.key(key)
+    key = None if key is None else as_key(key)
     rng = None if key is None else np.random.default_rng(np.asarray(jax.random.key_data(key)))
     n_rep = 1 if replicates is None else replicates
     picks: list[list[np.ndarray]] = []
@@ -142,16 +144,40 @@ def sample(
     return pixels if replicates is not None else _drop_replicates(pixels)
 
 
+def _check_kinds(key: Any, movie: Any) -> None:
+    refuse_traced(key, "sample", "it reads the movie; sample outside, and pass the Pixels in")
+    if isinstance(key, Movie):
+        raise UsageError("sample: the seed comes first; use sample(0, movie, rate=0.1)")
+    expect(movie, Movie, "sample: movie")
+
+
+def as_key(key: Any) -> jax.Array:
+    """A JAX PRNG key, from one or from a whole number as a seed; UsageError for anything else."""
+    if isinstance(key, jax.Array):
+        return key
+    if isinstance(key, int | np.integer) and not isinstance(key, bool):
+        return jax.random.key(int(key))
+    raise UsageError(
+        f"key = {key!r} is not allowed; give a whole number as a seed, such as 0, or "
+        "jax.random.key(0)"
+    )
+
+
 def _check(rate: float | None, pattern: str, replicates: int | None) -> None:
     if pattern not in PATTERNS:
         raise UsageError(f"pattern {pattern!r} is not known; use one of {', '.join(PATTERNS)}")
-    if rate is not None and not 0.0 < rate <= 1.0:
+    known = rate is None or (isinstance(rate, numbers.Real) and not isinstance(rate, bool))
+    if not known or (rate is not None and not 0.0 < rate <= 1.0):
+        percent = known and rate is not None and 1 < rate <= 100
+        meant = f"; for {rate:g} % give {rate / 100:g}" if percent and rate is not None else ""
         raise UsageError(
             f"rate {rate:g} is not allowed; it is the share of pixels visited: "
-            "use a number above 0 and up to 1"
+            f"use a number above 0 and up to 1{meant}"
+            if known
+            else f"rate {rate!r} is not a number; it is the share of pixels visited, such as 0.1"
         )
-    if replicates is not None and replicates < 1:
-        raise UsageError(f"replicates {replicates} is not allowed; use a whole number from 1")
+    if replicates is not None:
+        whole(replicates, "replicates", 1)
 
 
 def _usable_spots(usable: np.ndarray, t: int) -> np.ndarray:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from jaxmicro.arguments import expect, refuse_traced
 from jaxmicro.data.movie import Movie
 from jaxmicro.data.sampling import Pixels, sample
 from jaxmicro.data.survey import survey
@@ -105,7 +106,7 @@ class Analysis:
       classes: (*batch, n) the most probable class of each visited pixel.
       foreground: (*batch, n) whether it is foreground, after any correction.
       corrected: what the correction did, if any.
-      growth: areas in pixels, NaN where not known; not calibrated.
+      growth: areas, NaN where not known; in um2 and with times where the movie was given.
       usable: (*batch) whether the area may be used.
       shares: (few, K) of each class over the whole movie; None where all its frames are analysed.
     """
@@ -129,33 +130,49 @@ class Analysis:
 
 
 def analyse(
-    pixels: Pixels, plan: Plan, *, whole: Movie | None = None, stage: Stage = _silent
+    pixels: Pixels | Movie,
+    plan: Plan,
+    *,
+    movie: Movie | None = None,
+    thickness_um: float | None = None,
+    stage: Stage = _silent,
 ) -> Analysis:
     """Fit, partition, correct and estimate, as the plan says.
+
+    A movie is sampled as `plan.sampling` says, and its calibration is that of the growth curve;
+    `analyse(pixels, plan, movie=movie)` calibrates in the same way what was sampled before.
 
     Replicates do not depend on one another. In a movie without replicates a fit without numbers
     and a rule that finds no foreground are errors; in replicates they leave areas that are NaN.
 
     Args:
-      pixels: batch axes (frames,) or (frames, replicates).
-      whole: the movie from which the frames were picked, where they are not all of it: which
-        classes grow is then decided on it.
-      stage: opens the stages "fit" and "correct".
+      pixels: batch axes (frames,) or (frames, replicates); or a movie.
+      movie: the one that the pixels were sampled from, whose pixel size and times the curve takes;
+        where its frames were picked from another one, which classes grow is decided on that.
+      thickness_um: thickness along the beam, for volumes.
+      stage: opens the stages "fit" and "correct", for a movie "check" and "sample" before them.
 
     Raises:
-      UsageError: the foreground rule does not suit the model, or the one movie (`NothingGrows`); a
-        soft correction of replicates.
+      DataError: the movie carries no statistics: see `visit`.
+      UsageError: an argument of another type, or pixels of another movie; the foreground rule does
+        not suit the model, or the one movie (`NothingGrows`); a soft correction of replicates.
       NumericalError: no frame of the one movie could be fitted.
     """
+    expect(pixels, (Pixels, Movie), "analyse: pixels")
+    expect(plan, Plan, "analyse: plan")
+    refuse_traced(pixels, "analyse", "it decides on numbers; `fit` can stand there")
+    if isinstance(pixels, Movie):
+        movie = pixels
+        n_classes = plan.model.n_classes
+        pixels = visit(movie, plan.sampling, n_classes=n_classes, stage=stage).pixels
+    calibration = _calibration(pixels, movie, thickness_um)
     single = pixels.values.ndim == 2
     with stage("fit", pixels.n_frames) as advance:
         fitted = fit_plan(pixels, plan, advance.say)
         advance(pixels.n_frames)
     if single:
         _refuse_failure(fitted.fit)
-    shares = None
-    if single and whole is not None and plan.foreground.rule in GROWING:
-        shares = class_shares(fitted.model, fitted.fit.params, whole, rate=plan.sampling.rate)
+    shares = _shares(fitted, plan, movie) if single else None
     partitions = _partitions(fitted, plan.foreground, shares)
     with stage("correct", pixels.n_frames) as advance:
         classes = fitted.classify()
@@ -170,9 +187,33 @@ def analyse(
     soft = corrected if isinstance(corrected, SoftCorrection) else None
     growth = ESTIMATORS[plan.estimator](Evidence(fitted, partitions, foreground, soft))
     known &= np.isfinite(np.asarray(fitted.fit.params.means)).all(axis=-1)
-    growth = growth.known_where(known, result_names(fitted.fit))
+    growth = growth.known_where(known, result_names(fitted.fit)).calibrated(**calibration)
     good = usable(fitted.fit, classes, pixels, growth)
     return Analysis(plan, fitted, partitions, classes, foreground, corrected, growth, good, shares)
+
+
+def _shares(fitted: Fitted, plan: Plan, movie: Movie | None) -> Float[np.ndarray, "few K"] | None:
+    """Class shares over the movie that the frames were picked from, where that matters."""
+    if movie is None or movie.whole is None or plan.foreground.rule not in GROWING:
+        return None
+    pixels = fitted.pixels
+    rate = float(np.sum(np.asarray(pixels.n_pixels)) / np.sum(np.asarray(pixels.n_domain)))
+    return class_shares(fitted.model, fitted.fit.params, movie.whole, rate=min(rate, 1.0))
+
+
+def _calibration(pixels: Pixels, movie: Movie | None, thickness_um: float | None) -> dict[str, Any]:
+    """What `Growth.calibrated` takes, from the movie of the pixels."""
+    if movie is None:
+        return {"thickness_um": thickness_um}
+    expect(movie, Movie, "analyse: movie")
+    theirs = pixels.n_frames, *pixels.shape
+    if movie.shape != theirs:
+        raise UsageError(
+            f"analyse: the movie has {movie.shape} frames, rows and columns, the pixels are of "
+            f"{theirs}; give the movie that they were sampled from"
+        )
+    area, times = movie.pixel_area_um2, movie.times_s
+    return {"pixel_area_um2": area, "thickness_um": thickness_um, "times_s": times}
 
 
 def fit_plan(pixels: Pixels, plan: Plan, progress: Progress | None = None) -> Fitted:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxmicro.arguments import expect, refuse_traced
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.data.totals import area_of
+from jaxmicro.errors import UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,7 +101,14 @@ class Growth:
         thickness_um: float | None = None,
         times_s: np.ndarray | None = None,
     ) -> Growth:
-        """The same curve with the area of a pixel, a thickness along the beam and times."""
+        """The same curve with the area of a pixel, a thickness along the beam and times.
+
+        Raises:
+          UsageError: an area or a thickness that is not above 0.
+        """
+        for name, value in (("pixel_area_um2", pixel_area_um2), ("thickness_um", thickness_um)):
+            if value is not None and not value > 0:
+                raise UsageError(f"{name} = {value!r} is not allowed; use a number above 0")
         return dataclasses.replace(
             self, pixel_area_um2=pixel_area_um2, thickness_um=thickness_um, time_s=times_s
         )
@@ -145,6 +154,24 @@ def _scaled(values: np.ndarray | None, factor: float | None) -> np.ndarray | Non
     return None if values is None or factor is None else values * factor
 
 
+def _checked(foreground: Any, pixels: Pixels) -> np.ndarray:
+    """Labels of the pixels, or a UsageError: classes and probabilities are no labels."""
+    expect(pixels, Pixels, "estimate: pixels")
+    refuse_traced((foreground, pixels), "estimate", "call it on the result")
+    labels = np.asarray(foreground)
+    if labels.dtype != bool:
+        raise UsageError(
+            f"estimate: foreground holds {labels.dtype}, but True or False is needed; give "
+            "parts.is_foreground(labels) with parts = partition(fit.params)"
+        )
+    if labels.shape != pixels.values.shape:
+        raise UsageError(
+            f"estimate: foreground has shape {labels.shape}, but the pixels have "
+            f"{pixels.values.shape}; give one label a visited pixel"
+        )
+    return labels
+
+
 def estimate(
     foreground: np.ndarray,
     pixels: Pixels,
@@ -169,7 +196,8 @@ def estimate(
     One scan line tells nothing about the spread between lines: its error is NaN, not known, as is
     the area of a frame without a visited pixel.
     """
-    area, se = area_of(np.asarray(foreground, bool), pixels)
+    labels = _checked(foreground, pixels)
+    area, se = area_of(labels, pixels)
     return Growth(
         frame=np.arange(area.shape[0]),
         area_px=area,

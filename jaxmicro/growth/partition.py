@@ -12,6 +12,7 @@ import itertools
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxmicro.arguments import expect, refuse_traced
 from jaxmicro.errors import NumericalError, UsageError
 from jaxmicro.mixture.family import GAUSSIAN, Family
 from jaxmicro.mixture.gmrm import Params
@@ -65,6 +66,9 @@ def partition(
       NothingGrows: rule "grows" where no class does.
       NumericalError: classes are to be merged and no frame has finite parameters.
     """
+    expect(params, Params, "partition: params")
+    expect(family, Family, "partition: family")
+    refuse_traced(params, "partition", "it decides on numbers; call it on the result")
     k = params.means.shape[-1]
     if params.means.ndim != 2:
         raise UsageError(

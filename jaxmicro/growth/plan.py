@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TypedDict
 
+from jaxmicro.arguments import expect
 from jaxmicro.errors import UsageError
 from jaxmicro.growth.estimators import ESTIMATORS
 from jaxmicro.growth.partition import DEFAULT_OVERLAP, RULES
@@ -31,13 +32,29 @@ EVERY_PIXEL = Sampling()
 
 @dataclasses.dataclass(frozen=True)
 class ForegroundRule:
-    """Which classes are measured: see `jaxmicro.growth.partition.partition`."""
+    """Which classes are measured: see `jaxmicro.growth.partition.partition`.
+
+    Raises:
+      UsageError: an unknown rule, or ranks without rule = "ranks".
+    """
 
     rule: str = choice("auto", RULES)
     ranks: tuple[int, ...] = setting((), "class ranks, 0 the darkest; only with rule = 'ranks'")
     overlap: float = setting(
         DEFAULT_OVERLAP, "a Bhattacharyya coefficient between 0 and 1", gt=0, lt=1
     )
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise UsageError(
+                f"foreground rule {self.rule!r} is not known; use one of {', '.join(RULES)}"
+            )
+        expect(self.ranks, tuple, "ForegroundRule: ranks")
+        if (self.rule == "ranks") != bool(self.ranks):
+            raise UsageError(
+                f"rule = {self.rule!r} and ranks = {self.ranks} do not go together; use "
+                'ForegroundRule("ranks", (0,)), or a rule alone'
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +104,7 @@ class Plan:
     start: Params | None = dataclasses.field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         if self.estimator not in ESTIMATORS:
             known = ", ".join(ESTIMATORS)
             raise UsageError(f"estimator {self.estimator!r} is not known; use one of {known}")
@@ -100,6 +118,18 @@ class Plan:
                 "a soft correction after local proportions would count the neighbours twice; "
                 "leave out one of them"
             )
+
+    def _check_kinds(self) -> None:
+        expect(self.model, GMRM, "Plan: model")
+        expect(self.foreground, ForegroundRule, "Plan: foreground")
+        expect(self.sampling, Sampling, "Plan: sampling")
+        for name, value, kind in (
+            ("local", self.local, Local),
+            ("correction", self.correction, (Correction, SoftSettings)),
+            ("start", self.start, Params),
+        ):
+            if value is not None:
+                expect(value, kind, f"Plan: {name}")
 
     @property
     def stopping(self) -> Stopping:

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxmicro.data.sampling import Pixels
 from jaxmicro.mixture.family import GAUSSIAN, Family
-from jaxmicro.mixture.gmrm import Params, Stats, e_step
+from jaxmicro.mixture.gmrm import GMRM, Params, Stats, e_step
 
 CHUNK = 32_768  # pixels of small frames worked on together where no matrix product is in the way
 BLOCK = 8192  # pixels of a frame worked on together: some forty rows of them stay in cache
@@ -139,3 +140,51 @@ def padded(item: Item) -> Item:
         return jnp.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, more)])
 
     return Item(pad(item.values), pad(item.design), pad(item.weight), n_blocks)
+
+
+def over_items(function: Callable[[Any], Any], model: GMRM, pixels: Pixels, more: Any) -> Any:
+    """`function((item, part of more))` of every independent fit of the batch."""
+    values = pixels.values
+    n = values.shape[-1]
+    design = model.design(pixels)
+    weight = pixels.weight.astype(values.dtype)
+    z = by_item(model, values, 1)
+    if pixels.shared:
+        place = None
+        fixed = design.reshape(design.shape[0], 1, n), weight.reshape(1, n)
+    else:
+        moved = by_item(model, jnp.moveaxis(design, 0, -2), 2)
+        place = jnp.moveaxis(moved, 2, 1), by_item(model, weight, 1)
+
+    def one(args):
+        z, place, rest = args
+        return function((Item(z, *(fixed if place is None else place)), rest))
+
+    return batched_map(one, (z, place, more), at_once(z.shape[1] * n))
+
+
+def by_item(model: GMRM, a: Array, tail: int) -> Array:
+    """(frames, replicates, ...) -> (fits, frames of the fit, ...); `tail` axes stay."""
+    batch, rest = a.shape[: a.ndim - tail], a.shape[a.ndim - tail :]
+    n_frames, n_rep = batch[0], int(np.prod(batch[1:]))  # an empty axis allows no -1
+    a = a.reshape(n_frames, n_rep, *rest)
+    return jnp.moveaxis(a, 1, 0) if model.share else a.reshape(n_frames * n_rep, 1, *rest)
+
+
+def by_fit(model: GMRM, pixels: Pixels, init: Params) -> Params:
+    """Parameters of the frames (and replicates), or of one frame for all, as items have them."""
+    batch, dtype = pixels.values.shape[:-1], pixels.values.dtype
+    full = jax.tree.map(lambda a: jnp.broadcast_to(a, (*batch, a.shape[-1])), init)
+    return jax.tree.map(lambda a: by_item(model, a.astype(dtype), 1), full)
+
+
+def by_frame(model: GMRM, pixels: Pixels, found: Any) -> Any:
+    """What `over_items` returned, with the batch axes of the pixels again."""
+    batch = pixels.values.shape[:-1]
+
+    def back(a: Array) -> Array:
+        if model.share:
+            a = jnp.moveaxis(a, 0, 1)
+        return a.reshape(*batch, *a.shape[2:])
+
+    return jax.tree.map(back, found)

@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 
+from jaxmicro.arguments import expect, refuse_traced
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import UsageError
 from jaxmicro.mixture.family import Family
@@ -43,6 +44,10 @@ def criteria(model: GMRM, params: Params, pixels: Pixels) -> Criteria:
     Raises:
       UsageError: pixels with replicates; take one replicate at a time.
     """
+    expect(model, GMRM, "criteria: model")
+    expect(params, Params, "criteria: params")
+    expect(pixels, Pixels, "criteria: pixels")
+    refuse_traced((params, pixels), "criteria", "call it on the result")
     if pixels.values.ndim != 2:
         raise UsageError(
             f"criteria need pixels with axes (frames, n), these have {pixels.values.ndim} axes; "

@@ -19,11 +19,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxmicro.arguments import is_traced, refuse_traced, whole
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import UsageError
 from jaxmicro.mixture import newton, squarem
-from jaxmicro.mixture.batch import THIN, Item, at_once, batched_map, padded, thinned
+from jaxmicro.mixture.batch import THIN, Item, by_fit, by_frame, over_items, padded, thinned
 from jaxmicro.mixture.gmrm import GMRM, Params
+from jaxmicro.mixture.grey import grey_step as grey_step
+from jaxmicro.mixture.grey import traced_grey_step
+from jaxmicro.mixture.implicit import follow
+from jaxmicro.mixture.inputs import check_inputs, check_stopping
 from jaxmicro.mixture.problem import Fit as Fit
 from jaxmicro.mixture.problem import Result as Result
 from jaxmicro.mixture.problem import Scale, judge, record, standardise
@@ -51,6 +56,10 @@ def fit(
 ) -> Fit:
     """Fit `model` to the pixels by ECM, every frame and replicate at once.
 
+    It can stand inside `jax.jit`, `jax.vmap` and `jax.grad`. `params` and `log_likelihood` have
+    derivatives by the pixels' values and weights, by the implicit function theorem: those of the
+    optimum, right where `result` is converged and as near as `tolerance` is small.
+
     Args:
       model: which GMRM.
       pixels: batch axes (frames,) or (frames, replicates).
@@ -68,17 +77,26 @@ def fit(
       `Fit`. Never raises for numerical trouble; see `Fit.result`.
 
     Raises:
-      UsageError: `classes` is not between 1 and the model's, or is given together with `init`.
+      UsageError: `classes` is not between 1 and the model's, or is given together with `init`; an
+        argument of another type; `progress` inside jax.jit, vmap or grad.
     """
-    if classes is not None and not 1 <= classes <= model.n_classes:
-        raise UsageError(f"classes = {classes} is not allowed; use 1 to {model.n_classes}")
+    check_inputs("fit", model, pixels, init)
+    check_stopping("fit", tolerance, max_steps)
+    if classes is not None:
+        refuse_traced(classes, "fit: classes", "give a plain number")
+        classes = whole(classes, "classes", 1, model.n_classes)
     if classes is not None and init is not None:
         raise UsageError("classes and init cannot go together; init says how many there are")
-    if quantum is None:
-        quantum = grey_step(np.asarray(pixels.values))
+    traced = is_traced((pixels, init))
+    given = pixels
+    if traced:  # derivatives come from the optimum, not from the way there: see `implicit`
+        pixels, init = jax.lax.stop_gradient((pixels, init))
+    step: Any = quantum
+    if step is None:
+        step = traced_grey_step(pixels.values) if traced else grey_step(np.asarray(pixels.values))
     dtype = pixels.values.dtype
     stop = jnp.asarray(tolerance, dtype)  # as arrays: a new value must not compile again
-    floor = jnp.asarray(quantum / 12**0.5, dtype)
+    floor = jnp.asarray(step / 12**0.5, dtype)
     present = jnp.asarray(classes or model.n_classes, jnp.int32)
 
     state = _begin(model, pixels, init, floor, present, max_steps)
@@ -87,6 +105,9 @@ def fit(
         limit = jnp.asarray(budget, jnp.int32)
         return _advance(model, pixels, state, stop, floor, present, limit, max_steps)
 
+    if traced:
+        refuse_traced(pixels if progress is not None else None, "fit with progress", "leave it out")
+        return follow(model, given, advance(state, max_steps)[0], floor)
     if progress is None:
         return advance(state, max_steps)[0]
     return in_parts(advance, state, max_steps, pixels.values.size, progress)
@@ -123,18 +144,6 @@ def _so_far(state: Any) -> str:
     return f"step {steps}{done}"
 
 
-def grey_step(values: np.ndarray) -> float:
-    """The step between grey levels in use: 1 for 8-bit data, 0 for continuous data."""
-    flat = values.ravel()
-    some = flat[:: max(1, flat.size // 10_000)]
-    levels = np.unique(some[np.isfinite(some)])
-    if levels.size < 2 or levels.size > some.size // 4:
-        return 0.0
-    if np.all(levels == np.round(levels)) and levels.size > 32:
-        return 1.0
-    return float((levels[-1] - levels[0]) / (levels.size - 1))
-
-
 class State(eqx.Module):
     """Where the fits of a batch stand; `squarem` is None where parameters to start from were given.
 
@@ -157,7 +166,7 @@ def _begin(
     max_steps: int,
 ) -> State:
     """The states before the first step, from `init` or from the default start."""
-    start = None if init is None else _starts(model, pixels, init)
+    start = None if init is None else by_fit(model, pixels, init)
 
     def one(args) -> State:
         item, scale = standardise(args[0], sd_floor)
@@ -172,7 +181,7 @@ def _begin(
         second = newton.begin(model, params, max_steps, zero, zero, trace)
         return State(first, second, zero, jnp.asarray(True))
 
-    return _over_items(one, model, pixels, start)
+    return over_items(one, model, pixels, start)
 
 
 @eqx.filter_jit
@@ -187,56 +196,14 @@ def _advance(
     max_steps: int,
 ) -> tuple[Fit, State]:
     """At most `budget` steps of every fit; the fits so far and the new states."""
-    batch = pixels.values.shape[:-1]
 
     def one(args) -> tuple[Fit, State]:
         item, scale = standardise(args[0], sd_floor)
         after = _steps(model, item, scale, args[1], tolerance, budget, max_steps)
         return _found(model, item, scale, after.newton, tolerance, present), after
 
-    found, after = _over_items(one, model, pixels, state)
-
-    def back(a: Array) -> Array:
-        if model.share:
-            a = jnp.moveaxis(a, 0, 1)
-        return a.reshape(*batch, *a.shape[2:])
-
-    return jax.tree.map(back, found), after
-
-
-def _over_items(function: Callable[[Any], Any], model: GMRM, pixels: Pixels, more: Any) -> Any:
-    """`function((item, part of more))` of every independent fit of the batch."""
-    values = pixels.values
-    n = values.shape[-1]
-    design = model.design(pixels)
-    weight = pixels.weight.astype(values.dtype)
-    z = _by_item(model, values, 1)
-    if pixels.shared:
-        place = None
-        fixed = design.reshape(design.shape[0], 1, n), weight.reshape(1, n)
-    else:
-        by_item = _by_item(model, jnp.moveaxis(design, 0, -2), 2)
-        place = jnp.moveaxis(by_item, 2, 1), _by_item(model, weight, 1)
-
-    def one(args):
-        z, place, rest = args
-        return function((Item(z, *(fixed if place is None else place)), rest))
-
-    return batched_map(one, (z, place, more), at_once(z.shape[1] * n))
-
-
-def _by_item(model: GMRM, a: Array, tail: int) -> Array:
-    """(frames, replicates, ...) -> (fits, frames of the fit, ...); `tail` axes stay."""
-    batch, rest = a.shape[: a.ndim - tail], a.shape[a.ndim - tail :]
-    n_frames, n_rep = batch[0], int(np.prod(batch[1:]))  # an empty axis allows no -1
-    a = a.reshape(n_frames, n_rep, *rest)
-    return jnp.moveaxis(a, 1, 0) if model.share else a.reshape(n_frames * n_rep, 1, *rest)
-
-
-def _starts(model: GMRM, pixels: Pixels, init: Params) -> Params:
-    batch, dtype = pixels.values.shape[:-1], pixels.values.dtype
-    full = jax.tree.map(lambda a: jnp.broadcast_to(a, (*batch, a.shape[-1])), init)
-    return jax.tree.map(lambda a: _by_item(model, a.astype(dtype), 1), full)
+    found, after = over_items(one, model, pixels, state)
+    return by_frame(model, pixels, found), after
 
 
 def _steps(

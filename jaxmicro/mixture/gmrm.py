@@ -19,11 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxmicro.arguments import expect, whole
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import UsageError
 from jaxmicro.mixture.family import GAUSSIAN, Family
 from jaxmicro.mixture.trend import Trend
 
+NO_TREND = Trend()
 SHAREABLE = ("means", "sds", "gain")
 
 
@@ -81,21 +83,40 @@ class GMRM(eqx.Module):
     `share` holds any of "means", "sds" and "gain"; weights and trend are always per frame. With
     `share = ()` each frame is fitted alone, as in the paper. With `gain` the trend of class k is
     multiplied by a factor g_k. `family` is the distribution of a class about its mean; its law is
-    shared where the sds are.
+    shared where the sds are. A trend may be given as its formula: `GMRM(3, "x + y")`.
 
     Raises:
-      UsageError: fewer than 1 class, an unknown name in `share`, or what the family does not have.
+      UsageError: fewer than 1 class, an unknown name in `share`, what the family does not have, or
+        an argument of another type.
     """
 
     n_classes: int = eqx.field(static=True)
-    trend: Trend = eqx.field(static=True, default=Trend())
-    share: tuple[str, ...] = eqx.field(static=True, default=())
-    gain: bool = eqx.field(static=True, default=False)
-    family: Family = eqx.field(static=True, default=GAUSSIAN)
+    trend: Trend = eqx.field(static=True)
+    share: tuple[str, ...] = eqx.field(static=True)
+    gain: bool = eqx.field(static=True)
+    family: Family = eqx.field(static=True)
+
+    def __init__(
+        self,
+        n_classes: int,
+        trend: Trend | str = NO_TREND,
+        share: tuple[str, ...] | list[str] = (),
+        gain: bool = False,
+        family: Family = GAUSSIAN,
+    ) -> None:
+        self.n_classes = whole(n_classes, "classes", 1, 32)
+        expect(trend, (Trend, str), "GMRM: trend")
+        self.trend = Trend(trend) if isinstance(trend, str) else trend
+        if isinstance(share, str):
+            raise UsageError(f"share = {share!r} is one text; use a tuple: share=({share!r},)")
+        expect(share, (tuple, list), "GMRM: share")
+        self.share = tuple(share)
+        expect(gain, bool, "GMRM: gain")
+        self.gain = gain
+        expect(family, Family, "GMRM: family")
+        self.family = family
 
     def __check_init__(self) -> None:
-        if not 1 <= self.n_classes <= 32:
-            raise UsageError(f"classes = {self.n_classes} is not allowed; use 1 to 32")
         for name in self.share:
             if name not in SHAREABLE:
                 raise UsageError(f"share = {name!r} is not known; use any of {SHAREABLE}")

@@ -6,6 +6,8 @@ information less the missing information, the posterior covariance of the comple
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -83,28 +85,35 @@ def gradient_and_information(model: GMRM, params: Params, stats: Stats) -> tuple
     degrees of freedom have the complete-data information 1/2 a pixel; `missing_information` makes
     up for both.
     """
-    k, q = model.n_classes, sum(count for _, count in coordinates(model))
+    hessian = jax.vmap(jax.hessian(functools.partial(_expected, model)), (None, 0, 0))
+    zero = jnp.zeros(sum(count for _, count in coordinates(model)), stats.s0.dtype)
+    return gradient(model, params, stats), -hessian(zero, params, stats)
 
-    def expected(step: Float[Array, " q"], at: Params, of: Stats) -> Float[Array, ""]:
-        new = move(model, jax.tree.map(lambda a: a[None], at), step[None])
-        shift = new.means - at.means[None]
-        slope = new.gain[..., None] * new.trend[..., None, :]
-        slope = slope - (at.gain[:, None] * at.trend[None, :])[None]
-        rss = recentred(jax.tree.map(lambda a: a[None], of), shift, slope).suu
-        # log of a softmax has derivatives that hold for a class of no weight at all
-        logits = jnp.log(jnp.maximum(at.weights, jnp.finfo(step.dtype).tiny)) + step[:k]
-        gain = jax.nn.log_softmax(logits)[None] - jnp.log(new.sds)
-        total = jnp.sum(of.class_counts[None] * gain) - jnp.sum(0.5 * rss / new.sds**2)
-        if of.log_less is None or at.law is None or not model.family.free:
-            return total
-        count, turn = jnp.sum(of.class_counts), step[slices(model)["law"]][0]
-        less = of.log_less / jnp.maximum(count, 1)
-        return total + count * (dof_score(at.law[0], less) * turn - 0.25 * turn**2)
 
-    zero = jnp.zeros(q, stats.s0.dtype)
-    score = jax.vmap(jax.grad(expected), (None, 0, 0))(zero, params, stats)
-    hessian = jax.vmap(jax.hessian(expected), (None, 0, 0))(zero, params, stats)
-    return score, -hessian
+def gradient(model: GMRM, params: Params, stats: Stats) -> Float[Array, "T q"]:
+    """Score of every frame by Fisher's identity."""
+    score = jax.vmap(jax.grad(functools.partial(_expected, model)), (None, 0, 0))
+    zero = jnp.zeros(sum(count for _, count in coordinates(model)), stats.s0.dtype)
+    return score(zero, params, stats)
+
+
+def _expected(model: GMRM, step: Float[Array, " q"], at: Params, of: Stats) -> Float[Array, ""]:
+    """Expected complete-data log-likelihood of a frame, a step away from its parameters."""
+    k = model.n_classes
+    new = move(model, jax.tree.map(lambda a: a[None], at), step[None])
+    shift = new.means - at.means[None]
+    slope = new.gain[..., None] * new.trend[..., None, :]
+    slope = slope - (at.gain[:, None] * at.trend[None, :])[None]
+    rss = recentred(jax.tree.map(lambda a: a[None], of), shift, slope).suu
+    # log of a softmax has derivatives that hold for a class of no weight at all
+    logits = jnp.log(jnp.maximum(at.weights, jnp.finfo(step.dtype).tiny)) + step[:k]
+    gain = jax.nn.log_softmax(logits)[None] - jnp.log(new.sds)
+    total = jnp.sum(of.class_counts[None] * gain) - jnp.sum(0.5 * rss / new.sds**2)
+    if of.log_less is None or at.law is None or not model.family.free:
+        return total
+    count, turn = jnp.sum(of.class_counts), step[slices(model)["law"]][0]
+    less = of.log_less / jnp.maximum(count, 1)
+    return total + count * (dof_score(at.law[0], less) * turn - 0.25 * turn**2)
 
 
 def missing_information(

@@ -62,8 +62,9 @@ def solve(
     target = jnp.sum(gradient[:, ours], axis=0) - pulled[:, -1]
     together = _cho_solve(schur[None], target[None, :, None])[0, :, 0]
     local = both[..., -1] - jnp.einsum("tab,b->ta", both[..., :-1], together)
-    out = jnp.zeros_like(gradient).at[:, mine].set(local)
-    return out.at[:, ours].set(jnp.broadcast_to(together[None], (matrix.shape[0], len(ours))))
+    same = jnp.broadcast_to(together[None], (matrix.shape[0], len(ours)))
+    order = np.argsort(np.concatenate([mine, ours]))
+    return jnp.concatenate([local, same], axis=1)[:, order]
 
 
 def _cho_solve(matrix: Float[Array, "T q q"], right: Float[Array, "T q c"]) -> Array:
@@ -232,6 +233,24 @@ def _directions(
     damping: Float[Array, ""],
 ) -> tuple[Float[Array, ""], Float[Array, "T q"]]:
     """Predicted gain of log-likelihood and the damped step; coordinates that cannot move stay."""
+    fixed, complete, observed = system(model, params, stats, known, sd_floor)
+    score = jnp.where(fixed, 0, known[0])
+    newton = solve(model, score, observed)
+    damped = solve(model, score, observed + damping * complete)
+    return 0.5 * jnp.sum(score * newton), jnp.where(damping > 0, damped, newton)
+
+
+def system(
+    model: GMRM,
+    params: Params,
+    stats: Stats,
+    known: tuple[Array, Array, Array],
+    sd_floor: Float[Array, ""],
+) -> tuple[Bool[Array, "T q"], Float[Array, "T q q"], Float[Array, "T q q"]]:
+    """Which coordinates cannot move, and the complete and the observed information of the others.
+
+    `known` are the score, the complete and the missing information at `params`.
+    """
     at, k = slices(model), model.n_classes
     score, complete, missing = known
     # Adding a constant to all logits, or trading gain for trend, changes nothing: pin both.
@@ -266,12 +285,8 @@ def _directions(
     fixed = jnp.concatenate(frozen, axis=1)
     free = ~(fixed[:, :, None] | fixed[:, None, :])
     eye = fixed[:, :, None] * jnp.eye(score.shape[1], dtype=score.dtype)[None]
-    score = jnp.where(fixed, 0, score)
     complete = jnp.where(free, complete, 0) + eye
-    observed = complete - jnp.where(free, missing, 0)
-    newton = solve(model, score, observed)
-    damped = solve(model, score, observed + damping * complete)
-    return 0.5 * jnp.sum(score * newton), jnp.where(damping > 0, damped, newton)
+    return fixed, complete, complete - jnp.where(free, missing, 0)
 
 
 def _at_bound(model: GMRM, params: Params, slope: Float[Array, "T F"]) -> Bool[Array, "T F"]:

@@ -22,11 +22,12 @@ import dataclasses
 import jax
 import numpy as np
 
-from jaxmicro.data.sampling import Pixels
+from jaxmicro.data.sampling import Pixels, as_key
 from jaxmicro.errors import DataError, NumericalError, UsageError
 from jaxmicro.mixture.batch import Item
 from jaxmicro.mixture.ecm import Fit, fit, grey_step
 from jaxmicro.mixture.gmrm import GMRM
+from jaxmicro.mixture.inputs import check_inputs, check_untraced
 from jaxmicro.posterior import laplace, nuts, svi
 from jaxmicro.posterior.coordinates import Coordinates, find_mode
 from jaxmicro.posterior.dataset import Groups, Inputs, ItemDraws, assemble
@@ -126,7 +127,7 @@ def _check_enough(model: GMRM, pixels: Pixels) -> None:
 
 
 def posterior(
-    key: jax.Array,
+    key: jax.Array | int,
     model: GMRM,
     pixels: Pixels,
     start: Fit | Neighbours | None = None,
@@ -139,7 +140,7 @@ def posterior(
     """Draw from the posterior of `model` given the pixels.
 
     Args:
-      key: JAX PRNG key.
+      key: JAX PRNG key, or a whole number as a seed.
       model: share = ("means", "sds") is one posterior over the movie, share = () one per frame.
       pixels: batch axis (frames,).
       start: a fit of the same model to the same pixels, where chains start; default: made here,
@@ -158,6 +159,9 @@ def posterior(
       NumericalError: the fit to start from is not finite, or no mode of the posterior was found.
       KeyboardInterrupt: interrupted before a draw was kept.
     """
+    check_inputs("posterior", model, pixels)
+    check_untraced("posterior", pixels)
+    key = as_key(key)
     check(model, pixels)
     check_censoring(model, noise or Noise())
     inputs = _inputs(model, pixels, start, priors or Priors(), noise or Noise(), sampler)

@@ -56,6 +56,7 @@ from jaxmicro.errors import UsageError
 from jaxmicro.mixture.criteria import Criteria
 from jaxmicro.mixture.ecm import Fit, Progress, fit, grey_step, in_parts
 from jaxmicro.mixture.gmrm import GMRM, Params
+from jaxmicro.mixture.inputs import check_inputs, check_untraced
 from jaxmicro.settings import setting
 from jaxmicro.spacetime import local_loop
 from jaxmicro.spacetime.local_em import Coupling, Fold
@@ -198,6 +199,8 @@ def fit_local(
     Raises:
       UsageError: `past` with replicates or without `causal`.
     """
+    check_inputs("fit_local", model, pixels, init)
+    check_untraced("fit_local", pixels, init)
     if past is not None and (not local.causal or pixels.values.ndim != 2):
         raise UsageError("past frames can be inherited by causal fits without replicates only")
     quantum = grey_step(np.asarray(pixels.values)) if quantum is None else quantum
@@ -216,17 +219,12 @@ def fit_local(
         return _advance(model, pixels, state, past, settings, jnp.asarray(budget, jnp.int32))
 
     if progress is None:
-        found = advance(state, part.steps + local_loop.SETTLE + local_loop.HELD)[0]
+        out = advance(state, part.steps + local_loop.SETTLE + local_loop.HELD)[0]
     else:
-        found = in_parts(advance, state, part.steps, pixels.values.size, progress)
+        out = in_parts(advance, state, part.steps, pixels.values.size, progress)
+    learned = local.interaction is None
     return LocalFit(
-        found.fit,
-        found.responsibilities,
-        found.neighbours,
-        found.coupling,
-        found.past,
-        kernel,
-        local.interaction is None,
+        out.fit, out.responsibilities, out.neighbours, out.coupling, out.past, kernel, learned
     )
 
 

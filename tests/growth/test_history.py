@@ -43,7 +43,7 @@ def test_shares_over_the_whole_movie_are_those_of_the_classes(movie):
 @pytest.mark.parametrize("frames", [(0, 10), (5, 10), (8, 10), (9, 10)])
 def test_a_frame_has_its_area_whatever_frames_are_picked(movie, frames):
     picked = movie.select_frames(*frames)
-    found = analyse(sample(None, picked), GROWS, whole=picked.whole)
+    found = analyse(sample(None, picked), GROWS, movie=picked)
     assert found.partition.foreground == (2,)
     np.testing.assert_allclose(found.growth.area_px, AREAS[slice(*frames)], atol=2)
     assert ("over the whole movie" in found.partition.reason) == (frames != (0, 10))

@@ -135,14 +135,13 @@ def quantify(
             start = choice.start
             notes += [note, choice.noise.sentence]
     plan = dataclasses.replace(variant.plan(sampling), start=start)
-    analysis = analyse(visited.pixels, plan, whole=movie.whole, stage=stages.stage)
+    analysis = analyse(
+        visited.pixels, plan, movie=movie, thickness_um=thickness_um, stage=stages.stage
+    )
     with stages.stage("verify"):
         checked = check(analysis, choice)
     notes += [*notes_on(analysis), *checked.sentences]
-    growth = analysis.growth.calibrated(
-        pixel_area_um2=movie.pixel_area_um2, thickness_um=thickness_um, times_s=movie.times_s
-    ).only(analysis.usable)
-    growth = dataclasses.replace(growth, check=checked.words)
+    growth = dataclasses.replace(analysis.growth.only(analysis.usable), check=checked.words)
     if movie.pixel_size_nm is None:
         notes.append(NO_PIXEL_SIZE)
     growth = _since_first(growth) if baseline else growth

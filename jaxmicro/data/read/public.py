@@ -98,19 +98,20 @@ def read_movie(
     settled = [option for option, value in given if value is not None]
     told = [w for w in stack.warnings if not any(option in w for option in settled)]
     alone = () if stack.n_frames > 1 else ("one image: taken as a movie of one frame",)
-    movie = Movie(
+    interval = frame_interval_s
+    if interval is not None:
+        interval = _positive(interval, "frame interval", "s")
+    return Movie(
         stack.frames,
         pixel_size_nm=_size(pixel_size_nm) or stack.pixel_size_nm,
-        times_s=stack.times_s,
+        times_s=stack.times_s if interval is None else None,
         saturation=stack.saturation,
         name=_name(source),
         source=str(source),
         axes=tuple(a.text() for a in stack.axes),
         warnings=(*alone, *told),
+        frame_interval_s=interval,
     )
-    if frame_interval_s is not None:
-        return movie.with_interval(_positive(frame_interval_s, "frame interval", "s"))
-    return movie
 
 
 def read_image(source: Source, *, pixel_size_nm: PixelSize = None) -> Image:
