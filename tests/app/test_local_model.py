@@ -5,7 +5,7 @@ import pytest
 import tifffile
 
 from jaxmicro.app.compare import compare
-from jaxmicro.app.quantify.files import write_labels
+from jaxmicro.app.quantify.maps import write_labels
 from jaxmicro.app.quantify.run import quantify
 from jaxmicro.app.quantify.spec import Variant, load
 from jaxmicro.data.phantom import operando

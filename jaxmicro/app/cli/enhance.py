@@ -74,6 +74,9 @@ def enhance(
     invert: Invert = False,
     evidence: Evidence = True,
     resume: Resume = None,
+    hspy: Annotated[
+        bool, typer.Option("--hspy", help="Results as .hspy too, for HyperSpy.")
+    ] = False,
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
@@ -112,7 +115,8 @@ def enhance(
     found: list[run.EnhanceRun] = []
 
     def write(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-        found.append(run.enhance_all(volumes, references, trained, plan, folder, job.stages))
+        done = run.enhance_all(volumes, references, trained, plan, folder, job.stages, hspy)
+        found.append(done)
         run.save_trained(folder, trained)
         if recipe is not None:
             (folder / "model.toml").write_text(variant.to_toml(), encoding="utf-8")

@@ -62,11 +62,17 @@ def quantify(
             help="labels.tif estimates every pixel, with an entropy channel; areas do not use it.",
         ),
     ] = False,
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="overlay.tif: the movie, foreground outlined.")
+    ] = False,
+    hspy: Annotated[
+        bool, typer.Option("--hspy", help="Labels as .hspy too, for HyperSpy.")
+    ] = False,
     force: Force = False,
 ) -> None:
     """Measure the foreground of a movie, frame by frame, with standard errors."""
     from jaxmicro.app.options import length_um
-    from jaxmicro.app.quantify import files, report, run, spec
+    from jaxmicro.app.quantify import files, maps, report, run, spec
     from jaxmicro.app.quantify.choose import Asked
 
     job = Job.begin(out, force)
@@ -87,17 +93,20 @@ def quantify(
         stages=job.stages,
     )
 
+    wanted = files.Wanted(dense, overlay, hspy)
+
     def write(folder: pathlib.Path) -> dict[str, pathlib.Path]:
         with job.stages.stage("write"):
-            return files.write(folder, found, dense)
+            return files.write(folder, found, wanted)
 
     job.finish(
         options.inputs(movie),
         options.seed,
         write,
         lambda path, figures, record: report.write_report(path, found, figures, record),
+        movie=files.movie_record(opened),
     )
-    job.say_notes(found.notes)
+    job.say_notes([*found.notes, *maps.notes(found, dense, overlay)])
     job.say(report.summary_rows(found))
     job.terminal.print(_growth_table(found.growth))
     job.say_written()
