@@ -34,7 +34,7 @@ def label_channels(run: Quantified, dense: bool) -> list[Channel]:
                 "0 not visited, 127 background, 255 foreground",
                 colours=palette.table(_LABEL_COLOURS),
             ),
-            Channel("class", f"{rank}; 0 not visited", (0, k), lut),
+            Channel("class", f"{rank}; 0 not visited", (0.0, float(k)), lut),
         ]
     return [
         Channel(
@@ -42,7 +42,7 @@ def label_channels(run: Quantified, dense: bool) -> list[Channel]:
             "127 background, 255 foreground",
             colours=palette.table(_LABEL_COLOURS),
         ),
-        Channel("class, estimated where not visited", rank, (0, k), lut),
+        Channel("class, estimated where not visited", rank, (0.0, float(k)), lut),
         Channel("posterior entropy, 255 = 1 bit", "of foreground against background"),
     ]
 
@@ -103,7 +103,7 @@ def write_overlay(path: pathlib.Path, run: Quantified, dense: bool = False) -> N
     colour = np.linspace(0, 1, 256) * np.array(palette.rgb(palette.FOREGROUND))[:, None]
     channels = [
         Channel("movie", "grey values as in the source", _grey_range(run)),
-        Channel("foreground", f"{top:g} at its edge", (0, top), colour.astype(np.uint8)),
+        Channel("foreground", f"{top:g} at its edge", (0.0, top), colour.astype(np.uint8)),
     ]
     labels = (f[0] for f in run.dense_labels()) if dense else map(run.labels, range(movie.n_frames))
 
