@@ -19,30 +19,33 @@ def write_hspy(path: Path, stack: Path, shape: tuple[int, ...], grid: Grid) -> N
       shape: (n, y, x) or (n, channel, y, x) of the stack.
       grid: pixel size, origin and times, which become the axes' scale, offset and units.
     """
-    import dask
-    import dask.array
+    import h5py
     from rsciio.hspy import file_writer
 
-    with tifffile.TiffFile(stack) as file:
-        dtype = np.dtype(file.pages[0].dtype)
-        pages = [
-            dask.array.from_delayed(dask.delayed(_page)(file, i), shape[-2:], dtype)
-            for i in range(int(np.prod(shape[:-2])))
-        ]
-        signal = _signal(dask.array.stack(pages).reshape(shape), path.stem, grid)
-        with dask.config.set(scheduler="synchronous"):  # a TIFF file is read by one reader
-            file_writer(path, signal, show_progressbar=False)
+    # The writer takes whole arrays only: it makes the tree, and the pages follow one by one.
+    file_writer(path, _signal(shape, path.stem, grid), show_progressbar=False)
+    with tifffile.TiffFile(stack) as source, h5py.File(path, "a") as target:
+        pages = (page.asarray() for page in source.pages)
+        first = source.pages[0]
+        group = target[f"Experiments/{path.stem}"]
+        del group["data"]
+        data = group.create_dataset(
+            "data",
+            shape,
+            first.dtype,
+            chunks=(*(1 for _ in shape[:-2]), *shape[-2:]),
+            compression="gzip",
+            shuffle=True,
+        )
+        for place, page in zip(np.ndindex(*shape[:-2]), pages, strict=True):
+            data[place] = page
 
 
-def _page(file: Any, number: int) -> np.ndarray:
-    return file.pages[number].asarray()
-
-
-def _signal(data: Any, title: str, grid: Grid) -> dict[str, Any]:
-    """What rosettasciio takes for a signal: data, axes and metadata."""
+def _signal(shape: tuple[int, ...], title: str, grid: Grid) -> dict[str, Any]:
+    """What rosettasciio takes for a signal: axes, metadata and, in the data's place, one value."""
     return {
-        "data": data,
-        "axes": _axes(data.shape, grid),
+        "data": np.zeros((1,) * len(shape), np.uint8),
+        "axes": _axes(shape, grid),
         "metadata": {
             "General": {"title": title, "original_filename": grid.source},
             "Signal": {"signal_type": ""},

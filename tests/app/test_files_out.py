@@ -5,6 +5,7 @@ scale, unit, origin and time of every axis.
 """
 
 import json
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ import tifffile
 import xarray as xr
 
 from jaxmicro.app import tiff
+from jaxmicro.app.hspy import write_hspy
 from jaxmicro.app.quantify import maps
 from jaxmicro.app.tiff import Channel, Grid, size_note, write_stack
 from jaxmicro.data.read import read_mask, read_movie
@@ -232,3 +234,15 @@ def test_the_place_in_the_source_is_in_every_table(out):
     assert record["first_time_s"] == pytest.approx(TIMES_S[0])
     table = pd.read_csv(out / "growth.csv")
     np.testing.assert_allclose(table["time_s"], TIMES_S)
+
+
+def test_stacks_are_written_a_plane_at_a_time(tmp_path):
+    shape, grid = (100, 256, 256), Grid()
+    planes = (np.full(shape[1:], t, np.uint8) for t in range(shape[0]))
+    tracemalloc.start()
+    write_stack(tmp_path / "a.tif", planes, shape, grid)
+    write_hspy(tmp_path / "a.hspy", tmp_path / "a.tif", shape, grid)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # the stack has 6.6 MB; a plane, its compressed copy and the libraries' buffers stay below 2.5
+    assert most < 2.5e6
