@@ -68,6 +68,7 @@ def quantify(
     hspy: Annotated[
         bool, typer.Option("--hspy", help="Labels as .hspy too, for HyperSpy.")
     ] = False,
+    excel: Annotated[bool, typer.Option("--excel", help="growth.xlsx too, for Excel.")] = False,
     force: Force = False,
 ) -> None:
     """Measure the foreground of a movie, frame by frame, with standard errors."""
@@ -93,7 +94,7 @@ def quantify(
         stages=job.stages,
     )
 
-    wanted = files.Wanted(dense, overlay, hspy)
+    wanted = files.Wanted(dense, overlay, hspy, excel)
 
     def write(folder: pathlib.Path) -> dict[str, pathlib.Path]:
         with job.stages.stage("write"):

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from jaxmicro.app.excel import write_workbook
 from jaxmicro.app.quantify import figures, maps
 from jaxmicro.app.quantify.run import Quantified
 from jaxmicro.data.movie import Movie
 from jaxmicro.growth.analyse import result_names
-from jaxmicro.growth.estimate import Growth
+from jaxmicro.growth.estimate import MEANINGS, Growth
+
+ABOUT = ["column", "unit", "what it holds"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,11 +27,13 @@ class Wanted:
       dense: labels.tif estimates every pixel.
       overlay: overlay.tif, the movie with the foreground's edge.
       hspy: labels.hspy, for HyperSpy.
+      excel: growth.xlsx.
     """
 
     dense: bool = False
     overlay: bool = False
     hspy: bool = False
+    excel: bool = False
 
 
 def write(
@@ -37,6 +42,8 @@ def write(
     """growth.csv, fit.nc, labels.tif, model.toml, what is wanted beside them, and the figures,
     which are returned by caption."""
     write_growth(folder / "growth.csv", run.growth)
+    if wanted.excel:
+        write_growth_workbook(folder / "growth.xlsx", run.growth)
     write_fit(folder / "fit.nc", run)
     maps.write_labels(folder / "labels.tif", run, wanted.dense, wanted.hspy)
     if wanted.overlay:
@@ -48,6 +55,15 @@ def write(
 def write_growth(path: pathlib.Path, growth: Growth) -> None:
     """growth.csv; a figure that is not known is empty, never 0."""
     growth.to_pandas().to_csv(path, index=False, float_format="%.6g")
+
+
+def write_growth_workbook(path: pathlib.Path, growth: Growth) -> None:
+    """growth.xlsx: the table as numbers, and a second sheet that says what each column holds."""
+    table = growth.to_pandas()
+    rows = table.astype(object).where(table.notna(), None).values.tolist()
+    about = [[name, unit, text] for name, (unit, text) in MEANINGS.items()]
+    sheets = {"growth": [list(table.columns), *rows], "columns": [ABOUT, *about]}
+    write_workbook(path, sheets)
 
 
 def fit_dataset(run: Quantified) -> xr.Dataset:

@@ -148,9 +148,8 @@ def quantify(
     with stages.stage("verify"):
         checked = check(analysis, choice)
     notes += [*notes_on(analysis), *checked.sentences]
-    growth = analysis.growth.calibrated(
-        pixel_area_um2=movie.pixel_area_um2, thickness_um=thickness_um, times_s=movie.times_s
-    ).only(analysis.usable)
+    growth = analysis.growth.of_movie(movie, analysis.partition.foreground, thickness_um)
+    growth = growth.only(analysis.usable)
     growth = dataclasses.replace(growth, check=checked.words)
     if movie.pixel_size_nm is None:
         notes.append(NO_PIXEL_SIZE)
