@@ -9,7 +9,7 @@ import numpy as np
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 NOT_VISITED, BACKGROUND, FOREGROUND = "#FFFFFF", "#8C9BA5", "#D55E00"
 # Behind grey values: what was not visited must not look like a bright or a dark pixel.
-NO_VALUE = "#BFE0F4"
+NO_VALUE = "#56B4E9"
 
 
 def rgb(colour: str) -> tuple[int, int, int]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from jaxmicro.app.cli.common import Force, Job, Out, Seed, console, reported
+from jaxmicro.app.cli.common import Figures, FigureWidth, Force, Job, Out, Seed, console, reported
 from jaxmicro.errors import UsageError
 
 if TYPE_CHECKING:
@@ -77,16 +77,20 @@ def enhance(
     hspy: Annotated[
         bool, typer.Option("--hspy", help="Results as .hspy too, for HyperSpy.")
     ] = False,
+    figures: Figures = "png",
+    figure_width: FigureWidth = None,
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
     """Sharpen TXM slices with a dictionary learned from STEM images; no registration needed."""
     from jaxmicro.app import options
     from jaxmicro.app.enhance import images, report, run
+    from jaxmicro.app.style import Style
     from jaxmicro.data.read import read_image
     from jaxmicro.dictionary.forward import Instruments
 
     job = Job.begin(out, force)
+    style = Style.asked(figures, figure_width)
     _one_source_of_atoms(locals())
     variant = _variant(model, patch_size=patch_size, atoms=atoms, upscale=upscale, penalty=penalty)
     recipe = None if dictionary is not None else variant.recipe()
@@ -120,13 +124,13 @@ def enhance(
         run.save_trained(folder, trained)
         if recipe is not None:
             (folder / "model.toml").write_text(variant.to_toml(), encoding="utf-8")
-        return report.write(folder, found[0])
+        return report.write(folder, found[0], style)
 
     job.finish(
         [*apply, *(train or ()), *(reference or ()), *(str(f) for f in (mask, dictionary) if f)],
         seed,
         write,
-        lambda path, figures, record: report.write_report(path, found[0], figures, record),
+        lambda path, drawn, record: report.write_report(path, found[0], drawn, record),
     )
     job.say_notes(found[0].notes)
     for line in report.summary(found[0]):

@@ -9,6 +9,8 @@ import typer
 from rich.table import Table
 
 from jaxmicro.app.cli.common import (
+    Figures,
+    FigureWidth,
     Force,
     Job,
     MovieOptions,
@@ -69,16 +71,20 @@ def quantify(
         bool, typer.Option("--hspy", help="Labels as .hspy too, for HyperSpy.")
     ] = False,
     excel: Annotated[bool, typer.Option("--excel", help="growth.xlsx too, for Excel.")] = False,
+    figures: Figures = "png",
+    figure_width: FigureWidth = None,
     force: Force = False,
 ) -> None:
     """Measure the foreground of a movie, frame by frame, with standard errors."""
     from jaxmicro.app.options import length_um
     from jaxmicro.app.quantify import files, maps, report, run, spec
     from jaxmicro.app.quantify.choose import Asked
+    from jaxmicro.app.style import Style
 
     job = Job.begin(out, force)
     if baseline not in ("none", "first"):
         raise UsageError(f"--baseline {baseline!r} is not known; use none or first")
+    style = Style.asked(figures, figure_width)
     asked = Asked(classes, trend, share, foreground)
     thickness_um = length_um(thickness, "--thickness")
     variant = None if model is None else spec.load(model)
@@ -94,7 +100,7 @@ def quantify(
         stages=job.stages,
     )
 
-    wanted = files.Wanted(dense, overlay, hspy, excel)
+    wanted = files.Wanted(dense, overlay, hspy, excel, style)
 
     def write(folder: pathlib.Path) -> dict[str, pathlib.Path]:
         with job.stages.stage("write"):
@@ -104,7 +110,7 @@ def quantify(
         options.inputs(movie),
         options.seed,
         write,
-        lambda path, figures, record: report.write_report(path, found, figures, record),
+        lambda path, drawn, record: report.write_report(path, found, drawn, record),
         movie=files.movie_record(opened),
     )
     job.say_notes([*found.notes, *maps.notes(found, dense, overlay)])

@@ -12,6 +12,7 @@ import xarray as xr
 from jaxmicro.app.excel import write_workbook
 from jaxmicro.app.quantify import figures, maps
 from jaxmicro.app.quantify.run import Quantified
+from jaxmicro.app.style import SCREEN, Style
 from jaxmicro.data.movie import Movie
 from jaxmicro.growth.analyse import result_names
 from jaxmicro.growth.estimate import MEANINGS, Growth
@@ -28,12 +29,14 @@ class Wanted:
       overlay: overlay.tif, the movie with the foreground's edge.
       hspy: labels.hspy, for HyperSpy.
       excel: growth.xlsx.
+      style: what the figures are drawn for.
     """
 
     dense: bool = False
     overlay: bool = False
     hspy: bool = False
     excel: bool = False
+    style: Style = SCREEN
 
 
 def write(
@@ -49,7 +52,7 @@ def write(
     if wanted.overlay:
         maps.write_overlay(folder / "overlay.tif", run, wanted.dense)
     (folder / "model.toml").write_text(run.variant.to_toml(), encoding="utf-8")
-    return figures.all_figures(run, folder / "figures")
+    return figures.all_figures(run, folder / "figures", wanted.style)
 
 
 def write_growth(path: pathlib.Path, growth: Growth) -> None:
