@@ -46,9 +46,10 @@ def write_page(
 def figure(path: pathlib.Path, caption: str) -> str:
     """An image as HTML with its bytes inside."""
     data = base64.b64encode(path.read_bytes()).decode()
+    kind = "svg+xml" if path.suffix == ".svg" else path.suffix[1:]
     text = html.escape(caption)
     return (
-        f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
+        f'<figure><img alt="{text}" src="data:image/{kind};base64,{data}">'
         f"<figcaption>{text}</figcaption></figure>"
     )
 

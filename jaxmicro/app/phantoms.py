@@ -7,17 +7,17 @@ import pathlib
 import numpy as np
 import pandas as pd
 
-from jaxmicro.app.ome import write_ome
+from jaxmicro.app.tiff import Grid, write_stack
 from jaxmicro.data.phantom import Scene
 
 
 def write_operando(scene: Scene, folder: pathlib.Path) -> None:
     """movie.tif (calibrated), truth.csv (a row a frame) and truth_labels.tif (class indices)."""
     movie = scene.movie
-    shape, size, step = movie.shape, movie.pixel_size_nm, movie.frame_interval_s
-    frames = (np.asarray(movie.images[t]) for t in range(shape[0]))
-    write_ome(folder / "movie.tif", frames, shape, size, step)
-    write_ome(folder / "truth_labels.tif", iter(scene.labels), shape, size, step)
+    grid = Grid.of(movie)
+    frames = (np.asarray(movie.images[t]) for t in range(movie.n_frames))
+    write_stack(folder / "movie.tif", frames, movie.shape, grid)
+    write_stack(folder / "truth_labels.tif", iter(scene.labels), movie.shape, grid)
     truth_table(scene).to_csv(folder / "truth.csv", index=False, float_format="%.6g")
 
 

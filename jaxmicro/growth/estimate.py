@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxmicro.arguments import expect, refuse_traced
+from jaxmicro.data.movie import Movie
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.data.totals import area_of
 from jaxmicro.errors import UsageError
@@ -15,19 +17,43 @@ from jaxmicro.errors import UsageError
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = (
-    "frame",
-    "time_s",
-    "area_px",
-    "area_px_se",
-    "area_um2",
-    "area_um2_se",
-    "volume_um3",
-    "volume_um3_se",
-    "result",
-    "usable",
-    "check",
-)
+# Columns of growth.csv: their unit and what they hold.
+MEANINGS = {
+    "frame": ("", "number of the frame among those that were measured, from 0"),
+    "source_frame": ("", "number of the frame in the movie that was read, from 0"),
+    "time_s": ("s", "start of the frame, in the time of the movie that was read"),
+    "area_px": ("pixels", "area of the foreground"),
+    "area_px_se": ("pixels", "its standard error"),
+    "area_um2": ("um2", "area of the foreground"),
+    "area_um2_se": ("um2", "its standard error"),
+    "volume_um3": ("um3", "area times thickness"),
+    "volume_um3_se": ("um3", "its standard error"),
+    "share_of_frame": ("1", "area_px / region_px"),
+    "visited_share": ("1", "visited_px / region_px"),
+    "growth_px_per_frame": ("pixels/frame", "rate of growth: see growth_um2_per_s"),
+    "growth_px_per_frame_se": ("pixels/frame", "its standard error"),
+    "growth_um2_per_s": (
+        "um2/s",
+        "(area of the next frame - area of the previous frame) / time between them; the first and "
+        "the last frame take their own area in the place of the one that is missing",
+    ),
+    "growth_um2_per_s_se": (
+        "um2/s",
+        "root of the sum of both areas' squared standard errors, over the same time",
+    ),
+    "result": ("", "how the fit ended"),
+    "usable": ("", "whether the area may be used"),
+    "check": ("", "ok, or what speaks against the fit"),
+    "foreground_classes": ("", "ranks of the classes that were measured, 0 is the darkest"),
+    "region_px": ("pixels", "pixels of the frame that the area is an area of"),
+    "visited_px": ("pixels", "those of them that were visited"),
+    "pixel_size_y_nm": ("nm", "height of a pixel"),
+    "pixel_size_x_nm": ("nm", "width of a pixel"),
+    "thickness_um": ("um", "thickness along the beam"),
+}
+COLUMNS = tuple(MEANINGS)
+# The same in every row, so that the table stands alone without lines that are no rows.
+CONSTANT_COLUMNS = ("foreground_classes", "pixel_size_y_nm", "pixel_size_x_nm", "thickness_um")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +64,9 @@ class Growth:
     "ok" or what speaks against the fit: see `jaxmicro.growth.check`.
     Arrays are (frames,) or (frames, replicates), float64. `area_um2`, `volume_um3` and `time_s`
     are None where the calibration (pixel size, thickness, frame interval) is not known.
+    `region_px` and `visited_px` count the pixels that the area is an area of, and the visited ones
+    among them. `single_px_se` are the errors of single frames where `area_px_se` are those of
+    differences from the first frame.
     """
 
     frame: np.ndarray
@@ -49,6 +78,12 @@ class Growth:
     result: np.ndarray | None = None
     usable: np.ndarray | None = None
     check: np.ndarray | None = None
+    source_frame: np.ndarray | None = None
+    region_px: np.ndarray | None = None
+    visited_px: np.ndarray | None = None
+    pixel_size_nm: tuple[float, float] | None = None
+    foreground_classes: str | None = None
+    single_px_se: np.ndarray | None = None
 
     @property
     def area_um2(self) -> np.ndarray | None:
@@ -65,6 +100,53 @@ class Growth:
     @property
     def volume_um3_se(self) -> np.ndarray | None:
         return _scaled(self.area_um2_se, self.thickness_um)
+
+    @property
+    def share_of_frame(self) -> np.ndarray | None:
+        return None if self.region_px is None else _over(self.area_px, self.region_px)
+
+    @property
+    def visited_share(self) -> np.ndarray | None:
+        if self.visited_px is None or self.region_px is None:
+            return None
+        return _over(self.visited_px, self.region_px)
+
+    @property
+    def growth_px_per_frame(self) -> np.ndarray:
+        """Central difference of the areas; one-sided at both ends, NaN for a single frame."""
+        return _over(_central(self.area_px), _central(self.frame))
+
+    @property
+    def growth_px_per_frame_se(self) -> np.ndarray:
+        """Its standard error, the errors of the two frames taken as independent.
+
+        That holds where each frame is sampled anew. Where all visit the same pixels the errors
+        have much in common, and the difference is known better than this says.
+        """
+        se = self.area_px_se if self.single_px_se is None else self.single_px_se
+        return _over(_central(se, np.hypot), _central(self.frame))
+
+    @property
+    def growth_um2_per_s(self) -> np.ndarray | None:
+        return self._per_second(self.growth_px_per_frame)
+
+    @property
+    def growth_um2_per_s_se(self) -> np.ndarray | None:
+        return self._per_second(self.growth_px_per_frame_se)
+
+    def _per_second(self, per_frame: np.ndarray) -> np.ndarray | None:
+        if self.time_s is None or self.pixel_area_um2 is None:
+            return None
+        seconds = _over(_central(np.asarray(self.time_s, float)), _central(self.frame))
+        return _over(per_frame * self.pixel_area_um2, seconds)
+
+    @property
+    def pixel_size_y_nm(self) -> float | None:
+        return None if self.pixel_size_nm is None else self.pixel_size_nm[0]
+
+    @property
+    def pixel_size_x_nm(self) -> float | None:
+        return None if self.pixel_size_nm is None else self.pixel_size_nm[1]
 
     def in_best_units(self) -> tuple[np.ndarray, np.ndarray, str]:
         """Area, its standard error and their unit: um2 where the pixel size is known, or pixels."""
@@ -113,6 +195,20 @@ class Growth:
             self, pixel_area_um2=pixel_area_um2, thickness_um=thickness_um, time_s=times_s
         )
 
+    def of_movie(
+        self, movie: Movie, foreground: Sequence[int], thickness_um: float | None = None
+    ) -> Growth:
+        """The same curve with all that `movie` says of its frames, and the measured classes."""
+        known = self.calibrated(
+            pixel_area_um2=movie.pixel_area_um2, thickness_um=thickness_um, times_s=movie.times_s
+        )
+        return dataclasses.replace(
+            known,
+            source_frame=movie.frame_numbers,
+            pixel_size_nm=movie.pixel_size_nm,
+            foreground_classes=" ".join(map(str, foreground)),
+        )
+
     def known_where(self, known: np.ndarray, result: np.ndarray) -> Growth:
         """The curve with areas that are not `known` as NaN, and how the fits ended, by name."""
         area, se = (np.where(known, a, np.nan) for a in (self.area_px, self.area_px_se))
@@ -122,7 +218,12 @@ class Growth:
         """Growth since the first frame; the errors of both frames add in quadrature."""
         se = np.hypot(self.area_px_se, self.area_px_se[:1])
         se[0] = 0.0
-        return dataclasses.replace(self, area_px=self.area_px - self.area_px[:1], area_px_se=se)
+        return dataclasses.replace(
+            self,
+            area_px=self.area_px - self.area_px[:1],
+            area_px_se=se,
+            single_px_se=self.area_px_se,
+        )
 
     def to_pandas(self) -> pd.DataFrame:
         """One row a frame, columns as in growth.csv; what is not known is missing."""
@@ -148,6 +249,22 @@ class Growth:
             ylabel="area (µm$^2$)" if known else "area (pixels)",
             **options,
         )
+
+
+def _over(values: np.ndarray, per: np.ndarray) -> np.ndarray:
+    """Values, (frames,) or (frames, replicates), over a number a frame; NaN where that is 0."""
+    per = np.asarray(per, float)
+    known = np.where(per > 0, per, np.nan)
+    return values / known.reshape(-1, *([1] * (values.ndim - 1)))
+
+
+def _central(values: np.ndarray, join: Callable[..., np.ndarray] = np.subtract) -> np.ndarray:
+    """`join` of each frame's next and previous value, or of its own where there is none."""
+    if len(values) < 2:
+        return np.full(np.shape(values), np.nan)
+    after = np.concatenate([values[1:], values[-1:]])
+    before = np.concatenate([values[:1], values[:-1]])
+    return join(after, before)
 
 
 def _scaled(values: np.ndarray | None, factor: float | None) -> np.ndarray | None:
@@ -206,4 +323,6 @@ def estimate(
         thickness_um=thickness_um,
         time_s=times_s,
         result=result,
+        region_px=np.asarray(pixels.n_domain, float),
+        visited_px=np.asarray(pixels.n_pixels, float),
     )

@@ -75,7 +75,13 @@ def from_probabilities(chance: Float[np.ndarray, "*batch n"], pixels: Pixels) ->
     visited = np.maximum(weight.sum(axis=-1), 1)
     doubt = (weight * chance * (1 - chance)).sum(axis=-1) / visited
     domain = np.asarray(pixels.n_domain, float).reshape(-1, *([1] * (area.ndim - 1)))
-    return Growth(np.arange(area.shape[0]), area, np.sqrt(se**2 + doubt * domain))
+    return Growth(
+        np.arange(area.shape[0]),
+        area,
+        np.sqrt(se**2 + doubt * domain),
+        region_px=np.asarray(pixels.n_domain, float),
+        visited_px=np.asarray(pixels.n_pixels, float),
+    )
 
 
 ESTIMATORS: dict[str, Callable[[Evidence], Growth]] = {

@@ -60,10 +60,13 @@ def test_labels_are_calibrated_and_hold_what_was_visited(result, phantom):
     movie = read_movie(phantom / "movie.tif")
     assert labels.pixel_size_nm == pytest.approx(movie.pixel_size_nm)
     assert labels.frame_interval_s == pytest.approx(movie.frame_interval_s)
-    values = tifffile.imread(result[0] / "labels.tif")
+    values, classes = np.moveaxis(tifffile.imread(result[0] / "labels.tif"), 1, 0)
     assert values.dtype == np.uint8
     assert set(np.unique(values)) <= {0, 127, 255}
     np.testing.assert_array_equal((values > 0).sum(axis=(1, 2)), 2048)
+    np.testing.assert_array_equal(np.stack(list(labels)), values)
+    np.testing.assert_array_equal(classes > 0, values > 0)
+    assert set(np.unique(classes)) == {0, 1, 2, 3, 4}
 
 
 def test_run_record_and_model_can_be_used_again(result):

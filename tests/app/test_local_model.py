@@ -5,7 +5,7 @@ import pytest
 import tifffile
 
 from jaxmicro.app.compare import compare
-from jaxmicro.app.quantify.files import write_labels
+from jaxmicro.app.quantify.maps import write_labels
 from jaxmicro.app.quantify.run import quantify
 from jaxmicro.app.quantify.spec import Variant, load
 from jaxmicro.data.phantom import operando
@@ -57,8 +57,9 @@ def test_dense_labels_hold_an_estimate_and_its_entropy(run, tmp_path):
     write_labels(path, run, dense=True)
     with tifffile.TiffFile(path) as file:
         assert file.series[0].axes == "TCYX"
-        assert "estimated where not visited" in file.ome_metadata
-        labels, entropy = np.moveaxis(file.asarray(), 1, 0)
+        assert "estimated where not visited" in file.imagej_metadata["Info"]
+        labels, classes, entropy = np.moveaxis(file.asarray(), 1, 0)
+    assert set(np.unique(classes)) <= set(range(1, run.model.n_classes + 1))
     assert set(np.unique(labels)) <= {127, 255}
     rows, cols = np.asarray(run.pixels.rows), np.asarray(run.pixels.cols)
     at = np.arange(4)[:, None], rows, cols

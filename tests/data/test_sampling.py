@@ -114,7 +114,7 @@ def test_same_key_same_pixels_other_key_others(movie):
         ({"rate": 1.5}, "rate 1.5"),
         ({"rate": 0.01}, "at least 50"),
         ({"rate": 0.5, "pattern": "spiral"}, "spiral"),
-        ({"rate": 0.5, "replicates": 0}, "replicates 0"),
+        ({"rate": 0.5, "replicates": 0}, "replicates = 0"),
     ],
 )
 def test_impossible_samplings_are_refused_by_value(key, movie, arguments, word):

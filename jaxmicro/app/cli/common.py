@@ -33,6 +33,11 @@ Thickness = Annotated[
     str | None, typer.Option(help='Thickness along the beam, e.g. "0.5 um", for volumes.')
 ]
 
+Figures = Annotated[str, typer.Option(help="Format of the figures: png, svg or pdf.")]
+FigureWidth = Annotated[
+    str | None, typer.Option(help="Figures for a paper: one (89 mm) or two (183 mm) columns.")
+]
+
 
 @dataclasses.dataclass(frozen=True)
 class MovieOptions:

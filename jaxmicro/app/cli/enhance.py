@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from jaxmicro.app.cli.common import Force, Job, Out, Seed, console, reported
+from jaxmicro.app.cli.common import Figures, FigureWidth, Force, Job, Out, Seed, console, reported
 from jaxmicro.errors import UsageError
 
 if TYPE_CHECKING:
@@ -86,15 +86,22 @@ def enhance(
     invert: Invert = False,
     no_evidence: NoEvidence = False,
     resume: Resume = None,
+    hspy: Annotated[
+        bool, typer.Option("--hspy", help="Results as .hspy too, for HyperSpy.")
+    ] = False,
+    figures: Figures = "png",
+    figure_width: FigureWidth = None,
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
     """Sharpen TXM slices with a dictionary learned from STEM images; no registration needed."""
     from jaxmicro.app import options
     from jaxmicro.app.enhance import images, report, run
+    from jaxmicro.app.style import Style
     from jaxmicro.dictionary.forward import Instruments
 
     job = Job.begin(out, force)
+    style = Style.asked(figures, figure_width)
     _one_source_of_atoms(locals())
     if roi is not None and mask is not None:
         raise UsageError("--mask is the old name of --roi; give one of them")
@@ -130,17 +137,18 @@ def enhance(
     found: list[run.EnhanceRun] = []
 
     def write(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-        found.append(run.enhance_all(volumes, references, trained, plan, folder, job.stages))
+        done = run.enhance_all(volumes, references, trained, plan, folder, job.stages, hspy)
+        found.append(done)
         run.save_trained(folder, trained)
         if recipe is not None:
             (folder / "model.toml").write_text(variant.to_toml(), encoding="utf-8")
-        return report.write(folder, found[0])
+        return report.write(folder, found[0], style)
 
     job.finish(
         [*apply, *(train or ()), *(reference or ()), *(str(f) for f in (roi, dictionary) if f)],
         seed,
         write,
-        lambda path, figures, record: report.write_report(path, found[0], figures, record),
+        lambda path, drawn, record: report.write_report(path, found[0], drawn, record),
     )
     job.say_notes(found[0].notes)
     for line in report.summary(found[0]):

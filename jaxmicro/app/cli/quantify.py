@@ -9,6 +9,8 @@ import typer
 from rich.table import Table
 
 from jaxmicro.app.cli.common import (
+    Figures,
+    FigureWidth,
     Force,
     Job,
     MovieOptions,
@@ -62,16 +64,27 @@ def quantify(
             help="labels.tif estimates every pixel, with an entropy channel; areas do not use it.",
         ),
     ] = False,
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="overlay.tif: the movie, foreground outlined.")
+    ] = False,
+    hspy: Annotated[
+        bool, typer.Option("--hspy", help="Labels as .hspy too, for HyperSpy.")
+    ] = False,
+    excel: Annotated[bool, typer.Option("--excel", help="growth.xlsx too, for Excel.")] = False,
+    figures: Figures = "png",
+    figure_width: FigureWidth = None,
     force: Force = False,
 ) -> None:
     """Measure the foreground of a movie, frame by frame, with standard errors."""
     from jaxmicro.app.options import length_um
-    from jaxmicro.app.quantify import files, report, run, spec
+    from jaxmicro.app.quantify import files, maps, report, run, spec
     from jaxmicro.app.quantify.choose import Asked
+    from jaxmicro.app.style import Style
 
     job = Job.begin(out, force)
     if baseline not in ("none", "first"):
         raise UsageError(f"--baseline {baseline!r} is not known; use none or first")
+    style = Style.asked(figures, figure_width)
     asked = Asked(classes, trend, share, foreground)
     thickness_um = length_um(thickness, "--thickness")
     variant = None if model is None else spec.load(model)
@@ -87,17 +100,20 @@ def quantify(
         stages=job.stages,
     )
 
+    wanted = files.Wanted(dense, overlay, hspy, excel, style)
+
     def write(folder: pathlib.Path) -> dict[str, pathlib.Path]:
         with job.stages.stage("write"):
-            return files.write(folder, found, dense)
+            return files.write(folder, found, wanted)
 
     job.finish(
         options.inputs(movie),
         options.seed,
         write,
-        lambda path, figures, record: report.write_report(path, found, figures, record),
+        lambda path, drawn, record: report.write_report(path, found, drawn, record),
+        movie=files.movie_record(opened),
     )
-    job.say_notes(found.notes)
+    job.say_notes([*found.notes, *maps.notes(found, dense, overlay)])
     job.say(report.summary_rows(found))
     job.terminal.print(_growth_table(found.growth))
     job.say_written()

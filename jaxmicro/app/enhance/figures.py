@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 
 from jaxmicro.app.canvas import COLOURS, FONT, new_figure, save, scale_bar
 from jaxmicro.app.enhance.run import Control, EnhanceRun
+from jaxmicro.app.style import SCREEN, Style
 from jaxmicro.dictionary.enhance import Dictionary
 from jaxmicro.dictionary.matching import spectrum
 
@@ -17,28 +18,31 @@ ATOMS_SHOWN = 144
 ZOOM = 96  # pixels of the slice in the magnified field
 
 
-def all_figures(run: EnhanceRun, folder: pathlib.Path) -> dict[str, pathlib.Path]:
+def all_figures(
+    run: EnhanceRun, folder: pathlib.Path, style: Style = SCREEN
+) -> dict[str, pathlib.Path]:
     """Every figure that the run has data for, as caption -> file."""
     folder.mkdir(exist_ok=True)
     caption = (
         "Atoms, most used first: those that code the slice, and the paired atoms that rebuild it."
     )
-    out = {caption: atoms(run.dictionary, folder / "atoms.png")}
+    out = {caption: atoms(run.dictionary, folder / "atoms.png", style)}
     if run.dictionary.trace.size:
-        out["Held-out objective while learning."] = trace(run.dictionary, folder / "learning.png")
+        caption = "Held-out objective while learning."
+        out[caption] = trace(run.dictionary, folder / "learning.png", style)
     out["Before and after, the marked field magnified, and grey values along the line."] = (
-        before_after(run, folder / "before_after.png")
+        before_after(run, folder / "before_after.png", style)
     )
     out[
         "Residual: slice minus forward model of the result, in noise standard deviations. It "
-        "should look like noise. Right: uncertainty, the sd of overlapping estimates."
-    ] = residual(run, folder / "residual.png")
+        "should look like noise. Beside it: uncertainty, the sd of overlapping estimates."
+    ] = residual(run, folder / "residual.png", style)
     out["Spectra: the slice, the noise estimated from it, the residual, the result."] = spectra(
-        run, folder / "spectra.png"
+        run, folder / "spectra.png", style
     )
     if run.first.control is not None:
         out["The same field with a dictionary of scrambled images, which hold no structure."] = (
-            control(run.first.control, run, folder / "control.png")
+            control(run.first.control, run, folder / "control.png", style)
         )
     return out
 
@@ -47,7 +51,7 @@ def _bare(ax: Axes) -> None:
     ax.set(xticks=[], yticks=[])
 
 
-def atoms(dictionary: Dictionary, path: pathlib.Path) -> pathlib.Path:
+def atoms(dictionary: Dictionary, path: pathlib.Path, style: Style = SCREEN) -> pathlib.Path:
     """Mosaic of the most used atoms of the first pass."""
     stage = dictionary.stages[0]
     order = np.argsort(-dictionary.usage)[:ATOMS_SHOWN]
@@ -70,19 +74,19 @@ def atoms(dictionary: Dictionary, path: pathlib.Path) -> pathlib.Path:
         ax.set_facecolor("#E69F00")
         ax.imshow(mosaic, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
         pixel = dictionary.pixel_size_nm * stage.size / size
-        ax.set_title(f"{title} ({size} x {size} of {pixel:.3g} nm)", fontsize=13)
+        ax.set_title(f"{title}\n({size} x {size} pixels of {pixel:.3g} nm)", fontsize=13)
         _bare(ax)
-    return save(figure, path)
+    return save(figure, path, style)
 
 
-def trace(dictionary: Dictionary, path: pathlib.Path) -> pathlib.Path:
+def trace(dictionary: Dictionary, path: pathlib.Path, style: Style = SCREEN) -> pathlib.Path:
     figure = new_figure(6.0, 3.8)
     ax = figure.subplots()
     ax.plot(dictionary.trace[:, 1], dictionary.trace[:, 2], "o-", color=COLOURS[0], linewidth=2)
     ax.set_xlabel("time spent learning (s)", **FONT)
     ax.set_ylabel("held-out objective per patch", **FONT)
     ax.grid(alpha=0.3)
-    return save(figure, path)
+    return save(figure, path, style)
 
 
 def _zoom_field(values: np.ndarray, size: int) -> tuple[int, int]:
@@ -98,7 +102,7 @@ def _zoom_field(values: np.ndarray, size: int) -> tuple[int, int]:
     return corner
 
 
-def before_after(run: EnhanceRun, path: pathlib.Path) -> pathlib.Path:
+def before_after(run: EnhanceRun, path: pathlib.Path, style: Style = SCREEN) -> pathlib.Path:
     """Slice, result and reference: whole, a field of them magnified, and a line through it."""
     before, after = run.first.before.values, run.first.after.values
     n, pixel = run.dictionary.upscale, run.dictionary.pixel_size_nm
@@ -134,7 +138,7 @@ def before_after(run: EnhanceRun, path: pathlib.Path) -> pathlib.Path:
         for title, values, scale in columns
     ]
     _profiles(figure.add_subplot(axes[2, 0].get_gridspec()[2, :]), lines, pixel)
-    return save(figure, path)
+    return save(figure, path, style)
 
 
 def _profiles(ax: Axes, lines: Sequence[tuple[str, np.ndarray, int]], pixel_nm: float) -> None:
@@ -151,10 +155,11 @@ def _profiles(ax: Axes, lines: Sequence[tuple[str, np.ndarray, int]], pixel_nm: 
     ax.grid(alpha=0.3)
 
 
-def residual(run: EnhanceRun, path: pathlib.Path) -> pathlib.Path:
+def residual(run: EnhanceRun, path: pathlib.Path, style: Style = SCREEN) -> pathlib.Path:
     result, n = run.first.after, run.dictionary.upscale
-    figure = new_figure(11.0, 5.2)
-    left, right = figure.subplots(1, 2)
+    rows, columns = style.panels(2)
+    figure = new_figure(5.5 * columns, 5.0 * rows)
+    left, right = figure.subplots(rows, columns, squeeze=False).ravel()
     shown = left.imshow(
         result.residual / result.noise.sd, cmap="RdBu_r", vmin=-4, vmax=4, interpolation="nearest"
     )
@@ -168,10 +173,10 @@ def residual(run: EnhanceRun, path: pathlib.Path) -> pathlib.Path:
         _bare(ax)
         ax.set_facecolor("#BBBBBB")
         scale_bar(ax, values.shape, run.dictionary.pixel_size_nm / scale)
-    return save(figure, path)
+    return save(figure, path, style)
 
 
-def spectra(run: EnhanceRun, path: pathlib.Path) -> pathlib.Path:
+def spectra(run: EnhanceRun, path: pathlib.Path, style: Style = SCREEN) -> pathlib.Path:
     before, result = run.first.before.values.astype(float), run.first.after
     pixel, fine = run.dictionary.pixel_size_nm, run.dictionary.result_pixel_nm
     figure = new_figure(7.2, 4.6)
@@ -183,10 +188,10 @@ def spectra(run: EnhanceRun, path: pathlib.Path) -> pathlib.Path:
         ("residual", spectrum(np.nan_to_num(result.residual)), pixel, COLOURS[0], "-"),
         ("noise estimate", (np.arange(1, 32) / 64, noise), pixel, COLOURS[2], "--"),
     ]
-    for label, (frequency, power), size, colour, style in lines:
+    for label, (frequency, power), size, colour, dashes in lines:
         scale = (size / pixel) ** 2  # power per pixel of the slice
         ax.semilogy(
-            frequency / size * 1000, power * scale, style, color=colour, linewidth=2, label=label
+            frequency / size * 1000, power * scale, dashes, color=colour, linewidth=2, label=label
         )
     ax.set_xlabel("spatial frequency (cycles per µm)", **FONT)
     ax.set_ylabel("power (grey² per slice pixel)", **FONT)
@@ -194,14 +199,16 @@ def spectra(run: EnhanceRun, path: pathlib.Path) -> pathlib.Path:
     ax.set_ylim(bottom=max(floor, ax.get_ylim()[0]))
     ax.legend(fontsize=11)
     ax.grid(alpha=0.3)
-    return save(figure, path)
+    return save(figure, path, style)
 
 
 def _filled(values: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(values), values, np.nanmean(values))
 
 
-def control(control: Control, run: EnhanceRun, path: pathlib.Path) -> pathlib.Path:
+def control(
+    control: Control, run: EnhanceRun, path: pathlib.Path, style: Style = SCREEN
+) -> pathlib.Path:
     n, pixel = run.dictionary.upscale, run.dictionary.pixel_size_nm
     box = tuple(slice(s.start * n, s.stop * n) for s in control.field)
     panels = [
@@ -216,4 +223,4 @@ def control(control: Control, run: EnhanceRun, path: pathlib.Path) -> pathlib.Pa
         ax.set_title(title, fontsize=14)
         scale_bar(ax, values.shape, pixel / scale)
         _bare(ax)
-    return save(figure, path)
+    return save(figure, path, style)

@@ -12,51 +12,24 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
 import numpy as np
-import tifffile
 
 from jaxmicro.app.enhance.metrics import Metrics
+from jaxmicro.app.hspy import write_hspy
+from jaxmicro.app.tiff import Grid, write_stack
 from jaxmicro.data.phantom_stem_txm import Sections
-
-
-def write_stack(
-    path: pathlib.Path,
-    slices: Iterator[np.ndarray],
-    shape: tuple[int, int, int],
-    pixel_size_nm: float,
-    spacing_nm: float | None,
-) -> None:
-    """A calibrated float32 OME-TIFF (z, y, x), written slice by slice; NaN where nothing is."""
-    metadata: dict[str, object] = {
-        "axes": "ZYX",
-        "PhysicalSizeX": round(pixel_size_nm / 1000, 9),
-        "PhysicalSizeXUnit": "µm",
-        "PhysicalSizeY": round(pixel_size_nm / 1000, 9),
-        "PhysicalSizeYUnit": "µm",
-    }
-    if spacing_nm is not None:
-        metadata |= {"PhysicalSizeZ": round(spacing_nm / 1000, 9), "PhysicalSizeZUnit": "µm"}
-    tifffile.imwrite(
-        path,
-        slices,
-        shape=shape,
-        dtype=np.float32,
-        ome=True,
-        photometric="minisblack",
-        compression="zlib",
-        metadata=metadata,
-    )
 
 
 @contextlib.contextmanager
 def stack_writer(
     paths: Sequence[pathlib.Path],
     shape: tuple[int, int, int],
-    pixel_size_nm: float,
-    spacing_nm: float | None,
+    grid: Grid,
+    hspy: bool = False,
 ) -> Iterator[Callable[..., None]]:
     """Several stacks of one shape side by side; what is yielded takes the next slice of each.
 
-    A TIFF file is written in one go, so the slices wait on disk beside it, uncompressed.
+    Calibrated float32, NaN where nothing is; with `hspy` each in HyperSpy's format too. A TIFF
+    file is written in one go, so the slices wait on disk beside it, uncompressed.
     """
     with contextlib.ExitStack() as files:
         waiting = [files.enter_context(tempfile.TemporaryFile(dir=p.parent)) for p in paths]
@@ -67,7 +40,9 @@ def stack_writer(
 
         yield write
         for path, file in zip(paths, waiting, strict=True):
-            write_stack(path, _slices(file, shape), shape, pixel_size_nm, spacing_nm)
+            write_stack(path, _slices(file, shape), shape, grid, dtype=np.float32)
+            if hspy:
+                write_hspy(path.with_suffix(".hspy"), path, shape, grid)
 
 
 def _slices(file: IO[bytes], shape: tuple[int, int, int]) -> Iterator[np.ndarray]:
@@ -112,4 +87,5 @@ def write_sections(scene: Sections, folder: pathlib.Path) -> list[str]:
 def _write(path: pathlib.Path, values: list[np.ndarray], size: tuple[float, ...] | None) -> None:
     assert size is not None  # phantoms are calibrated
     shape = (len(values), *values[0].shape)
-    write_stack(path, iter(values), shape, size[-1], None)
+    grid = Grid((size[-2], size[-1]), depth=True)
+    write_stack(path, (v.astype(np.float32) for v in values), shape, grid, dtype=np.float32)

@@ -11,15 +11,16 @@ from jaxmicro.app.enhance import figures
 from jaxmicro.app.enhance.files import write_metrics
 from jaxmicro.app.enhance.metrics import Metrics
 from jaxmicro.app.enhance.run import EnhanceRun
+from jaxmicro.app.style import SCREEN, Style
 from jaxmicro.dictionary.enhance import Dictionary
 
 SLICES_SHOWN = 8
 
 
-def write(folder: pathlib.Path, run: EnhanceRun) -> dict[str, pathlib.Path]:
+def write(folder: pathlib.Path, run: EnhanceRun, style: Style = SCREEN) -> dict[str, pathlib.Path]:
     """metrics.csv and the figures, which are returned by caption."""
     write_metrics(folder / "metrics.csv", run.metrics)
-    return figures.all_figures(run, folder / "figures")
+    return figures.all_figures(run, folder / "figures", style)
 
 
 def write_report(

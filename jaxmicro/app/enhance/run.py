@@ -15,6 +15,7 @@ from jaxmicro.app.enhance.files import stack_writer
 from jaxmicro.app.enhance.images import on_grid, safe_name, slices_of
 from jaxmicro.app.enhance.metrics import Metrics, doubts, known, measure
 from jaxmicro.app.progress import Stages
+from jaxmicro.app.tiff import Grid, size_note
 from jaxmicro.data.movie import Image
 from jaxmicro.data.read import Volume
 from jaxmicro.dictionary.coupled import Recipe
@@ -230,21 +231,27 @@ def enhance_all(
     plan: EnhancePlan,
     folder: pathlib.Path,
     stages: Stages,
+    hspy: bool = False,
 ) -> EnhanceRun:
     """Every slice of every volume through the dictionary, written to `folder` as it comes.
 
     Of the slices only the first and the present one are in memory. `references` belong to the
-    slices of all volumes in their order; there may be none.
+    slices of all volumes in their order; there may be none. With `hspy` the results are written in
+    HyperSpy's format too.
     """
     first: SliceResult | None = None
     rows: list[Metrics] = []
+    told: set[str] = set()
     heard: dict[str, list[str]] = {}  # notes, and the slices of which they were said
     truths = itertools.chain(references, itertools.repeat(None))
     for volume in volumes:
         name = None if len(volumes) == 1 else volume.name
+        shape = _result_shape(volume, trained.dictionary)
+        large = size_note("a result", shape, np.float32)
+        told |= set() if large is None else {large}
         with (
             stages.stage("enhance", len(volume), unit="slices") as advance,
-            _writer(folder, volume, trained.dictionary, name) as write,
+            _writer(folder, volume, trained.dictionary, name, hspy) as write,
         ):
             for image, truth in zip(slices_of(volume), truths, strict=False):
                 began = time.perf_counter()
@@ -260,7 +267,7 @@ def enhance_all(
                 advance(1)
     assert first is not None  # a volume has a slice
     notes = [_of_slices(note, names, len(rows)) for note, names in heard.items()]
-    return EnhanceRun(trained, tuple(rows), first, (*trained.notes, *notes))
+    return EnhanceRun(trained, tuple(rows), first, (*trained.notes, *sorted(told), *notes))
 
 
 def _of_slices(note: str, names: Sequence[str], n_slices: int) -> str:
@@ -274,15 +281,17 @@ def _of_slices(note: str, names: Sequence[str], n_slices: int) -> str:
 
 
 def _writer(
-    folder: pathlib.Path, volume: Volume, dictionary: Dictionary, name: str | None
+    folder: pathlib.Path, volume: Volume, dictionary: Dictionary, name: str | None, hspy: bool
 ) -> contextlib.AbstractContextManager[Callable[..., None]]:
     """Of enhanced.tif and uncertainty.tif, with the volume's name where there are several."""
     end = "" if name is None else f"_{safe_name(name)}"
+    paths = [folder / f"{kind}{end}.tif" for kind in ("enhanced", "uncertainty")]
+    pixel = dictionary.result_pixel_nm
+    grid = Grid((pixel, pixel), spacing_nm=volume.spacing_nm, depth=True, source=volume.name)
+    return stack_writer(paths, _result_shape(volume, dictionary), grid, hspy)
+
+
+def _result_shape(volume: Volume, dictionary: Dictionary) -> tuple[int, int, int]:
     n_slices, height, width = volume.shape
     n = dictionary.upscale
-    return stack_writer(
-        [folder / f"{kind}{end}.tif" for kind in ("enhanced", "uncertainty")],
-        (n_slices, height * n, width * n),
-        dictionary.result_pixel_nm,
-        volume.spacing_nm,
-    )
+    return n_slices, height * n, width * n

@@ -11,6 +11,7 @@ from jaxmicro.app import page
 from jaxmicro.app.posterior import figures
 from jaxmicro.app.posterior.run import PosteriorRun
 from jaxmicro.app.quantify import files
+from jaxmicro.app.quantify.report import growth_rows
 
 
 def summary_rows(run: PosteriorRun) -> list[tuple[str, str]]:
@@ -70,7 +71,7 @@ def write_report(
 ) -> None:
     """The page of a posterior run: what is wrong with it, if anything, comes first."""
     shown = "worst 60 by r-hat" if run.diagnostics.table else "first 60"
-    keep = run.growth.to_pandas().dropna(axis=1, how="all")
+    growth = growth_rows(run.growth)
     page.write_page(
         path,
         f"Posterior of {run.movie.name}",
@@ -78,7 +79,7 @@ def write_report(
             ("Diagnostics", page.table(("", ""), summary_rows(run))),
             ("Figures", "\n".join(page.figure(p, c) for c, p in figures.items())),
             (f"Parameters ({shown})", page.table(*parameter_rows(run))),
-            ("Growth: posterior mean and sd", page.table(list(keep), keep.values.tolist())),
+            ("Growth: posterior mean and sd", page.table(*growth)),
             ("Model", page.preformatted(run.variant.to_toml())),
             ("This run", page.preformatted(record)),
         ],

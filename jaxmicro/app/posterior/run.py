@@ -115,7 +115,8 @@ def run(
         notes.append(NO_PIXEL_SIZE)
     with stages.stage("diagnose"):
         diagnostics = drawn.diagnose()
-    growth, band = _growth(drawn, movie, thickness_um, start)
+    growth, band = _growth(drawn, pixels, movie.n_frames, start)
+    growth = growth.of_movie(movie, parts.foreground, thickness_um)
     return PosteriorRun(
         movie, variant, pixels, parts, drawn, diagnostics, growth, band, tuple(notes)
     )
@@ -141,10 +142,9 @@ def _noise(table: Table, movie: Movie) -> Noise:
 
 
 def _growth(
-    drawn: Posterior, movie: Movie, thickness_um: float | None, start: Fit
+    drawn: Posterior, pixels: Pixels, n_frames: int, start: Fit
 ) -> tuple[Growth, tuple[np.ndarray, np.ndarray]]:
     """Posterior means and sds of the areas, and the band; frames never drawn stay unknown."""
-    n_frames = movie.n_frames
     area = drawn["growth"]["area_px"].values
     flat = area.reshape(-1, area.shape[-1])
     columns = [flat.mean(axis=0), flat.std(axis=0), *drawn.area_interval(BAND)]
@@ -159,9 +159,8 @@ def _growth(
         frame=np.arange(n_frames),
         area_px=full[0],
         area_px_se=full[1],
-        pixel_area_um2=movie.pixel_area_um2,
-        thickness_um=thickness_um,
-        time_s=movie.times_s,
         result=names.astype(str),
+        region_px=np.asarray(pixels.n_domain, float),
+        visited_px=np.asarray(pixels.n_pixels, float),
     )
     return growth, (full[2], full[3])

@@ -7,33 +7,41 @@ from typing import Any
 
 import numpy as np
 from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
+from jaxmicro.app import palette
 from jaxmicro.app.canvas import (
     COLOURS,
     FONT,
     area_label,
     band,
+    image_aspect,
     new_figure,
     save,
     scale_bar,
     time_axis,
 )
 from jaxmicro.app.quantify.run import Quantified
+from jaxmicro.app.style import SCREEN, Style
 from jaxmicro.growth.estimate import Growth
 
-LABEL_COLOURS = ListedColormap(["#FFFFFF", "#B8C4CC", "#D55E00"])  # not visited, back, fore
+LABEL_COLOURS = ListedColormap([palette.NOT_VISITED, palette.BACKGROUND, palette.FOREGROUND])
 
 
-def strip(run: Quantified, path: pathlib.Path, n_shown: int = 6) -> pathlib.Path:
+def strip(run: Quantified, path: pathlib.Path, style: Style = SCREEN) -> pathlib.Path:
     """Raw frame, visited pixels and labels, at a few times through the movie."""
     movie = run.movie
+    n_shown = 3 if style.narrow else 6
     shown = np.unique(np.linspace(0, movie.n_frames - 1, n_shown).round().astype(int))
     height, width = run.pixels.shape
-    each = min(2.3, 2.9 * width / height)
-    figure = new_figure(each * len(shown) + 0.6, 3 * each * height / width + 1.0)
+    aspect = image_aspect(movie.pixel_size_nm)
+    each = min(2.3, 2.9 * width / (height * aspect))
+    figure = new_figure(each * len(shown) + 0.6, 3 * each * aspect * height / width + 1.0)
     axes = figure.subplots(3, len(shown), squeeze=False)
     stack = [movie.frame(int(t)) for t in shown]
     low, high = np.nanpercentile(np.stack(stack), [0.5, 99.5])
+    grey = {"cmap": "gray", "vmin": low, "vmax": high, "aspect": aspect}
     dot = max(1, round(0.008 * max(height, width)))  # visited pixels must be seen at half size
     for column, (t, frame) in enumerate(zip(shown, stack, strict=True)):
         labels = run.labels(int(t))
@@ -42,20 +50,39 @@ def strip(run: Quantified, path: pathlib.Path, n_shown: int = 6) -> pathlib.Path
         sparse = (labels > 0).mean() < 0.5
         if sparse:
             seen, classes = _grown(seen, dot), _grown_labels(classes, dot)
-        axes[0, column].imshow(frame, cmap="gray", vmin=low, vmax=high)
-        axes[1, column].set_facecolor("white")
-        axes[1, column].imshow(seen, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
-        axes[2, column].imshow(classes, cmap=LABEL_COLOURS, vmin=0, vmax=2, interpolation="nearest")
-        time = "" if movie.times_s is None else f", {movie.times_s[t]:.3g} s"
-        axes[0, column].set_title(f"frame {t}{time}", fontsize=12)
-        for row in range(3):
-            axes[row, column].set(xticks=[], yticks=[])
+        raw, visited, marks = axes[:, column]
+        raw.imshow(frame, **grey)
+        visited.set_facecolor(palette.NO_VALUE)
+        visited.imshow(seen, interpolation="nearest", **grey)
+        marks.imshow(
+            classes, cmap=LABEL_COLOURS, vmin=0, vmax=2, interpolation="nearest", aspect=aspect
+        )
+        raw.set_title(_when(run, int(t), "\n"), fontsize=12)
+    for ax in axes.flat:
+        ax.set(xticks=[], yticks=[])
     pixel = None if movie.pixel_size_nm is None else movie.pixel_size_nm[1]
     scale_bar(axes[0, -1], run.pixels.shape, pixel)
     for row, text in enumerate(("raw", "visited", "labels")):
         axes[row, 0].set_ylabel(text, fontsize=13)
-    axes[2, 0].set_xlabel("orange: foreground", color="#B04A00", fontsize=11)
-    return save(figure, path)
+    _colour_key(figure, bool((run.labels(0) > 0).all()), 2 if style.narrow else 4)
+    return save(figure, path, style)
+
+
+def _colour_key(figure: Figure, all_visited: bool, ncols: int) -> None:
+    """What the colours of the strip's second and third row mean."""
+    meanings = [(palette.BACKGROUND, "background"), (palette.FOREGROUND, "foreground")]
+    if not all_visited:
+        meanings.append((palette.NOT_VISITED, "not visited"))
+        meanings.append((palette.NO_VALUE, "not visited, beside greys"))
+    keys = [Patch(facecolor=c, edgecolor="#666666", label=text) for c, text in meanings]
+    figure.legend(handles=keys, loc="outside lower center", ncols=ncols, fontsize=10, frameon=False,
+                  handlelength=1.0, handletextpad=0.4, columnspacing=0.9)  # fmt: skip
+
+
+def _when(run: Quantified, t: int, between: str = ", ") -> str:
+    """Frame and time, for a title."""
+    times = run.movie.times_s
+    return f"frame {t}" if times is None else f"frame {t}{between}{times[t]:.4g} s"
 
 
 def _grown(image: np.ndarray, size: int) -> np.ndarray:
@@ -73,11 +100,13 @@ def _grown_labels(labels: np.ndarray, size: int) -> np.ndarray:
     return np.nan_to_num(_grown(np.where(labels > 0, labels, np.nan).astype(float), size))
 
 
-def histogram(run: Quantified, path: pathlib.Path, n_shown: int = 3) -> pathlib.Path:
+def histogram(run: Quantified, path: pathlib.Path, style: Style = SCREEN) -> pathlib.Path:
     """Greys with the trend removed, and the fitted components, for a few frames."""
-    shown = np.unique(np.linspace(0, run.pixels.n_frames - 1, n_shown).round().astype(int))
-    figure = new_figure(4.6 * len(shown) + 1.8, 3.9)
-    axes = figure.subplots(1, len(shown), squeeze=False)[0]
+    shown = _few(run)
+    rows, columns = style.panels(len(shown))
+    aside = 0.0 if style.narrow else 1.8
+    figure = new_figure(4.6 * columns + aside, (2.6 if style.narrow else 3.4) * rows + 0.5)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
     params = run.fit.params
     for ax, t in zip(axes, shown, strict=True):
         values = _detrended(run, int(t))
@@ -106,10 +135,19 @@ def histogram(run: Quantified, path: pathlib.Path, n_shown: int = 3) -> pathlib.
         top = max(total.max(), float(np.max(density)))
         ax.set_ylim(max(1e-5 * top, 0.3 / (values.size * (edges[1] - edges[0]))), 2 * top)
         ax.set_xlabel("grey level, trend removed", **FONT)
-        ax.set_title(f"frame {t}", fontsize=12)
-    axes[0].set_ylabel("density (per grey level)", **FONT)
-    figure.legend(*axes[-1].get_legend_handles_labels(), fontsize=10, loc="outside right upper")
-    return save(figure, path)
+        ax.set_title(_when(run, int(t)), fontsize=12)
+    for ax in axes if style.narrow else axes[:1]:
+        ax.set_ylabel("density (per grey level)", **FONT)
+    place = "outside upper center" if style.narrow else "outside right upper"
+    handles = axes[-1].get_legend_handles_labels()
+    ncols = 3 if style.narrow else 1
+    figure.legend(*handles, fontsize=10, loc=place, ncols=ncols, frameon=False)
+    return save(figure, path, style)
+
+
+def _few(run: Quantified, n_shown: int = 3) -> np.ndarray:
+    """A few frames through the movie."""
+    return np.unique(np.linspace(0, run.pixels.n_frames - 1, n_shown).round().astype(int))
 
 
 def _detrended(run: Quantified, t: int) -> np.ndarray:
@@ -118,29 +156,34 @@ def _detrended(run: Quantified, t: int) -> np.ndarray:
     return (np.asarray(pixels.values) - trend)[np.asarray(pixels.weight) > 0]
 
 
-def trend_surface(run: Quantified, path: pathlib.Path, n_shown: int = 3) -> pathlib.Path:
+def trend_surface(run: Quantified, path: pathlib.Path, style: Style = SCREEN) -> pathlib.Path:
     """The fitted trend over the frame at a few times, on one colour scale."""
-    shown = np.unique(np.linspace(0, run.pixels.n_frames - 1, n_shown).round().astype(int))
+    shown = _few(run)
     surfaces = [
         run.model.trend.surface(np.asarray(run.fit.params.trend[t]), run.pixels.shape)
         for t in shown
     ]
     limit = max(float(np.nanmax(np.abs(surfaces))), 1e-6)
     height, width = run.pixels.shape
-    figure = new_figure(3.4 * len(shown) + 1.2, 3.4 * height / width + 0.7)
+    aspect = image_aspect(run.movie.pixel_size_nm)
+    figure = new_figure(3.4 * len(shown) + 1.2, 3.4 * aspect * height / width + 0.7)
     axes = figure.subplots(1, len(shown), squeeze=False)[0]
     pixel = None if run.movie.pixel_size_nm is None else run.movie.pixel_size_nm[1]
     for ax, t, surface in zip(axes, shown, surfaces, strict=True):
-        image = ax.imshow(surface, cmap="PuOr", vmin=-limit, vmax=limit)
+        image = ax.imshow(surface, cmap="PuOr", vmin=-limit, vmax=limit, aspect=aspect)
         ax.set(xticks=[], yticks=[])
-        ax.set_title(f"frame {t}", fontsize=12)
+        ax.set_title(_when(run, int(t)), fontsize=12)
     scale_bar(axes[-1], run.pixels.shape, pixel)
     figure.colorbar(image, ax=axes, shrink=0.85).set_label("trend (grey levels)", **FONT)
-    return save(figure, path)
+    return save(figure, path, style)
 
 
 def growth_curve(
-    growth: Growth, path: pathlib.Path, truth: np.ndarray | None = None, others: dict | None = None
+    growth: Growth,
+    path: pathlib.Path,
+    truth: np.ndarray | None = None,
+    others: dict | None = None,
+    style: Style = SCREEN,
 ) -> pathlib.Path:
     """Area against time with bands of two standard errors; truth and other curves on request.
 
@@ -175,14 +218,15 @@ def growth_curve(
 
         right = ax.secondary_yaxis("right", functions=(to_volume, to_area))
         right.set_ylabel("volume (µm$^3$)", **FONT)
-    return save(figure, path)
+    return save(figure, path, style)
 
 
-def parameters(run: Quantified, path: pathlib.Path) -> pathlib.Path:
+def parameters(run: Quantified, path: pathlib.Path, style: Style = SCREEN) -> pathlib.Path:
     """Weights, means with sds, and trend coefficients over time."""
     n_panels = 3 if run.model.trend.n_terms else 2
-    figure = new_figure(12.5 * n_panels / 3, 3.9)
-    axes = figure.subplots(1, n_panels)
+    rows, columns = style.panels(n_panels)
+    figure = new_figure(4.2 * columns, (2.5 if style.narrow else 3.4) * rows + 0.5)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
     x = np.arange(run.pixels.n_frames) if run.movie.times_s is None else run.movie.times_s
     params = run.fit.params
     marker = "o" if len(x) == 1 else ""  # a line needs two frames
@@ -205,24 +249,24 @@ def parameters(run: Quantified, path: pathlib.Path) -> pathlib.Path:
     axes[0].legend(fontsize=9)
     if run.model.trend.n_terms:
         axes[2].legend(fontsize=9, ncols=2)
-    return save(figure, path)
+    return save(figure, path, style)
 
 
-def all_figures(run: Quantified, folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Every figure of a run as PNG files; keys are captions."""
+def all_figures(
+    run: Quantified, folder: pathlib.Path, style: Style = SCREEN
+) -> dict[str, pathlib.Path]:
+    """Draw everything into `folder`; returns {caption: file}."""
     folder.mkdir(exist_ok=True)
-    out = {
-        "Growth curve: foreground area with bands of two standard errors.": growth_curve(
-            run.growth, folder / "growth.png"
-        ),
-        "Frames through the movie: raw, visited pixels, labels after correction.": strip(
-            run, folder / "strip.png"
-        ),
-        "Grey levels with the trend removed, and the fitted components.": histogram(
-            run, folder / "histogram.png"
-        ),
-    }
+    drawn = [
+        ("Growth curve: foreground area with bands of two standard errors.",
+         growth_curve(run.growth, folder / "growth.png", style=style)),
+        ("Frames through the movie: raw, visited pixels, labels after correction.",
+         strip(run, folder / "strip.png", style)),
+        ("Grey levels with the trend removed, and the fitted components.",
+         histogram(run, folder / "histogram.png", style)),
+    ]  # fmt: skip
     if run.model.trend.n_terms:
-        out["The trend over the frame."] = trend_surface(run, folder / "trend.png")
-    out["Parameters over time (bands: one class sd)."] = parameters(run, folder / "parameters.png")
-    return out
+        drawn.append(("The trend over the frame.", trend_surface(run, folder / "trend.png", style)))
+    caption = "Parameters over time (bands: one class sd)."
+    drawn.append((caption, parameters(run, folder / "parameters.png", style)))
+    return dict(drawn)

@@ -2,30 +2,71 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from jaxmicro.app.ome import write_ome
-from jaxmicro.app.quantify import figures
+from jaxmicro.app.excel import write_workbook
+from jaxmicro.app.quantify import figures, maps
 from jaxmicro.app.quantify.run import Quantified
+from jaxmicro.app.style import SCREEN, Style
+from jaxmicro.data.movie import Movie
 from jaxmicro.growth.analyse import result_names
-from jaxmicro.growth.estimate import Growth
+from jaxmicro.growth.estimate import MEANINGS, Growth
+
+ABOUT = ["column", "unit", "what it holds"]
 
 
-def write(folder: pathlib.Path, run: Quantified, dense: bool = False) -> dict[str, pathlib.Path]:
-    """growth.csv, fit.nc, labels.tif, model.toml and the figures, which are returned by caption."""
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """What a run leaves behind beyond what every run does.
+
+    Attributes:
+      dense: labels.tif estimates every pixel.
+      overlay: overlay.tif, the movie with the foreground's edge.
+      hspy: labels.hspy, for HyperSpy.
+      excel: growth.xlsx.
+      style: what the figures are drawn for.
+    """
+
+    dense: bool = False
+    overlay: bool = False
+    hspy: bool = False
+    excel: bool = False
+    style: Style = SCREEN
+
+
+def write(
+    folder: pathlib.Path, run: Quantified, wanted: Wanted = Wanted()
+) -> dict[str, pathlib.Path]:
+    """growth.csv, fit.nc, labels.tif, model.toml, what is wanted beside them, and the figures,
+    which are returned by caption."""
     write_growth(folder / "growth.csv", run.growth)
+    if wanted.excel:
+        write_growth_workbook(folder / "growth.xlsx", run.growth)
     write_fit(folder / "fit.nc", run)
-    write_labels(folder / "labels.tif", run, dense)
+    maps.write_labels(folder / "labels.tif", run, wanted.dense, wanted.hspy)
+    if wanted.overlay:
+        maps.write_overlay(folder / "overlay.tif", run, wanted.dense)
     (folder / "model.toml").write_text(run.variant.to_toml(), encoding="utf-8")
-    return figures.all_figures(run, folder / "figures")
+    return figures.all_figures(run, folder / "figures", wanted.style)
 
 
 def write_growth(path: pathlib.Path, growth: Growth) -> None:
     """growth.csv; a figure that is not known is empty, never 0."""
     growth.to_pandas().to_csv(path, index=False, float_format="%.6g")
+
+
+def write_growth_workbook(path: pathlib.Path, growth: Growth) -> None:
+    """growth.xlsx: the table as numbers, and a second sheet that says what each column holds."""
+    table = growth.to_pandas()
+    rows = table.astype(object).where(table.notna(), None).values.tolist()
+    about = [[name, unit, text] for name, (unit, text) in MEANINGS.items()]
+    sheets = {"growth": [list(table.columns), *rows], "columns": [ABOUT, *about]}
+    write_workbook(path, sheets)
 
 
 def fit_dataset(run: Quantified) -> xr.Dataset:
@@ -55,6 +96,10 @@ def fit_dataset(run: Quantified) -> xr.Dataset:
     for i, (name, units, text) in enumerate(run.model.family.columns):
         variables[name] = by(np.asarray(params.law)[:, i], "", units, text)
     data = xr.Dataset(variables, coords=coords)
+    numbers = run.movie.frame_numbers
+    data = data.assign_coords(
+        source_frame=("frame", numbers, {"long_name": "number in the movie that was read"})
+    )
     if run.movie.times_s is not None:
         data = data.assign_coords(time=("frame", run.movie.times_s, {"units": "s"}))
     data.attrs = {
@@ -62,7 +107,11 @@ def fit_dataset(run: Quantified) -> xr.Dataset:
         "family": run.model.family.name,
         "foreground_classes": list(run.partition.foreground),
         "coordinates": "x and y run from -1 at the first to +1 at the last column and row",
+        "frame_shape_px": list(run.pixels.shape),
+        "offset_px": list(run.movie.offset_px),
     }
+    if run.movie.pixel_size_nm is not None:
+        data.attrs["pixel_size_nm"] = list(run.movie.pixel_size_nm)
     return data
 
 
@@ -70,17 +119,15 @@ def write_fit(path: pathlib.Path, run: Quantified) -> None:
     fit_dataset(run).to_netcdf(path, engine="h5netcdf")
 
 
-def write_labels(path: pathlib.Path, run: Quantified, dense: bool = False) -> None:
-    """labels.tif: OME-TIFF, 0 not visited, 127 background, 255 foreground, calibrated.
-
-    With `dense` every pixel has a label, an estimate where none was visited, and a second channel
-    holds the posterior entropy of foreground against background: 255 is 1 bit.
-    """
-    t, (y, x) = run.pixels.n_frames, run.pixels.shape
-    calibration = run.movie.pixel_size_nm, run.movie.frame_interval_s
-    if dense:
-        names = ("foreground, estimated where not visited", "posterior entropy, 255 = 1 bit")
-        planes = (plane for frame in run.dense_labels() for plane in frame)
-        write_ome(path, planes, (t, 2, y, x), *calibration, channels=names)
-        return
-    write_ome(path, (run.labels(i) for i in range(t)), (t, y, x), *calibration)
+def movie_record(movie: Movie) -> dict[str, Any]:
+    """What part of which movie was read, for run.json; None is not known."""
+    frames = movie.frame_numbers
+    return {
+        "source": movie.source,
+        "source_frames": [int(frames[0]), int(frames[-1])],
+        "offset_px": list(map(int, movie.offset_px)),
+        "shape": list(movie.shape),
+        "pixel_size_nm": None if movie.pixel_size_nm is None else list(movie.pixel_size_nm),
+        "first_time_s": None if movie.times_s is None else float(movie.times_s[0]),
+        "frame_interval_s": movie.frame_interval_s,
+    }

@@ -11,6 +11,7 @@ import numpy as np
 from jaxmicro.app import page
 from jaxmicro.app.quantify.run import Quantified
 from jaxmicro.growth.analyse import result_names
+from jaxmicro.growth.estimate import CONSTANT_COLUMNS, Growth
 from jaxmicro.spacetime.soft_correction import SoftCorrection
 
 
@@ -73,10 +74,14 @@ def _correction_text(run: Quantified) -> str:
     )
 
 
-def growth_rows(run: Quantified) -> tuple[list[str], list[list[Any]]]:
-    frame = run.growth.to_pandas()
+def growth_rows(growth: Growth) -> tuple[list[str], list[list[Any]]]:
+    """The table of the page: what is known and differs from frame to frame."""
+    frame = growth.to_pandas().drop(columns=list(CONSTANT_COLUMNS))
     keep = [c for c in frame.columns if c == "result" or frame[c].notna().any()]
-    return keep, frame[keep].values.tolist()
+    same = [c for c in ("region_px", "visited_px") if frame[c].nunique() == 1]
+    same += ["source_frame"] if (frame["source_frame"] == frame["frame"]).all() else []
+    shown = [c for c in keep if c not in same]
+    return shown, frame[shown].values.tolist()
 
 
 def write_report(
@@ -86,7 +91,7 @@ def write_report(
     record: str,
 ) -> None:
     """The page of a quantify run."""
-    header, rows = growth_rows(run)
+    header, rows = growth_rows(run.growth)
     page.write_page(
         path,
         f"Growth in {run.movie.name}",

@@ -78,8 +78,17 @@ class Quantified:
         out[rows[seen], cols[seen]] = np.where(foreground[seen], FOREGROUND, BACKGROUND)
         return out
 
+    def classes(self, t: int) -> np.ndarray:
+        """Frame `t` as (y, x) uint8: class rank + 1 as fitted, before any correction; 0 unseen."""
+        frame = self.pixels.at(t)
+        rows, cols, weight = (np.asarray(a) for a in (frame.rows, frame.cols, frame.weight))
+        out = np.zeros(self.pixels.shape, np.uint8)
+        seen = weight > 0
+        out[rows[seen], cols[seen]] = np.asarray(self.analysis.classes)[t][seen] + 1
+        return out
+
     def dense_labels(self) -> Iterator[np.ndarray]:
-        """Frames as (2, y, x) uint8: 255 foreground by the dense map, and its entropy.
+        """Frames as (3, y, x) uint8: 255 foreground, class rank + 1, and entropy, by the dense map.
 
         An estimate wherever nothing was visited; entropy 255 is 1 bit: it could be either.
         """
@@ -92,7 +101,7 @@ class Quantified:
             chance = frame[list(self.partition.foreground)].sum(axis=0)
             labels = np.where(chance > 0.5, FOREGROUND, BACKGROUND)
             entropy = np.rint(255 * entropy_bits(chance))
-            yield np.stack([labels, entropy]).astype(np.uint8)
+            yield np.stack([labels, np.argmax(frame, axis=0) + 1, entropy]).astype(np.uint8)
 
 
 def quantify(
@@ -141,7 +150,9 @@ def quantify(
     with stages.stage("verify"):
         checked = check(analysis, choice)
     notes += [*notes_on(analysis), *checked.sentences]
-    growth = dataclasses.replace(analysis.growth.only(analysis.usable), check=checked.words)
+    growth = analysis.growth.of_movie(movie, analysis.partition.foreground, thickness_um)
+    growth = growth.only(analysis.usable)
+    growth = dataclasses.replace(growth, check=checked.words)
     if movie.pixel_size_nm is None:
         notes.append(NO_PIXEL_SIZE)
     growth = _since_first(growth) if baseline else growth

@@ -23,6 +23,7 @@ LARGEST_PLAUSIBLE_NM = 10_000.0
 
 _LABELS = {"T": "t", "Z": "z", "C": "channel", "Q": "frame", "I": "frame", "R": "position"}
 _RESOLUTION_UNITS_NM = {2: 25.4e6, 3: 10e6}
+OURS = "jaxmicro"  # what our own files say wrote them: the first of their channels is the image
 
 
 def failures() -> tuple[type[Exception], ...]:
@@ -81,6 +82,10 @@ def _first_series(tif: Any, path: Path) -> Stack:
         array: Any = np.memmap(path, dtype, "r", series.dataoffset, tuple(series.shape))
     else:
         array = _Pages(series)
+    if page.software == OURS and "C" in series.axes:
+        at = series.axes.index("C")
+        warnings.append(f"the first of its {axes[at].size} channels was read")
+        array, axes = _FirstChannel(array, at), [a for i, a in enumerate(axes) if i != at]
     stack = stack_of_array(array, axes, kind, path.name)
     if planes:
         warnings.append(
@@ -138,6 +143,18 @@ class _Pages:
         number = int(np.ravel_multi_index(kept, self._outer)) if kept else 0
         page = self._pages[number].asarray().reshape(self._inner)
         return page[(*widen, *inner)]
+
+
+class _FirstChannel:
+    """An array indexed as if its axis `at` had only its first place, and were not there."""
+
+    def __init__(self, array: Any, at: int):
+        self._array, self._at = array, at
+        self.shape = (*array.shape[:at], *array.shape[at + 1 :])
+        self.dtype = array.dtype
+
+    def __getitem__(self, index: tuple[Any, ...]) -> np.ndarray:
+        return self._array[(*index[: self._at], 0, *index[self._at :])]
 
 
 def _refuse_circles(tif: Any, path: Path) -> None:
@@ -209,7 +226,10 @@ def _calibration(tif: Any, series: Any, name: str) -> tuple[str, Scales, float |
         return f"OME-{big}", scales, saturation_of(dtype, ome_bits or bits, top), warnings
     saturation = saturation_of(dtype, bits, top)
     if tif.is_imagej and tif.imagej_metadata:
-        return f"ImageJ {big}", _imagej(tif.imagej_metadata, page, warnings), saturation, warnings
+        scales = _imagej(tif.imagej_metadata, page, warnings)
+        if page.software == OURS and "T" in series.axes:
+            scales |= _own_times(tif.imagej_metadata, series)
+        return f"ImageJ {big}", scales, saturation, warnings
     return big, _resolution_tags(page, warnings), saturation, warnings
 
 
@@ -229,6 +249,17 @@ def _imagej(meta: dict[str, Any], page: Any, warnings: list[str]) -> Scales:
     if interval:
         scales["T"] = (float(interval), units.tidy(meta.get("tunit", "")) or "s", None)
     return scales
+
+
+def _own_times(meta: dict[str, Any], series: Any) -> Scales:
+    """The time of each frame, which ImageJ has no key for and our files give as text."""
+    for line in str(meta.get("Info", "")).splitlines():
+        key, _, text = line.partition(":")
+        if key == "times_s":
+            values = np.array([float(word) for word in text.split()])
+            if values.size == series.shape[series.axes.index("T")]:
+                return {"T": (None, "s", values)}
+    return {}
 
 
 def _resolution_tags(page: Any, warnings: list[str]) -> Scales:

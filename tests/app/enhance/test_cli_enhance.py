@@ -52,7 +52,8 @@ def test_everything_is_written_and_calibrated(done):
     }  # fmt: skip
     with tifffile.TiffFile(out / "enhanced.tif") as file:
         values = file.asarray()
-        assert 'PhysicalSizeX="0.03"' in file.ome_metadata
+        assert file.imagej_metadata["unit"] == "micron"
+        assert file.pages[0].tags["XResolution"].value == (100, 3)  # pixels per micrometre
     assert values.shape == (2, 96, 96)
     assert values.dtype == np.float32
     assert np.isfinite(values).all()
