@@ -21,13 +21,34 @@ from jaxmicro import activity
 LINE_S = 10.0  # elsewhere than on a terminal, long work says a line this often
 
 
+def duration(seconds: float) -> str:
+    """A time to wait, in the unit that a person would use: 40 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 class Advance:
     """Says how far a stage has come: call it with the number of units that are done."""
 
-    def __init__(self, name: str, unit: str, console: Console | None, bar: Progress | None):
-        self._name, self._unit, self._console, self._bar = name, unit, console, bar
+    def __init__(
+        self,
+        name: str,
+        unit: str,
+        total: int | None,
+        console: Console | None,
+        bar: Progress | None,
+    ):
+        self._name, self._unit, self._total = name, unit, total
+        self._console, self._bar = console, bar
         self._began = self._spoke = time.perf_counter()
         self.done = 0
+
+    def of(self, total: int) -> None:
+        """How many units there are, where that is known only now."""
+        self._total = total
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], total=total)
 
     def __call__(self, count: int = 1) -> None:
         self.done += count
@@ -35,6 +56,10 @@ class Advance:
             rate = self.done / max(time.perf_counter() - self._began, 1e-9)
             text = f"{rate:.3g} {self._unit}/s"
             self._bar.update(self._bar.task_ids[0], completed=self.done, text=text)
+        elif self._total and self.done < self._total:
+            seconds = time.perf_counter() - self._began
+            left = seconds * (self._total - self.done) / max(self.done, 1)
+            self.say(f"{self.done} of {self._total} {self._unit}, about {duration(left)} left")
 
     def say(self, text: str) -> None:
         """A sentence on work that has no units: beside the bar, or now and then a line."""
@@ -59,7 +84,7 @@ class Stages:
         bar = self._bar(total)
         if bar is not None:
             bar.add_task(name, total=total, text="")
-        advance = Advance(name, unit, self._console, bar)
+        advance = Advance(name, unit, total, self._console, bar)
         began = time.perf_counter()
         shown = bar if bar is not None else contextlib.nullcontext()
         with activity.doing(f"the stage {name!r}"), shown:

@@ -151,8 +151,8 @@ def reported(command: Callable[..., None]) -> Callable[..., None]:
             activity.ended(0)
         except JaxmicroError as err:
             fail(" ".join(str(err).split()), 2 if isinstance(err, UsageError) else 1)
-        except KeyboardInterrupt:
-            fail("interrupted; nothing was written", 1)
+        except KeyboardInterrupt as stop:
+            fail(str(stop) or "interrupted; nothing was written", 1)
         except MemoryError:
             fail("out of memory; use --rate, --crop or fewer frames", 1)
 

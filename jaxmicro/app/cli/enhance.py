@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -11,6 +13,7 @@ from jaxmicro.app.cli.common import Figures, FigureWidth, Force, Job, Out, Seed,
 from jaxmicro.errors import UsageError
 
 if TYPE_CHECKING:
+    from jaxmicro.app.enhance.finished import Finished
     from jaxmicro.app.enhance.spec import EnhanceVariant
 
 Train = Annotated[
@@ -95,6 +98,7 @@ def enhance(
     force: Force = False,
 ) -> None:
     """Sharpen TXM slices with a dictionary learned from STEM images; no registration needed."""
+    given = dict(locals())
     from jaxmicro.app import options
     from jaxmicro.app.enhance import images, report, run
     from jaxmicro.app.style import Style
@@ -102,7 +106,7 @@ def enhance(
 
     job = Job.begin(out, force)
     style = Style.asked(figures, figure_width)
-    _one_source_of_atoms(locals())
+    _one_source_of_atoms(given)
     if roi is not None and mask is not None:
         raise UsageError("--mask is the old name of --roi; give one of them")
     roi = roi or mask
@@ -130,30 +134,77 @@ def enhance(
         references = images.open_references(
             reference or (), sum(len(v) for v in volumes), box, whole[0].shape[1:]
         )
-    if dictionary is not None:
-        trained = run.read_trained(dictionary, patch_size)
-    else:
-        trained = run.train_for(volumes[0], plan, job.stages, resume)
+    inputs = [*apply, *(train or ()), *(reference or ())]
+    inputs += [str(f) for f in (roi, dictionary, resume) if f is not None]
+    kept = _kept(job, given, inputs) if sum(len(v) for v in volumes) > 1 else None
     found: list[run.EnhanceRun] = []
 
     def write(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-        done = run.enhance_all(volumes, references, trained, plan, folder, job.stages, hspy)
+        done = run.enhance_all(
+            volumes, references, trained, plan, folder, job.stages, hspy=hspy, finished=kept
+        )
         found.append(done)
         run.save_trained(folder, trained)
         if recipe is not None:
             (folder / "model.toml").write_text(variant.to_toml(), encoding="utf-8")
         return report.write(folder, found[0], style)
 
-    job.finish(
-        [*apply, *(train or ()), *(reference or ()), *(str(f) for f in (roi, dictionary) if f)],
-        seed,
-        write,
-        lambda path, drawn, record: report.write_report(path, found[0], drawn, record),
-    )
+    with _resumable(kept):
+        trained = run.trained_for(
+            volumes[0], plan, job.stages, dictionary=dictionary, patch_size=patch_size,
+            resume=resume, finished=kept,
+        )  # fmt: skip
+        job.finish(
+            inputs,
+            seed,
+            write,
+            lambda path, drawn, record: report.write_report(path, found[0], drawn, record),
+        )
     job.say_notes(found[0].notes)
     for line in report.summary(found[0]):
         job.terminal.print(line)
     job.say_written()
+
+
+# What changes how a result is written, and not the result.
+_OF_WRITING = ("out", "force", "hspy", "figures", "figure_width")
+
+
+def _kept(job: Job, given: dict[str, Any], inputs: list[str]) -> Finished:
+    """Where finished slices are kept; says what a run that was stopped left there."""
+    import jaxmicro
+    from jaxmicro.app.enhance.finished import Finished
+    from jaxmicro.data.read import sha256
+
+    settings = {name: str(value) for name, value in given.items() if name not in _OF_WRITING}
+    hashes = {name: sha256(name) for name in inputs}
+    kept = Finished.open(
+        job.out, {"version": jaxmicro.__version__, **settings, "inputs": hashes}, job.force
+    )
+    if not kept.empty:
+        job.terminal.print(
+            f"going on with {kept.content} of a run that was stopped ({kept.folder})"
+        )
+    return kept
+
+
+@contextlib.contextmanager
+def _resumable(kept: Finished | None) -> Iterator[None]:
+    """Remove what was kept when the run is whole; say where it is when the run is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if kept is None or kept.empty:
+            raise
+        raise KeyboardInterrupt(
+            f"interrupted; {kept.content} are kept in {kept.folder}, and the same command goes on "
+            "from there"
+        ) from None
+    finally:
+        if kept is not None and kept.empty:
+            kept.remove()
+    if kept is not None:
+        kept.remove()
 
 
 def _one_source_of_atoms(given: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from jaxmicro.app.enhance.files import stack_writer
+from jaxmicro.app.enhance.finished import Finished, Slice
 from jaxmicro.app.enhance.images import on_grid, safe_name, slices_of
 from jaxmicro.app.enhance.metrics import Metrics, doubts, known, measure
 from jaxmicro.app.progress import Stages
@@ -136,6 +137,49 @@ def save_trained(folder: pathlib.Path, trained: Trained) -> None:
         save_learning(folder / "learning.npz", trained.learned)
 
 
+def trained_for(
+    volume: Volume,
+    plan: EnhancePlan,
+    stages: Stages,
+    *,
+    dictionary: pathlib.Path | None = None,
+    patch_size: int | None = None,
+    resume: pathlib.Path | None = None,
+    finished: Finished | None = None,
+) -> Trained:
+    """The dictionary for a volume: of a run that was stopped, of a file, or learned.
+
+    Raises:
+      DataError, UsageError: see `read_trained` and `train_for`.
+    """
+    kept = None if finished is None else kept_training(finished)
+    if kept is not None:
+        return kept
+    if dictionary is not None:
+        trained = read_trained(dictionary, patch_size)
+    else:
+        trained = train_for(volume, plan, stages, resume)
+    if finished is not None:
+        keep_training(finished, trained)
+    return trained
+
+
+def kept_training(finished: Finished) -> Trained | None:
+    """The dictionary that a run that was stopped had learned, or None."""
+    notes = finished.notes
+    if notes is None:
+        return None
+    learned = finished.folder / "learning.npz"
+    state = load_learning(learned) if learned.exists() else None
+    return Trained(load_dictionary(finished.folder / "dictionary.npz"), state, notes)
+
+
+def keep_training(finished: Finished, trained: Trained) -> None:
+    """Keep it, so that a run that is stopped need not learn again."""
+    save_trained(finished.folder, trained)
+    finished.keep_notes(trained.notes)
+
+
 def train_for(
     volume: Volume, plan: EnhancePlan, stages: Stages, resume: pathlib.Path | None = None
 ) -> Trained:
@@ -148,9 +192,12 @@ def train_for(
     first = next(slices_of(volume))
     start = None if resume is None else load_learning(resume)
     with stages.stage("learn", unit="batches") as advance:
-        return _learn(
-            plan.train, first, plan.recipe, plan, start, progress=lambda done, total: advance(1)
-        )
+
+        def progress(done: int, total: int) -> None:
+            advance.of(total)
+            advance(1)
+
+        return _learn(plan.train, first, plan.recipe, plan, start, progress=progress)
 
 
 def _learn(
@@ -231,13 +278,16 @@ def enhance_all(
     plan: EnhancePlan,
     folder: pathlib.Path,
     stages: Stages,
+    *,
     hspy: bool = False,
+    finished: Finished | None = None,
 ) -> EnhanceRun:
     """Every slice of every volume through the dictionary, written to `folder` as it comes.
 
     Of the slices only the first and the present one are in memory. `references` belong to the
     slices of all volumes in their order; there may be none. With `hspy` the results are written in
-    HyperSpy's format too.
+    HyperSpy's format too. `finished` keeps the slices, and has those of a run that was stopped; the
+    first slice is done again, for the report.
     """
     first: SliceResult | None = None
     rows: list[Metrics] = []
@@ -254,20 +304,36 @@ def enhance_all(
             _writer(folder, volume, trained.dictionary, name, hspy) as write,
         ):
             for image, truth in zip(slices_of(volume), truths, strict=False):
-                began = time.perf_counter()
-                result = enhance_slice(image, trained.dictionary, plan, truth)
-                seconds = time.perf_counter() - began
-                if first is None and plan.evidence:
-                    result = with_evidence(result, trained.dictionary, plan)
-                first = first or result
-                rows.append(dataclasses.replace(result.metrics, seconds=seconds))
-                for note in result.notes:
+                number = len(rows)
+                if first is not None and finished is not None and finished.has(number):
+                    done = finished.load(number)
+                else:
+                    result, done = _one(image, truth, trained, plan, evidence=first is None)
+                    first = first or result
+                    if finished is not None:
+                        finished.save(number, done)
+                rows.append(done.metrics)
+                for note in done.notes:
                     heard.setdefault(note, []).append(image.name)
-                write(result.after.values, result.after.uncertainty)
+                write(done.values, done.uncertainty)
                 advance(1)
     assert first is not None  # a volume has a slice
     notes = [_of_slices(note, names, len(rows)) for note, names in heard.items()]
     return EnhanceRun(trained, tuple(rows), first, (*trained.notes, *sorted(told), *notes))
+
+
+def _one(
+    image: Image, truth: Image | None, trained: Trained, plan: EnhancePlan, *, evidence: bool
+) -> tuple[SliceResult, Slice]:
+    """A slice, with evidence where that is asked for and planned, and what is kept of it."""
+    began = time.perf_counter()
+    result = enhance_slice(image, trained.dictionary, plan, truth)
+    seconds = time.perf_counter() - began
+    if evidence and plan.evidence:
+        result = with_evidence(result, trained.dictionary, plan)
+    row = dataclasses.replace(result.metrics, seconds=seconds)
+    after = result.after
+    return result, Slice(after.values, after.uncertainty, row, result.notes)
 
 
 def _of_slices(note: str, names: Sequence[str], n_slices: int) -> str:
