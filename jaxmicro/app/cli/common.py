@@ -28,6 +28,10 @@ if TYPE_CHECKING:  # the work is imported when a command begins, so that --help 
 Out = Annotated[pathlib.Path, typer.Option("--out", help="Folder to write; whole or absent.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace a folder that a former run wrote.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Say what would be done, in about how long; write nothing."),
+]
 Source = Annotated[str, typer.Argument(help="File, folder or glob of images, or FILE::PATH.")]
 Thickness = Annotated[
     str | None, typer.Option(help='Thickness along the beam, e.g. "0.5 um", for volumes.')
@@ -241,6 +245,12 @@ class Job:
     def say_notes(self, notes: Sequence[str]) -> None:
         for note in notes:
             self.terminal.print(f"note: {note}")
+
+    def say_forecast(self, lines: Sequence[str]) -> None:
+        """What --dry-run found."""
+        for line in lines:
+            self.terminal.print(line)
+        self.terminal.print(f"nothing was written; the trial took {self.seconds:.0f} s")
 
     def say_written(self) -> None:
         self.terminal.print(

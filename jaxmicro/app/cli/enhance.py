@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from jaxmicro.app.cli.common import Figures, FigureWidth, Force, Job, Out, Seed, console, reported
+from jaxmicro.app.cli.common import (
+    DryRun,
+    Figures,
+    FigureWidth,
+    Force,
+    Job,
+    Out,
+    Seed,
+    console,
+    reported,
+)
 from jaxmicro.errors import UsageError
 
 if TYPE_CHECKING:
@@ -95,6 +105,7 @@ def enhance(
     figures: Figures = "png",
     figure_width: FigureWidth = None,
     seed: Seed = 0,
+    dry_run: DryRun = False,
     force: Force = False,
 ) -> None:
     """Sharpen TXM slices with a dictionary learned from STEM images; no registration needed."""
@@ -134,6 +145,11 @@ def enhance(
         references = images.open_references(
             reference or (), sum(len(v) for v in volumes), box, whole[0].shape[1:]
         )
+    if dry_run:
+        from jaxmicro.app.enhance.forecast import forecast
+
+        job.say_forecast(forecast(volumes, plan, job.stages, dictionary))
+        return
     inputs = [*apply, *(train or ()), *(reference or ())]
     inputs += [str(f) for f in (roi, dictionary, resume) if f is not None]
     kept = _kept(job, given, inputs) if sum(len(v) for v in volumes) > 1 else None

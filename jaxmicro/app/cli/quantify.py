@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from jaxmicro.app.cli.common import (
+    DryRun,
     Figures,
     FigureWidth,
     Force,
@@ -73,6 +74,7 @@ def quantify(
     excel: Annotated[bool, typer.Option("--excel", help="growth.xlsx too, for Excel.")] = False,
     figures: Figures = "png",
     figure_width: FigureWidth = None,
+    dry_run: DryRun = False,
     force: Force = False,
 ) -> None:
     """Measure the foreground of a movie, frame by frame, with standard errors."""
@@ -90,6 +92,12 @@ def quantify(
     variant = None if model is None else spec.load(model)
     with job.stages.stage("open"):
         opened = options.open(movie)
+    if dry_run:
+        from jaxmicro.app.quantify.forecast import forecast
+
+        lines = forecast(opened, variant, options.sampling, asked, job.stages)
+        job.say_forecast(lines)
+        return
     found = run.quantify(
         opened,
         variant,

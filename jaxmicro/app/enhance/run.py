@@ -181,11 +181,16 @@ def keep_training(finished: Finished, trained: Trained) -> None:
 
 
 def train_for(
-    volume: Volume, plan: EnhancePlan, stages: Stages, resume: pathlib.Path | None = None
+    volume: Volume,
+    plan: EnhancePlan,
+    stages: Stages,
+    resume: pathlib.Path | None = None,
+    watch: Callable[[int, int], None] | None = None,
 ) -> Trained:
     """Learn a dictionary for the first slice (slices of one stack share their noise).
 
-    `resume` is the learning.npz of an earlier run to go on from.
+    `resume` is the learning.npz of an earlier run to go on from. `watch` is called with the
+    minibatches done and in all, and may raise to end the learning.
     """
     if not plan.train or plan.recipe is None:
         raise UsageError("--train is missing; give one or more training images, or --dictionary")
@@ -196,6 +201,8 @@ def train_for(
         def progress(done: int, total: int) -> None:
             advance.of(total)
             advance(1)
+            if watch is not None:
+                watch(done, total)
 
         return _learn(plan.train, first, plan.recipe, plan, start, progress=progress)
 
