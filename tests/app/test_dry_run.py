@@ -48,6 +48,6 @@ def test_what_is_left_is_said_where_there_is_no_terminal(monkeypatch):
 
 
 def test_durations_are_in_the_unit_that_a_person_would_use():
-    assert [duration(s) for s in (3.4, 89, 120, 5000, 9000)] == [
+    assert [duration(s) for s in (3.4, 89.0, 120.0, 5000.0, 9000.0)] == [
         "3 s", "89 s", "2 min", "83 min", "2.5 h",
     ]  # fmt: skip
