@@ -25,13 +25,14 @@ FONT: dict[str, Any] = {"size": 12}
 # On paper: sizes of text in points for what is 12 on a screen, with the limits of both ends, and
 # how much finer lines are.
 _PAPER_TEXT, _SMALLEST, _LARGEST, _PAPER_LINES = 7.5, 6.0, 8.0, 0.6
+_TALLEST_MM = 235.0  # of a page of 247 mm, the caption below
 _EMBED = {"svg.fonttype": "none", "svg.hashsalt": "jaxmicro", "pdf.fonttype": 42}
 _NO_DATE = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
 def new_figure(width: float, height: float) -> Figure:
     """A figure of so many inches on a screen; `save` fits it to a page."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="compressed")
     FigureCanvasAgg(figure)
     return figure
 
@@ -59,8 +60,8 @@ def _fit(figure: Figure, width_mm: float) -> None:
     """
     width, height = figure.get_size_inches()
     scale = width_mm / 25.4 / width
-    figure.set_size_inches(width * scale, height * scale + 0.15)
-    figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.03)
+    figure.set_size_inches(width * scale, min(height * scale + 0.15, _TALLEST_MM / 25.4))
+    figure.set_layout_engine("compressed", w_pad=0.03, h_pad=0.03)
     for text in figure.findobj(Text):
         size = float(text.get_fontsize()) * _PAPER_TEXT / FONT["size"]
         text.set_fontsize(min(max(size, _SMALLEST), _LARGEST))

@@ -57,25 +57,25 @@ def strip(run: Quantified, path: pathlib.Path, style: Style = SCREEN) -> pathlib
         marks.imshow(
             classes, cmap=LABEL_COLOURS, vmin=0, vmax=2, interpolation="nearest", aspect=aspect
         )
-        raw.set_title(_when(run, t, "\n"), fontsize=12)
+        raw.set_title(_when(run, int(t), "\n"), fontsize=12)
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
     pixel = None if movie.pixel_size_nm is None else movie.pixel_size_nm[1]
     scale_bar(axes[0, -1], run.pixels.shape, pixel)
     for row, text in enumerate(("raw", "visited", "labels")):
         axes[row, 0].set_ylabel(text, fontsize=13)
-    _colour_key(figure, bool((run.labels(0) > 0).all()))
+    _colour_key(figure, bool((run.labels(0) > 0).all()), 2 if style.narrow else 4)
     return save(figure, path, style)
 
 
-def _colour_key(figure: Figure, all_visited: bool) -> None:
+def _colour_key(figure: Figure, all_visited: bool, ncols: int) -> None:
     """What the colours of the strip's second and third row mean."""
     meanings = [(palette.BACKGROUND, "background"), (palette.FOREGROUND, "foreground")]
     if not all_visited:
         meanings.append((palette.NOT_VISITED, "not visited"))
         meanings.append((palette.NO_VALUE, "not visited, beside greys"))
     keys = [Patch(facecolor=c, edgecolor="#666666", label=text) for c, text in meanings]
-    figure.legend(handles=keys, loc="outside lower center", ncols=4, fontsize=10, frameon=False,
+    figure.legend(handles=keys, loc="outside lower center", ncols=ncols, fontsize=10, frameon=False,
                   handlelength=1.0, handletextpad=0.4, columnspacing=0.9)  # fmt: skip
 
 
@@ -135,7 +135,7 @@ def histogram(run: Quantified, path: pathlib.Path, style: Style = SCREEN) -> pat
         top = max(total.max(), float(np.max(density)))
         ax.set_ylim(max(1e-5 * top, 0.3 / (values.size * (edges[1] - edges[0]))), 2 * top)
         ax.set_xlabel("grey level, trend removed", **FONT)
-        ax.set_title(_when(run, t), fontsize=12)
+        ax.set_title(_when(run, int(t)), fontsize=12)
     for ax in axes if style.narrow else axes[:1]:
         ax.set_ylabel("density (per grey level)", **FONT)
     place = "outside upper center" if style.narrow else "outside right upper"
@@ -172,7 +172,7 @@ def trend_surface(run: Quantified, path: pathlib.Path, style: Style = SCREEN) ->
     for ax, t, surface in zip(axes, shown, surfaces, strict=True):
         image = ax.imshow(surface, cmap="PuOr", vmin=-limit, vmax=limit, aspect=aspect)
         ax.set(xticks=[], yticks=[])
-        ax.set_title(_when(run, t), fontsize=12)
+        ax.set_title(_when(run, int(t)), fontsize=12)
     scale_bar(axes[-1], run.pixels.shape, pixel)
     figure.colorbar(image, ax=axes, shrink=0.85).set_label("trend (grey levels)", **FONT)
     return save(figure, path, style)
