@@ -8,26 +8,31 @@ import numpy as np
 
 from jaxmicro.app.canvas import COLOURS, FONT, band, new_figure, save, time_axis
 from jaxmicro.app.posterior.run import BAND, PosteriorRun
+from jaxmicro.app.style import SCREEN, Style
 from jaxmicro.growth.estimate import Growth
 
 _RANK_BINS = 20
 
 
-def all_figures(run: PosteriorRun, folder: pathlib.Path) -> dict[str, pathlib.Path]:
+def all_figures(
+    run: PosteriorRun, folder: pathlib.Path, style: Style = SCREEN
+) -> dict[str, pathlib.Path]:
     """Draw everything into `folder`; returns {caption: file}."""
     folder.mkdir(exist_ok=True)
     out = {
         f"Foreground area: posterior mean and {100 * BAND:.0f} % interval": growth_bands(
-            run, folder / "growth.png"
+            run, folder / "growth.png", style=style
         ),
-        "Class means and sds: posterior of each chain": marginals(run, folder / "marginals.png"),
+        "Class means and sds: posterior of each chain": marginals(
+            run, folder / "marginals.png", style
+        ),
         "Grey values: visited pixels, and what the model predicts for them (90 % interval)": (
-            predicted(run, folder / "predicted.png")
+            predicted(run, folder / "predicted.png", style)
         ),
     }
     if run.posterior.method == "nuts":
         out["Rank of each chain's draws among all (flat is good)"] = ranks(
-            run, folder / "ranks.png"
+            run, folder / "ranks.png", style
         )
     return out
 
@@ -39,7 +44,10 @@ def _area_scale(growth: Growth) -> tuple[float, str]:
 
 
 def growth_bands(
-    run: PosteriorRun, path: pathlib.Path, truth_px: np.ndarray | None = None
+    run: PosteriorRun,
+    path: pathlib.Path,
+    truth_px: np.ndarray | None = None,
+    style: Style = SCREEN,
 ) -> pathlib.Path:
     """Area against time: posterior mean, band, and the truth (in pixels) where it is known."""
     figure = new_figure(7.2, 4.4)
@@ -59,7 +67,7 @@ def growth_bands(
     ax.set_ylim(bottom=0)
     ax.grid(alpha=0.3)
     ax.legend(fontsize=10)
-    return save(figure, path)
+    return save(figure, path, style)
 
 
 def _shown(run: PosteriorRun) -> tuple[dict[str, np.ndarray], str]:
@@ -79,7 +87,7 @@ def _shown(run: PosteriorRun) -> tuple[dict[str, np.ndarray], str]:
     return values, text
 
 
-def marginals(run: PosteriorRun, path: pathlib.Path) -> pathlib.Path:
+def marginals(run: PosteriorRun, path: pathlib.Path, style: Style = SCREEN) -> pathlib.Path:
     """Histograms of class means and sds, one line per chain."""
     values, where = _shown(run)
     k = values["means"].shape[-1]
@@ -99,10 +107,10 @@ def marginals(run: PosteriorRun, path: pathlib.Path) -> pathlib.Path:
     axes[0, 0].set_ylabel("density", **FONT)
     axes[1, 0].set_ylabel("density", **FONT)
     figure.suptitle(f"{where}; one line per chain", fontsize=12)
-    return save(figure, path)
+    return save(figure, path, style)
 
 
-def ranks(run: PosteriorRun, path: pathlib.Path) -> pathlib.Path:
+def ranks(run: PosteriorRun, path: pathlib.Path, style: Style = SCREEN) -> pathlib.Path:
     """Rank histograms of each chain (Vehtari et al. 2021): chains that agree are flat."""
     values, where = _shown(run)
     k = values["means"].shape[-1]
@@ -126,16 +134,17 @@ def ranks(run: PosteriorRun, path: pathlib.Path) -> pathlib.Path:
                 ax.set_xlabel("rank among all draws", fontsize=11)
         axes[row, 0].set_ylabel("draws, of even share", fontsize=11)
     figure.suptitle(f"{where}; one line per chain", fontsize=12)
-    return save(figure, path)
+    return save(figure, path, style)
 
 
-def predicted(run: PosteriorRun, path: pathlib.Path, n_shown: int = 3) -> pathlib.Path:
+def predicted(run: PosteriorRun, path: pathlib.Path, style: Style = SCREEN) -> pathlib.Path:
     """Histogram of the visited pixels under the model's own replications of it."""
     seen = run.posterior["observed_data"]["histogram"]
     new = run.posterior["posterior_predictive"]["histogram"]
-    few = np.unique(np.linspace(0, seen.sizes["frame"] - 1, n_shown).round().astype(int))
-    figure = new_figure(4.2 * len(few) + 0.4, 3.8)
-    axes = figure.subplots(1, len(few), squeeze=False, sharey=True)[0]
+    few = np.unique(np.linspace(0, seen.sizes["frame"] - 1, 3).round().astype(int))
+    rows, columns = style.panels(len(few))
+    figure = new_figure(4.2 * columns + 0.4, (2.6 if style.narrow else 3.4) * rows + 0.4)
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     grey = seen["grey"].values
     for ax, t in zip(axes, few, strict=True):
         counts = new.values[:, :, t].reshape(-1, grey.size)
@@ -147,6 +156,7 @@ def predicted(run: PosteriorRun, path: pathlib.Path, n_shown: int = 3) -> pathli
         ax.set_ylim(bottom=0)
         ax.set_title(f"frame {t}", fontsize=12)
         ax.set_xlabel("grey level", **FONT)
-    axes[0].set_ylabel("visited pixels per bin", **FONT)
+    for ax in axes if style.narrow else axes[:1]:
+        ax.set_ylabel("visited pixels per bin", **FONT)
     axes[-1].legend(fontsize=10)
-    return save(figure, path)
+    return save(figure, path, style)
