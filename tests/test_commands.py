@@ -192,6 +192,7 @@ def place(tmp_path_factory):
 def call(place, tmp_path, monkeypatch):
     """Run a command beside the data, into the folder of a former run, and read all it wrote."""
     monkeypatch.chdir(place)
+    monkeypatch.setattr("jaxmicro.app.canvas.PRINT_DPI", 40)
     monkeypatch.setattr("jaxmicro.app.canvas.DPI", 20)  # most of a run this small is drawing
 
     def run(name, *words, allowed=(0,)):

@@ -21,6 +21,7 @@ from jaxmicro.app.palette import COLOURS as COLOURS
 from jaxmicro.app.style import SCREEN, Style
 from jaxmicro.growth.estimate import Growth
 
+DPI, PRINT_DPI = 110, 300
 FONT: dict[str, Any] = {"size": 12}
 # On paper: sizes of text in points for what is 12 on a screen, with the limits of both ends, and
 # how much finer lines are.
@@ -45,11 +46,12 @@ def save(figure: Figure, path: pathlib.Path, style: Style = SCREEN) -> pathlib.P
     """
     if style.width_mm is not None:
         _fit(figure, style.width_mm)
+    dpi = DPI if style.width_mm is None else PRINT_DPI
     shown = "png" if style.suffix == "pdf" else style.suffix
     with matplotlib.rc_context(_EMBED):
         for suffix in {style.suffix, shown}:
             target = path.with_suffix(f".{suffix}")
-            figure.savefig(target, dpi=style.dpi, metadata=_NO_DATE[suffix])
+            figure.savefig(target, dpi=dpi, metadata=_NO_DATE[suffix])
     return path.with_suffix(f".{shown}")
 
 
