@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
@@ -70,6 +71,8 @@ def _fit(figure: Figure, width_mm: float) -> None:
     for line in figure.findobj(Line2D):
         line.set_linewidth(line.get_linewidth() * _PAPER_LINES)
         line.set_markersize(line.get_markersize() * _PAPER_LINES)
+    for patch in figure.findobj(Patch):
+        patch.set_linewidth(patch.get_linewidth() * _PAPER_LINES)
     for ax in figure.axes:
         for one in (ax, *ax.child_axes):
             one.tick_params(which="both", labelsize=_SMALLEST, width=0.5, length=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from jaxmicro.app.canvas import COLOURS, FONT, band, new_figure, save, time_axis
 from jaxmicro.app.posterior.run import BAND, PosteriorRun
@@ -87,12 +88,20 @@ def _shown(run: PosteriorRun) -> tuple[dict[str, np.ndarray], str]:
     return values, text
 
 
+def _class_panels(k: int, style: Style, sharey: bool = False) -> tuple[Figure, np.ndarray]:
+    """A figure with a panel for the mean and one for the sd of each class, as (2, classes)."""
+    if style.narrow:
+        figure = new_figure(6.0, 1.9 * k + 0.8)
+        return figure, figure.subplots(k, 2, squeeze=False, sharey=sharey).T
+    figure = new_figure(2.7 * k + 0.6, 4.8)
+    return figure, figure.subplots(2, k, squeeze=False, sharey=sharey)
+
+
 def marginals(run: PosteriorRun, path: pathlib.Path, style: Style = SCREEN) -> pathlib.Path:
     """Histograms of class means and sds, one line per chain."""
     values, where = _shown(run)
     k = values["means"].shape[-1]
-    figure = new_figure(2.7 * k + 0.6, 4.8)
-    axes = figure.subplots(2, k, squeeze=False)
+    figure, axes = _class_panels(k, style)
     for row, (name, text) in enumerate((("means", "mean"), ("sds", "sd"))):
         for j in range(k):
             ax = axes[row, j]
@@ -104,8 +113,8 @@ def marginals(run: PosteriorRun, path: pathlib.Path, style: Style = SCREEN) -> p
                         color=COLOURS[c % len(COLOURS)])  # fmt: skip
             ax.set_yticks([])
             ax.set_xlabel(f"class {j} {text} (grey)", fontsize=11)
-    axes[0, 0].set_ylabel("density", **FONT)
-    axes[1, 0].set_ylabel("density", **FONT)
+    for ax in axes[0] if style.narrow else axes[:, 0]:
+        ax.set_ylabel("density", **FONT)
     figure.suptitle(f"{where}; one line per chain", fontsize=12)
     return save(figure, path, style)
 
@@ -114,8 +123,7 @@ def ranks(run: PosteriorRun, path: pathlib.Path, style: Style = SCREEN) -> pathl
     """Rank histograms of each chain (Vehtari et al. 2021): chains that agree are flat."""
     values, where = _shown(run)
     k = values["means"].shape[-1]
-    figure = new_figure(2.7 * k + 0.6, 4.8)
-    axes = figure.subplots(2, k, squeeze=False, sharey=True)
+    figure, axes = _class_panels(k, style, sharey=True)
     for row, (name, text) in enumerate((("means", "mean"), ("sds", "sd"))):
         for j in range(k):
             ax = axes[row, j]
@@ -130,9 +138,10 @@ def ranks(run: PosteriorRun, path: pathlib.Path, style: Style = SCREEN) -> pathl
             ax.set_title(f"class {j} {text}", fontsize=11)
             ax.set_ylim(0, 2)
             ax.set_xticks([0, draws.size])
-            if row:
+            if j == k - 1 if style.narrow else row:
                 ax.set_xlabel("rank among all draws", fontsize=11)
-        axes[row, 0].set_ylabel("draws, of even share", fontsize=11)
+    for ax in axes[0] if style.narrow else axes[:, 0]:
+        ax.set_ylabel("draws, of even share", fontsize=11)
     figure.suptitle(f"{where}; one line per chain", fontsize=12)
     return save(figure, path, style)
 
