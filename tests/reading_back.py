@@ -5,9 +5,12 @@ import html.parser
 import io
 import json
 import tomllib
+import zipfile
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
+import rsciio.hspy
 import tifffile
 import xarray as xr
 from PIL import Image as Picture
@@ -63,8 +66,13 @@ def _read_html(path):
     page.feed(path.read_text("utf-8"))
     assert not page.open
     for source in page.images:
-        data = base64.b64decode(source.removeprefix("data:image/png;base64,"), validate=True)
-        Picture.open(io.BytesIO(data)).verify()
+        kind, _, text = source.partition(";base64,")
+        data = base64.b64decode(text, validate=True)
+        if kind == "data:image/svg+xml":
+            ElementTree.fromstring(data)
+        else:
+            assert kind == "data:image/png"
+            Picture.open(io.BytesIO(data)).verify()
 
 
 def _read_png(path):
@@ -78,6 +86,16 @@ def _read_toml(path):
     assert load_as(path, EnhanceVariant if "dictionary" in tables else Variant)
 
 
+def _read_hspy(path):
+    (signal,) = rsciio.hspy.file_reader(path)
+    assert signal["data"].size
+
+
+def _read_xlsx(path):
+    with zipfile.ZipFile(path) as file:
+        assert file.testzip() is None
+
+
 READERS = {
     ".csv": _read_csv,
     ".nc": _read_nc,
@@ -86,6 +104,10 @@ READERS = {
     ".html": _read_html,
     ".png": _read_png,
     ".toml": _read_toml,
+    ".svg": ElementTree.parse,
+    ".pdf": lambda path: path.read_bytes().index(b"%PDF"),
+    ".hspy": _read_hspy,
+    ".xlsx": _read_xlsx,
     ".json": lambda path: json.loads(path.read_text("utf-8")),
 }
 

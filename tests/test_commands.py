@@ -33,7 +33,8 @@ slow = pytest.mark.slow
 
 # Per mixture model: the movie and the options; compare and posterior take those they have.
 MOVIE_CASES = {
-    "plain_k3": f"movie.npy {HALF} --pixel-size '28.2 nm' --frame-interval '0.6 s' --seed 3",
+    "plain_k3": f"movie.npy {HALF} --pixel-size '28.2 nm' --frame-interval '0.6 s' --seed 3 "
+    "--figures pdf --figure-width two",
     "linear_k3": "movie.tif --visited mask.tif",
     "linear_k4": "sparse.npy --missing 0",
     "quadratic_k3": f"movie.tif {HALF} --pattern stratified --baseline first",
@@ -64,6 +65,7 @@ POSTERIOR = {
 }
 # What the user may say of a model that the movie is to choose.
 ASKED = f"movie.tif {HALF} --classes 2,3 --trend x --share means,sds --foreground brightest"
+ASKED += " --overlay --hspy --excel"
 POSTERIOR_MARKS = {name: [slow] for name in POSTERIOR if name != "plain_k3"}
 
 LENGTHS = "--psf-fwhm '60 nm' --train-fwhm '15 nm'"
@@ -71,7 +73,8 @@ ENHANCE_CASES = {
     "enhance_coupled": f"--train stem_0.tif --apply txm.tif {LENGTHS} --patch-size 6 --atoms 32 "
     "--upscale 2 --reference truth_0.tif --reference truth_1.tif --stride 2 --no-evidence --seed 4",
     "enhance_paper": "--train bare.tif --train-pixel-size '15 nm' --apply slice.tif --atoms 32 "
-    "--apply-pixel-size '30 nm' --roi good.tif --patch-size 6 --stride 2",
+    "--apply-pixel-size '30 nm' --roi good.tif --patch-size 6 --stride 2 "
+    "--hspy --figures svg --figure-width one",
     "enhance_nonnegative": f"--train stem_0.tif --apply slice.tif --apply-pixel-size '30 nm' "
     f"{LENGTHS} --penalty 1.7 --patch-size 6 --atoms 32 --stride 3 --invert --no-evidence",
     "enhance_optax": f"--train stem_0.tif --apply slice.tif --apply-pixel-size '30 nm' "
@@ -189,6 +192,7 @@ def place(tmp_path_factory):
 def call(place, tmp_path, monkeypatch):
     """Run a command beside the data, into the folder of a former run, and read all it wrote."""
     monkeypatch.chdir(place)
+    monkeypatch.setattr("jaxmicro.app.canvas.PRINT_DPI", 40)
     monkeypatch.setattr("jaxmicro.app.canvas.DPI", 20)  # most of a run this small is drawing
 
     def run(name, *words, allowed=(0,)):
@@ -246,6 +250,7 @@ def test_quantify_as_asked(call):
     assert {k: tables["mixture"][k] for k in asked} == asked
     assert tables["mixture"]["classes"] in (2, 3)
     assert tables["foreground"]["rule"] == "brightest"
+    assert {"overlay.tif", "labels.hspy", "growth.xlsx"} < {p.name for p in out.iterdir()}
     table = pd.read_csv(out / "growth.csv")
     # the file says the same model; its fit starts from another search, at another tolerance
     again = call(

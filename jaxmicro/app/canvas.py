@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
@@ -21,17 +22,19 @@ from jaxmicro.app.palette import COLOURS as COLOURS
 from jaxmicro.app.style import SCREEN, Style
 from jaxmicro.growth.estimate import Growth
 
+DPI, PRINT_DPI = 110, 300
 FONT: dict[str, Any] = {"size": 12}
 # On paper: sizes of text in points for what is 12 on a screen, with the limits of both ends, and
 # how much finer lines are.
 _PAPER_TEXT, _SMALLEST, _LARGEST, _PAPER_LINES = 7.5, 6.0, 8.0, 0.6
+_TALLEST_MM = 235.0  # of a page of 247 mm, the caption below
 _EMBED = {"svg.fonttype": "none", "svg.hashsalt": "jaxmicro", "pdf.fonttype": 42}
 _NO_DATE = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
 def new_figure(width: float, height: float) -> Figure:
     """A figure of so many inches on a screen; `save` fits it to a page."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="compressed")
     FigureCanvasAgg(figure)
     return figure
 
@@ -44,11 +47,12 @@ def save(figure: Figure, path: pathlib.Path, style: Style = SCREEN) -> pathlib.P
     """
     if style.width_mm is not None:
         _fit(figure, style.width_mm)
+    dpi = DPI if style.width_mm is None else PRINT_DPI
     shown = "png" if style.suffix == "pdf" else style.suffix
     with matplotlib.rc_context(_EMBED):
         for suffix in {style.suffix, shown}:
             target = path.with_suffix(f".{suffix}")
-            figure.savefig(target, dpi=style.dpi, metadata=_NO_DATE[suffix])
+            figure.savefig(target, dpi=dpi, metadata=_NO_DATE[suffix])
     return path.with_suffix(f".{shown}")
 
 
@@ -59,14 +63,16 @@ def _fit(figure: Figure, width_mm: float) -> None:
     """
     width, height = figure.get_size_inches()
     scale = width_mm / 25.4 / width
-    figure.set_size_inches(width * scale, height * scale + 0.15)
-    figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.03)
+    figure.set_size_inches(width * scale, min(height * scale + 0.15, _TALLEST_MM / 25.4))
+    figure.set_layout_engine("compressed", w_pad=0.03, h_pad=0.03)
     for text in figure.findobj(Text):
         size = float(text.get_fontsize()) * _PAPER_TEXT / FONT["size"]
         text.set_fontsize(min(max(size, _SMALLEST), _LARGEST))
     for line in figure.findobj(Line2D):
         line.set_linewidth(line.get_linewidth() * _PAPER_LINES)
         line.set_markersize(line.get_markersize() * _PAPER_LINES)
+    for patch in figure.findobj(Patch):
+        patch.set_linewidth(patch.get_linewidth() * _PAPER_LINES)
     for ax in figure.axes:
         for one in (ax, *ax.child_axes):
             one.tick_params(which="both", labelsize=_SMALLEST, width=0.5, length=2)

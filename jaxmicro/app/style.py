@@ -43,9 +43,5 @@ class Style:
         """Rows and columns of `n` panels."""
         return (n, 1) if self.narrow else (1, n)
 
-    @property
-    def dpi(self) -> int:
-        return 110 if self.width_mm is None else 300
-
 
 SCREEN = Style()

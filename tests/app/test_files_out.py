@@ -17,6 +17,7 @@ import rsciio.hspy
 import rsciio.tiff
 import tifffile
 import xarray as xr
+from reading_back import read_back
 
 from jaxmicro.app import tiff
 from jaxmicro.app.excel import write_workbook
@@ -60,6 +61,7 @@ def out(ran, source, tmp_path_factory):
         "quantify", source, "--model", source.with_name("m.toml"), "--out", folder,
         "--crop", f"{y0}:{y1},{x0}:{x1}", "--frames", f"{FRAMES[0]}:{FRAMES[1]}",
         "--rate", 0.4, "--thickness", "0.5 um", "--overlay", "--hspy", "--excel",
+        "--figures", "svg", "--figure-width", "one",
     )  # fmt: skip
     return folder
 
@@ -244,6 +246,12 @@ def test_the_place_in_the_source_is_in_every_table(out):
     # one column of 20 pixels a frame; the mean of five rates of two samples each
     rate, se = table["growth_um2_per_s"].mean(), table["growth_um2_per_s_se"].mean()
     assert abs(rate - 20 * np.prod(SIZE_UM) / STEP_S) < 3 * se
+
+
+def test_every_file_opens_and_the_page_shows_the_figures(out):
+    read_back(out)
+    page = (out / "report.html").read_text("utf-8")
+    assert page.count("data:image/svg+xml;base64,") == len(list((out / "figures").iterdir())) == 4
 
 
 def _as_excel(path):

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from jaxmicro.app.cli.common import (
+    Figures,
+    FigureWidth,
     Force,
     Job,
     MovieOptions,
@@ -33,14 +35,18 @@ def posterior(
         ),
     ] = None,
     thickness: Thickness = None,
+    figures: Figures = "png",
+    figure_width: FigureWidth = None,
     force: Force = False,
 ) -> None:
     """Draw from the posterior of a movie's model: full uncertainty from few pixels."""
     from jaxmicro.app.options import length_um
     from jaxmicro.app.posterior import report, run
     from jaxmicro.app.quantify import spec
+    from jaxmicro.app.style import Style
 
     job = Job.begin(out, force)
+    style = Style.asked(figures, figure_width)
     thickness_um = length_um(thickness, "--thickness")
     variant = None if model is None else spec.load(model)
     with job.stages.stage("open"):
@@ -50,13 +56,13 @@ def posterior(
 
     def write(folder: pathlib.Path) -> dict[str, pathlib.Path]:
         with job.stages.stage("write"):
-            return report.write(folder, found)
+            return report.write(folder, found, style)
 
     job.finish(
         options.inputs(movie),
         options.seed,
         write,
-        lambda path, figures, record: report.write_report(path, found, figures, record),
+        lambda path, drawn, record: report.write_report(path, found, drawn, record),
         trusted=checked.trusted,
         problems=list(checked.problems),
     )

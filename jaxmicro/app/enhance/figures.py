@@ -151,14 +151,15 @@ def _profiles(ax: Axes, lines: Sequence[tuple[str, np.ndarray, int]], pixel_nm: 
         ax.plot(place, line, style, color=colour, linewidth=2, label=title)
     ax.set_xlabel("along the line (µm)", **FONT)
     ax.set_ylabel("grey value", **FONT)
-    ax.legend(fontsize=11, ncols=len(lines))
+    above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "borderaxespad": 0.1}
+    ax.legend(fontsize=11, ncols=len(lines), frameon=False, **above)
     ax.grid(alpha=0.3)
 
 
 def residual(run: EnhanceRun, path: pathlib.Path, style: Style = SCREEN) -> pathlib.Path:
     result, n = run.first.after, run.dictionary.upscale
     rows, columns = style.panels(2)
-    figure = new_figure(5.5 * columns, 5.0 * rows)
+    figure = new_figure(5.5 * columns, (4.4 if style.narrow else 5.0) * rows)
     left, right = figure.subplots(rows, columns, squeeze=False).ravel()
     shown = left.imshow(
         result.residual / result.noise.sd, cmap="RdBu_r", vmin=-4, vmax=4, interpolation="nearest"

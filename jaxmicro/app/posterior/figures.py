@@ -5,29 +5,35 @@ from __future__ import annotations
 import pathlib
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from jaxmicro.app.canvas import COLOURS, FONT, band, new_figure, save, time_axis
 from jaxmicro.app.posterior.run import BAND, PosteriorRun
+from jaxmicro.app.style import SCREEN, Style
 from jaxmicro.growth.estimate import Growth
 
 _RANK_BINS = 20
 
 
-def all_figures(run: PosteriorRun, folder: pathlib.Path) -> dict[str, pathlib.Path]:
+def all_figures(
+    run: PosteriorRun, folder: pathlib.Path, style: Style = SCREEN
+) -> dict[str, pathlib.Path]:
     """Draw everything into `folder`; returns {caption: file}."""
     folder.mkdir(exist_ok=True)
     out = {
         f"Foreground area: posterior mean and {100 * BAND:.0f} % interval": growth_bands(
-            run, folder / "growth.png"
+            run, folder / "growth.png", style=style
         ),
-        "Class means and sds: posterior of each chain": marginals(run, folder / "marginals.png"),
+        "Class means and sds: posterior of each chain": marginals(
+            run, folder / "marginals.png", style
+        ),
         "Grey values: visited pixels, and what the model predicts for them (90 % interval)": (
-            predicted(run, folder / "predicted.png")
+            predicted(run, folder / "predicted.png", style)
         ),
     }
     if run.posterior.method == "nuts":
         out["Rank of each chain's draws among all (flat is good)"] = ranks(
-            run, folder / "ranks.png"
+            run, folder / "ranks.png", style
         )
     return out
 
@@ -39,7 +45,10 @@ def _area_scale(growth: Growth) -> tuple[float, str]:
 
 
 def growth_bands(
-    run: PosteriorRun, path: pathlib.Path, truth_px: np.ndarray | None = None
+    run: PosteriorRun,
+    path: pathlib.Path,
+    truth_px: np.ndarray | None = None,
+    style: Style = SCREEN,
 ) -> pathlib.Path:
     """Area against time: posterior mean, band, and the truth (in pixels) where it is known."""
     figure = new_figure(7.2, 4.4)
@@ -59,7 +68,7 @@ def growth_bands(
     ax.set_ylim(bottom=0)
     ax.grid(alpha=0.3)
     ax.legend(fontsize=10)
-    return save(figure, path)
+    return save(figure, path, style)
 
 
 def _shown(run: PosteriorRun) -> tuple[dict[str, np.ndarray], str]:
@@ -79,12 +88,20 @@ def _shown(run: PosteriorRun) -> tuple[dict[str, np.ndarray], str]:
     return values, text
 
 
-def marginals(run: PosteriorRun, path: pathlib.Path) -> pathlib.Path:
+def _class_panels(k: int, style: Style, sharey: bool = False) -> tuple[Figure, np.ndarray]:
+    """A figure with a panel for the mean and one for the sd of each class, as (2, classes)."""
+    if style.narrow:
+        figure = new_figure(6.0, 1.9 * k + 0.8)
+        return figure, figure.subplots(k, 2, squeeze=False, sharey=sharey).T
+    figure = new_figure(2.7 * k + 0.6, 4.8)
+    return figure, figure.subplots(2, k, squeeze=False, sharey=sharey)
+
+
+def marginals(run: PosteriorRun, path: pathlib.Path, style: Style = SCREEN) -> pathlib.Path:
     """Histograms of class means and sds, one line per chain."""
     values, where = _shown(run)
     k = values["means"].shape[-1]
-    figure = new_figure(2.7 * k + 0.6, 4.8)
-    axes = figure.subplots(2, k, squeeze=False)
+    figure, axes = _class_panels(k, style)
     for row, (name, text) in enumerate((("means", "mean"), ("sds", "sd"))):
         for j in range(k):
             ax = axes[row, j]
@@ -96,18 +113,17 @@ def marginals(run: PosteriorRun, path: pathlib.Path) -> pathlib.Path:
                         color=COLOURS[c % len(COLOURS)])  # fmt: skip
             ax.set_yticks([])
             ax.set_xlabel(f"class {j} {text} (grey)", fontsize=11)
-    axes[0, 0].set_ylabel("density", **FONT)
-    axes[1, 0].set_ylabel("density", **FONT)
+    for ax in axes[0] if style.narrow else axes[:, 0]:
+        ax.set_ylabel("density", **FONT)
     figure.suptitle(f"{where}; one line per chain", fontsize=12)
-    return save(figure, path)
+    return save(figure, path, style)
 
 
-def ranks(run: PosteriorRun, path: pathlib.Path) -> pathlib.Path:
+def ranks(run: PosteriorRun, path: pathlib.Path, style: Style = SCREEN) -> pathlib.Path:
     """Rank histograms of each chain (Vehtari et al. 2021): chains that agree are flat."""
     values, where = _shown(run)
     k = values["means"].shape[-1]
-    figure = new_figure(2.7 * k + 0.6, 4.8)
-    axes = figure.subplots(2, k, squeeze=False, sharey=True)
+    figure, axes = _class_panels(k, style, sharey=True)
     for row, (name, text) in enumerate((("means", "mean"), ("sds", "sd"))):
         for j in range(k):
             ax = axes[row, j]
@@ -122,20 +138,22 @@ def ranks(run: PosteriorRun, path: pathlib.Path) -> pathlib.Path:
             ax.set_title(f"class {j} {text}", fontsize=11)
             ax.set_ylim(0, 2)
             ax.set_xticks([0, draws.size])
-            if row:
+            if j == k - 1 if style.narrow else row:
                 ax.set_xlabel("rank among all draws", fontsize=11)
-        axes[row, 0].set_ylabel("draws, of even share", fontsize=11)
+    for ax in axes[0] if style.narrow else axes[:, 0]:
+        ax.set_ylabel("draws, of even share", fontsize=11)
     figure.suptitle(f"{where}; one line per chain", fontsize=12)
-    return save(figure, path)
+    return save(figure, path, style)
 
 
-def predicted(run: PosteriorRun, path: pathlib.Path, n_shown: int = 3) -> pathlib.Path:
+def predicted(run: PosteriorRun, path: pathlib.Path, style: Style = SCREEN) -> pathlib.Path:
     """Histogram of the visited pixels under the model's own replications of it."""
     seen = run.posterior["observed_data"]["histogram"]
     new = run.posterior["posterior_predictive"]["histogram"]
-    few = np.unique(np.linspace(0, seen.sizes["frame"] - 1, n_shown).round().astype(int))
-    figure = new_figure(4.2 * len(few) + 0.4, 3.8)
-    axes = figure.subplots(1, len(few), squeeze=False, sharey=True)[0]
+    few = np.unique(np.linspace(0, seen.sizes["frame"] - 1, 3).round().astype(int))
+    rows, columns = style.panels(len(few))
+    figure = new_figure(4.2 * columns + 0.4, (2.6 if style.narrow else 3.4) * rows + 0.4)
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     grey = seen["grey"].values
     for ax, t in zip(axes, few, strict=True):
         counts = new.values[:, :, t].reshape(-1, grey.size)
@@ -147,6 +165,7 @@ def predicted(run: PosteriorRun, path: pathlib.Path, n_shown: int = 3) -> pathli
         ax.set_ylim(bottom=0)
         ax.set_title(f"frame {t}", fontsize=12)
         ax.set_xlabel("grey level", **FONT)
-    axes[0].set_ylabel("visited pixels per bin", **FONT)
+    for ax in axes if style.narrow else axes[:1]:
+        ax.set_ylabel("visited pixels per bin", **FONT)
     axes[-1].legend(fontsize=10)
-    return save(figure, path)
+    return save(figure, path, style)

@@ -12,6 +12,7 @@ from jaxmicro.app.posterior import figures
 from jaxmicro.app.posterior.run import PosteriorRun
 from jaxmicro.app.quantify import files
 from jaxmicro.app.quantify.report import growth_rows
+from jaxmicro.app.style import SCREEN, Style
 
 
 def summary_rows(run: PosteriorRun) -> list[tuple[str, str]]:
@@ -58,12 +59,14 @@ def parameter_rows(run: PosteriorRun, most: int = 60) -> tuple[list[str], list[l
     return header, rows[:most]
 
 
-def write(folder: pathlib.Path, run: PosteriorRun) -> dict[str, pathlib.Path]:
+def write(
+    folder: pathlib.Path, run: PosteriorRun, style: Style = SCREEN
+) -> dict[str, pathlib.Path]:
     """posterior.nc, growth.csv, model.toml and the figures; returns captions and figures."""
     run.posterior.save(folder / "posterior.nc")
     files.write_growth(folder / "growth.csv", run.growth)
     (folder / "model.toml").write_text(run.variant.to_toml(), encoding="utf-8")
-    return figures.all_figures(run, folder / "figures")
+    return figures.all_figures(run, folder / "figures", style)
 
 
 def write_report(

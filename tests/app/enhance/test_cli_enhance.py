@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image as Picture
 
 from jaxmicro.app.enhance.metrics import doubts
 from jaxmicro.app.enhance.spec import EnhanceVariant
@@ -39,6 +40,7 @@ def done(ran, scene):
     text = ran(
         "enhance", "--train", scene / "stem_0.tif", "--apply", scene / "txm.tif", "--out", out,
         "--model", scene / "small.toml", "--psf-fwhm", "60 nm", "--train-fwhm", "15 nm",
+        "--figure-width", "one",
     )  # fmt: skip
     return out, text
 
@@ -72,6 +74,15 @@ def test_everything_is_written_and_calibrated(done):
     assert "residual" in text
     written = load_as(out / "model.toml", EnhanceVariant)
     assert written.dictionary.atoms == 32
+
+
+def test_figures_fit_a_column_and_nothing_is_cut_off(done):
+    for path in (done[0] / "figures").iterdir():
+        with Picture.open(path) as picture:
+            values = np.asarray(picture.convert("L"))
+        assert values.shape[1] == pytest.approx(89 / 25.4 * 300, abs=1)
+        for edge in (values[:2], values[-2:], values[:, :2], values[:, -2:]):
+            assert edge.min() == 255, path.name  # what reaches the edge was cut there
 
 
 def test_saved_dictionary_gives_the_same_slices_one_by_one(ran, scene, done, tmp_path):
