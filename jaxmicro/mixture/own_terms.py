@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -39,7 +40,8 @@ class OwnTerm:
         shape = y.size, x.size
         if callable(self.source):
             grid = np.broadcast_to(x, shape), np.broadcast_to(y[:, None], shape)
-            table, what = np.asarray(self.source(*grid)), "returned"
+            with jax.ensure_compile_time_eval():  # a function of jax.numpy inside jax.jit
+                table, what = np.asarray(self.source(*grid)), "returned"
         else:
             table, what = self.source, "has"
         if table.shape != shape:

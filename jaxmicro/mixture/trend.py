@@ -78,7 +78,7 @@ class Trend:
         """Column names, as in the formula; a spline has one per basis function."""
         if not self._own:
             return tuple(c.name for c in _columns(self.formula, (), 101, 101))
-        like = tuple(OwnTerm(name, _any_surface) for name in self._names)
+        like = tuple(OwnTerm(name, _nothing) for name in self._names)
         return tuple(c.name for c in _columns(self.formula, like, 101, 101))
 
     @property
@@ -86,8 +86,12 @@ class Trend:
         return len(self.terms)
 
     def columns(self, shape: tuple[int, int]) -> tuple[Column, ...]:
-        """The columns f_j on frames of that shape."""
-        return _columns(self.formula, self._own, *shape)
+        """The columns f_j on frames of that shape.
+
+        Raises:
+          UsageError: terms of one's own that have another shape, or that no fit can tell apart.
+        """
+        return _told_apart(self.formula, self._own, *shape)
 
     def factors(self, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Row factors (P, rows) and column factors (P, columns), float64.
@@ -143,9 +147,9 @@ class Trend:
         return out
 
 
-def _any_surface(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Stands for a term of one's own where only its name is asked for."""
-    return np.exp(x + 0.5 * y)
+def _nothing(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Stands for a term of one's own where only names are asked for."""
+    return np.zeros_like(x)
 
 
 @functools.lru_cache(maxsize=64)
@@ -171,10 +175,19 @@ def _columns(
         for array in (column.by_row, column.by_col, column.frame):
             if array is not None:
                 array.flags.writeable = False
+    return tuple(out)
+
+
+@functools.lru_cache(maxsize=64)
+def _told_apart(
+    formula: str, own: tuple[OwnTerm, ...], n_rows: int, n_cols: int
+) -> tuple[Column, ...]:
+    """The same, after a look whether terms of one's own depend on the others."""
+    out = _columns(formula, own, n_rows, n_cols)
     if own:
         names = [c.name for c in out]
         refuse_dependent(f"trend {formula!r}", names, [c.on_frame() for c in out])
-    return tuple(out)
+    return out
 
 
 @dataclasses.dataclass(frozen=True)
