@@ -73,6 +73,11 @@ class Trend:
         assert isinstance(self.own, tuple)
         return self.own
 
+    def part(self, formula: str) -> Trend:
+        """The trend of another formula, with those terms of one's own that it uses."""
+        used = {factor for term in parsed(formula, self._names) for factor in term}
+        return Trend(formula, tuple(term for term in self._own if term.name in used))
+
     @property
     def terms(self) -> tuple[str, ...]:
         """Column names, as in the formula; a spline has one per basis function."""
