@@ -5,6 +5,7 @@ Nothing is read or written but by name. The options are those of the commands.
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from jaxmicro.app.wording import in_python
 from jaxmicro.arguments import expect, refuse_traced
 from jaxmicro.data.movie import Movie
 from jaxmicro.errors import UsageError
-from jaxmicro.growth.plan import Plan, Sampling
+from jaxmicro.growth.plan import ForegroundRule, Plan, Sampling
 from jaxmicro.mixture.gmrm import GMRM
 
 if TYPE_CHECKING:
@@ -91,12 +92,8 @@ def quantify(
         raise UsageError(f"baseline {baseline!r} is not known; use none or first")
     asked = Asked(_numbers(classes), trend, _texts(share), _texts(foreground))
     variant = variant_of(model)
-    given = None if variant is None else variant.given
-    if given is not None and given.model.trend.own and asked.tables:
-        raise UsageError(
-            "a model with terms of its own takes no other options of the model; make another GMRM "
-            "or Plan"
-        )
+    if variant is not None and variant.given is not None and variant.given.model.trend.own:
+        variant, asked = _own(variant.given, asked), Asked()
     return run.quantify(
         as_movie(movie),
         variant,
@@ -110,7 +107,7 @@ def quantify(
 @in_python
 def compare(
     movie: Any,
-    models: Mapping[str, Model] | Sequence[Model],
+    models: Model | Mapping[str, Model] | Sequence[Model],
     *,
     rate: float | None = None,
     pattern: str = "random",
@@ -120,7 +117,7 @@ def compare(
 
     Args:
       movie: as for `quantify`.
-      models: as for `quantify`; a mapping gives them names.
+      models: several such as for `quantify`, or one; a mapping gives them names.
       rate, pattern, seed: how to sub-sample a full movie.
 
     Returns:
@@ -187,14 +184,28 @@ def variant_of(model: Model | None) -> Variant | None:
     return Variant.of(model)
 
 
-def _named(models: Mapping[str, Model] | Sequence[Model]) -> dict[str, Variant]:
-    pairs: list[tuple[str, Model]]
-    if isinstance(models, Mapping):
-        pairs = list(models.items())
-    else:
-        alone = isinstance(models, str | pathlib.Path | Variant | Plan | GMRM)
-        listed = [models] if alone else list(models)  # type: ignore[arg-type,list-item]
-        pairs = [(_name(m), m) for m in listed]  # type: ignore[arg-type]
+def _own(plan: Plan, asked: Asked) -> Variant:
+    """A plan with terms of its own, which no model file can say, with the foreground asked for."""
+    tables = asked.tables
+    if "mixture" in tables or asked.numbers is not None:
+        raise UsageError(
+            "a model with terms of its own takes no other classes, trend or share; make another "
+            "GMRM or Plan"
+        )
+    if "foreground" in tables:
+        said: dict[str, Any] = tables["foreground"]  # type: ignore[assignment]
+        rule = ForegroundRule(said["rule"], tuple(said.get("ranks", ())))
+        plan = dataclasses.replace(plan, foreground=rule)
+    return Variant.of(plan)
+
+
+def _named(models: Model | Mapping[str, Model] | Sequence[Model]) -> dict[str, Variant]:
+    if isinstance(models, str | pathlib.Path | Variant | Plan | GMRM):
+        models = [models]
+    elif not isinstance(models, Sequence | Mapping):
+        expect(models, (list, dict), "compare: models")
+    named = isinstance(models, Mapping)
+    pairs = list(models.items()) if named else [(_name(m), m) for m in models]  # type: ignore[union-attr]
     found: dict[str, Variant] = {}
     for name, model in pairs:
         if name in found:

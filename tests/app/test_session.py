@@ -159,6 +159,8 @@ def test_a_model_with_terms_of_its_own_goes_the_whole_way(scene, tmp_path):
     # the se of the coefficient: 5 / sqrt(720) / .4 = .47
     np.testing.assert_allclose(slope, 12, atol=2)
     assert np.all(np.abs(found.growth.area_px - area) < 3 * found.growth.area_px_se)
+    with pytest.raises(UsageError, match="takes no other classes, trend or share"):
+        jm.quantify(movie, model, classes=3)
     written = found.write(tmp_path / "own") / "model.toml"
     with pytest.raises(UsageError, match="cannot read 'flat'"):
         jm.load_model(written)
