@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxmicro.app import compare as comparison
 from jaxmicro.app.model_file import load_as, parse_as
-from jaxmicro.app.posterior import run as posterior_run
-from jaxmicro.app.posterior.run import PosteriorRun
 from jaxmicro.app.quantify import run
 from jaxmicro.app.quantify.choose import Asked
 from jaxmicro.app.quantify.run import Quantified
@@ -29,6 +26,8 @@ from jaxmicro.mixture.gmrm import GMRM
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from jaxmicro.app.posterior.run import PosteriorRun
 
 Model = str | pathlib.Path | Variant | Plan | GMRM
 Ranks = str | int | Sequence[int] | None
@@ -126,6 +125,8 @@ def compare(
     Raises:
       UsageError, DataError: as `quantify`; two models of one name.
     """
+    from jaxmicro.app import compare as comparison
+
     variants = _named(models)
     table, notes = comparison.compare(as_movie(movie), variants, Sampling(rate, pattern, seed))
     table.attrs["notes"] = notes
@@ -155,6 +156,8 @@ def draw_posterior(
     Raises:
       UsageError, DataError, NumericalError: as `quantify`; a model that has no posterior here.
     """
+    from jaxmicro.app.posterior import run as posterior_run
+
     sampling, thickness = Sampling(rate, pattern, seed), _thickness(thickness_um)
     return posterior_run.run(as_movie(movie), variant_of(model), sampling, thickness_um=thickness)
 

@@ -48,12 +48,14 @@ _R = (
     (r"^\s*~", ""),
     (r"\bI\(\s*([xy])\s*(?:\*\*|\^)\s*([1-9])\s*\)", r"\1**\2"),
     (r"\bI\(\s*([xy])\s*\*\s*([xy])\s*\)", r"\1:\2"),
-    (r"^\s*[-+]?\s*[01]\s*(?:\+|$)", ""),
+    (r"^\s*0\s*$", ""),
+    (r"^\s*[-+]?\s*[01]\s*\+", ""),
     (r"\s*[-+]\s*[01]\s*(?=[-+]|$)", ""),
 )
 _HINTS = (
     (r"\^", "a power is written x**2"),
     (r"-", "terms cannot be taken away, write those that stay"),
+    (r"[01]\s*$", "the class means are the intercepts, for no trend write 0"),
     (r"\d", "coefficients are fitted, write the terms alone"),
     (r"I\(", "write x**2 or x:y as they are"),
     (r"[A-Za-z_]\w*", "a function or a picture of your own goes with its name into "

@@ -138,7 +138,6 @@ def test_mistakes_in_own_terms_are_named(use, says):
         ("x + I(x^2) + I(x * y)", ("x", "x**2", "x:y")),
         ("poly(x, 2)", ("poly(x, degree=2)[1]", "poly(x, degree=2)[2]")),
         ("x*y", ("x", "y", "x:y")),
-        ("1", ()),
         ("0", ()),
     ],
 )
@@ -152,6 +151,7 @@ def test_formulas_as_r_writes_them(written, terms):
         ("x + x^2", "a power is written x**2"),
         ("x - y", "terms cannot be taken away"),
         ("2*x", "coefficients are fitted"),
+        ("1", "for no trend write 0"),
         ("x + log(y)", "a function or a picture of your own"),
         ("x + z", "own={name"),
         ("I(x + y)", "write x"),
