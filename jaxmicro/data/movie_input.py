@@ -26,8 +26,7 @@ def as_frames(images: Any, name: str) -> Any:
             f"{name}: a masked array hides which pixels were visited; give images.filled(0) and "
             "sampled=~numpy.ma.getmaskarray(images)"
         )
-    lazy = hasattr(images, "shape") and hasattr(images, "dtype")
-    if not lazy or type(images).__module__.partition(".")[0] in ("jax", "jaxlib"):
+    if not _is_indexed(images) or type(images).__module__.partition(".")[0] in ("jax", "jaxlib"):
         images = _array(images, name)
     _refuse_kind(np.dtype(images.dtype), name)
     if len(images.shape) == 2:
@@ -40,6 +39,14 @@ def as_frames(images: Any, name: str) -> Any:
     if 0 in shape:
         raise DataError(f"{name}: images of shape {shape} hold no pixel; {_SHAPES}")
     return images
+
+
+def _is_indexed(images: Any) -> bool:
+    """Whether it has `shape` and a `dtype` of NumPy's, as arrays and lazy stand-ins do."""
+    try:
+        return len(images.shape) >= 0 and np.dtype(images.dtype) is not None
+    except (AttributeError, TypeError):
+        return False
 
 
 def _array(images: Any, name: str) -> np.ndarray:

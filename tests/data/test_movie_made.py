@@ -31,6 +31,33 @@ def test_anything_like_an_array_is_a_movie(kind):
     np.testing.assert_array_equal(made.frame(3), FRAMES[3])
 
 
+class Lazy:
+    """Frames that are made when they are asked for."""
+
+    shape, dtype = (5, 8, 10), np.float32
+
+    def __getitem__(self, t):
+        return FRAMES[t]
+
+    def __array__(self, dtype=None, copy=None):
+        raise AssertionError("a lazy movie is read frame by frame")
+
+
+class Tensor:
+    """Like an array of another library, whose types are not NumPy's."""
+
+    shape, dtype = (5, 8, 10), "torch.float32"
+
+    def __array__(self, dtype=None, copy=None):
+        return FRAMES
+
+
+def test_what_is_read_frame_by_frame_stays_so_and_other_arrays_are_converted():
+    lazy = Movie(Lazy(), frame_interval_s=1)
+    np.testing.assert_array_equal(lazy[1:, 2:, 3:][2], FRAMES[3, 2:, 3:])
+    np.testing.assert_array_equal(Movie(Tensor()).frame(4), FRAMES[4])
+
+
 def test_one_image_is_a_movie_of_one_frame():
     made = Movie(FRAMES[2], pixel_size_nm=(20, 25), frame_interval_s=2)
     assert made.shape == (1, 8, 10)
