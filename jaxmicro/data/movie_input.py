@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ _SHAPES = "give (time, y, x), or (y, x) for one image"
 
 def as_frames(images: Any, name: str) -> Any:
     """The images as an array (t, y, x), or the lazy stand-in they are, checked."""
+    if isinstance(images, str | os.PathLike):
+        raise UsageError(f"images = {str(images)!r} are no numbers; give read_movie(path)")
     if isinstance(images, np.ma.MaskedArray):
         raise DataError(
             f"{name}: a masked array hides which pixels were visited; give images.filled(0) and "

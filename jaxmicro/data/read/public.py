@@ -83,6 +83,8 @@ def read_movie(
       DataError: the source is missing, damaged or not an image.
       UsageError: a pixel size or an interval that is not a positive number.
     """
+    if not isinstance(source, str | Path):
+        raise UsageError("read_movie takes a path; an array in memory is Movie(array)")
     stack = open_source(source)
     alone = () if stack.n_frames > 1 else ("one image: taken as a movie of one frame",)
     interval = frame_interval_s
