@@ -1,4 +1,11 @@
 from . import posterior as posterior
+from .app.quantify.run import Quantified as Quantified
+from .app.quantify.spec import Variant as Variant
+from .app.session import compare as compare
+from .app.session import draw_posterior as draw_posterior
+from .app.session import load_model as load_model
+from .app.session import quantify as quantify
+from .compilation import use_compilation_cache as use_compilation_cache
 from .data.movie import Image as Image
 from .data.movie import Movie as Movie
 from .data.phantom import Contrast as Contrast

@@ -157,7 +157,8 @@ def test_nothing_is_unpickled_and_no_global_setting_is_changed():
     for path in SOURCES:
         text = path.read_text(encoding="utf-8")
         assert not {"pickle", "dill", "joblib"} & _imports(path), path
-        assert "config.update" not in text, path
+        # but by `use_compilation_cache`, which a user calls to change one
+        assert "config.update" not in text or path.name == "compilation.py", path
         assert "allow_pickle=True" not in text, path
 
 

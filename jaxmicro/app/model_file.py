@@ -111,7 +111,19 @@ def load_as(model: str | pathlib.Path, schema: type[Schema]) -> Schema:
       UsageError: the file is missing, is not TOML, or holds an unknown key, a wrong type or an
         impossible value; the message names file, line, key, value and what is allowed.
     """
-    path, text, tables = read_tables(model)
+    return _checked(*read_tables(model), schema)
+
+
+def parse_as(text: str, schema: type[Schema]) -> Schema:
+    """Check the text of a model file; raises as `load_as` does."""
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as err:
+        raise UsageError(f"model given as text: not valid TOML: {err}") from err
+    return _checked(pathlib.Path("given as text"), text, tables, schema)
+
+
+def _checked(path: pathlib.Path, text: str, tables: dict[str, Any], schema: type[Schema]) -> Schema:
     try:
         return schema.model_validate(tables)
     except pydantic.ValidationError as err:

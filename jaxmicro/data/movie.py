@@ -106,6 +106,10 @@ class Movie:
         *,
         frame_interval_s: Number | None = None,
     ) -> None:
+        if isinstance(images, Movie):
+            raise UsageError(
+                "Movie(movie) would lose what is known of it; use movie.replace(pixel_size_nm=28.2)"
+            )
         images = as_frames(images, name)
         n_frames, height, width = (int(s) for s in images.shape)
         shape = n_frames, height, width

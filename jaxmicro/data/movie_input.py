@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,13 +22,14 @@ _SHAPES = "give (time, y, x), or (y, x) for one image"
 
 def as_frames(images: Any, name: str) -> Any:
     """The images as an array (t, y, x), or the lazy stand-in they are, checked."""
+    if isinstance(images, str | os.PathLike):
+        raise UsageError(f"images = {str(images)!r} are no numbers; give read_movie(path)")
     if isinstance(images, np.ma.MaskedArray):
         raise DataError(
             f"{name}: a masked array hides which pixels were visited; give images.filled(0) and "
             "sampled=~numpy.ma.getmaskarray(images)"
         )
-    lazy = hasattr(images, "shape") and hasattr(images, "dtype")
-    if not lazy or type(images).__module__.partition(".")[0] in ("jax", "jaxlib"):
+    if not _is_indexed(images) or type(images).__module__.partition(".")[0] in ("jax", "jaxlib"):
         images = _array(images, name)
     _refuse_kind(np.dtype(images.dtype), name)
     if len(images.shape) == 2:
@@ -40,6 +42,14 @@ def as_frames(images: Any, name: str) -> Any:
     if 0 in shape:
         raise DataError(f"{name}: images of shape {shape} hold no pixel; {_SHAPES}")
     return images
+
+
+def _is_indexed(images: Any) -> bool:
+    """Whether it has `shape` and a `dtype` of NumPy's, as arrays and lazy stand-ins do."""
+    try:
+        return len(images.shape) >= 0 and np.dtype(images.dtype) is not None
+    except (AttributeError, TypeError):
+        return False
 
 
 def _array(images: Any, name: str) -> np.ndarray:

@@ -153,7 +153,7 @@ def _of_all_frames(chosen: Candidate, full: GMRM, frames: np.ndarray, n_frames: 
     """Parameters of every frame of the movie, between those of the frames tried."""
     assert chosen.fit is not None
     found = chosen.fit.fit.params.first(chosen.classes)
-    used = Trend(chosen.trend).terms
+    used = full.trend.part(chosen.trend).terms
     columns = np.array([i for i, term in enumerate(full.trend.terms) if term in used], int)
 
     def spread(a: Array) -> Array:

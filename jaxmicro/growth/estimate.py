@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -189,7 +190,8 @@ class Growth:
           UsageError: an area or a thickness that is not above 0.
         """
         for name, value in (("pixel_area_um2", pixel_area_um2), ("thickness_um", thickness_um)):
-            if value is not None and not value > 0:
+            known = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            if value is not None and not (known and value > 0):
                 raise UsageError(f"{name} = {value!r} is not allowed; use a number above 0")
         return dataclasses.replace(
             self, pixel_area_um2=pixel_area_um2, thickness_um=thickness_um, time_s=times_s

@@ -17,7 +17,6 @@ from jaxmicro.growth.thin import piled_up, tiles
 from jaxmicro.mixture.ecm import Progress, Result
 from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.mixture.starts import Start, starts, with_one_fewer, with_one_more
-from jaxmicro.mixture.trend import Trend
 from jaxmicro.spacetime.correlation import NoiseCorrelation, noise_correlation
 from jaxmicro.spacetime.local import Local, LocalFit, fit_local
 from jaxmicro.spacetime.local_em import Coupling
@@ -291,7 +290,7 @@ class Search:
 
     def _parameters(self, candidate: Candidate) -> int:
         model = dataclasses.replace(
-            self.full, n_classes=candidate.classes, trend=Trend(candidate.trend)
+            self.full, n_classes=candidate.classes, trend=self.full.trend.part(candidate.trend)
         )
         # a field in each frame takes the place of the frame's weights, beside one strength
         return model.n_parameters(self.pixels.n_frames) + 1
@@ -315,7 +314,7 @@ class Search:
         held: Coupling | None,
         steps: int = STEPS,
     ) -> Part:
-        used = Trend(trend).terms
+        used = self.full.trend.part(trend).terms
         terms = tuple(term in used for term in self.full.trend.terms)
         return Part(k, terms, steps, self.layout, told, held)
 

@@ -81,7 +81,7 @@ def fit(
         argument of another type; `progress` inside jax.jit, vmap or grad.
     """
     check_inputs("fit", model, pixels, init)
-    check_stopping("fit", tolerance, max_steps)
+    check_stopping("fit", tolerance, max_steps, quantum)
     if classes is not None:
         refuse_traced(classes, "fit: classes", "give a plain number")
         classes = whole(classes, "classes", 1, model.n_classes)

@@ -157,11 +157,15 @@ class GMRM(eqx.Module):
 
     def responsibilities(self, params: Params, pixels: Pixels) -> Float[Array, "*batch K n"]:
         """C_ik, the posterior class probabilities at each pixel."""
+        expect(params, Params, "responsibilities: params")
+        expect(pixels, Pixels, "responsibilities: pixels")
         log_joint = self.log_joint(params, pixels.values, _spread(self.design(pixels), pixels))
         return jax.nn.softmax(jnp.stack(log_joint, axis=-2), axis=-2)
 
     def classify(self, params: Params, pixels: Pixels) -> Int[Array, "*batch n"]:
         """The most probable class of each pixel (0 is the darkest)."""
+        expect(params, Params, "classify: params")
+        expect(pixels, Pixels, "classify: pixels")
         log_joint = self.log_joint(params, pixels.values, _spread(self.design(pixels), pixels))
         best, label = log_joint[0], jnp.zeros(pixels.values.shape, jnp.int32)
         for k in range(1, self.n_classes):

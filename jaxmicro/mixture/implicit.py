@@ -108,7 +108,7 @@ def _step(model: GMRM, sd_floor: Array, args: Any) -> tuple[Params, Array]:
     _, complete = gradient_and_information(model, at, stats)
     known = score, complete, missing_of_frames(model, at, item)
     fixed, _, observed = newton.system(model, at, stats, known, scale.floor)
-    step = newton.solve(model, jnp.where(fixed, 0, d_score), observed)
+    step = newton.solve(model, jnp.where(fixed, 0, d_score), observed, apart=True)
     finite = jnp.ones(score.shape[0], bool)
 
     def in_grey(by: Array) -> Params:

@@ -26,8 +26,10 @@ def check_inputs(function: str, model: Any, pixels: Any, init: Any = None) -> No
         )
 
 
-def check_stopping(function: str, tolerance: Any, max_steps: Any) -> None:
-    """Tolerance and number of steps, or a UsageError."""
+def check_stopping(function: str, tolerance: Any, max_steps: Any, quantum: Any) -> None:
+    """Tolerance, number of steps and grey step of a fit, or a UsageError."""
+    if quantum is not None and not is_traced(quantum) and not quantum >= 0:
+        raise UsageError(f"quantum = {quantum!r} is not allowed; use a grey step from 0, or None")
     refuse_traced(max_steps, f"{function}: max_steps", "give a plain number")
     whole(max_steps, "max_steps", 1)
     if not is_traced(tolerance) and not (math.isfinite(tolerance) and tolerance > 0):

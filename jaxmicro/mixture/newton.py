@@ -40,9 +40,15 @@ MAX_DAMPING = 2.0  # there a step is a third of ECM's
 
 
 def solve(
-    model: GMRM, gradient: Float[Array, "T q"], matrix: Float[Array, "T q q"]
+    model: GMRM,
+    gradient: Float[Array, "T q"],
+    matrix: Float[Array, "T q q"],
+    apart: bool = False,
 ) -> Float[Array, "T q"]:
     """matrix^-1 gradient, with the coordinates that frames share solved for once.
+
+    With `apart` the gradient stays out of what depends on the matrix alone, which transposing the
+    solution (reverse-mode derivatives) needs and costs one more triangular solution.
 
     A few rounding errors are added to the diagonal, which is scaled to 1. NaN where the matrix is
     not positive definite.
@@ -55,13 +61,16 @@ def solve(
     ours = np.flatnonzero(common)
     corner = matrix[:, ours][:, :, ours]
     border = matrix[:, mine][:, :, ours]
-    right = jnp.concatenate([border, gradient[:, mine][..., None]], axis=-1)
-    both = _cho_solve(matrix[:, mine][:, :, mine], right)
-    pulled = jnp.einsum("tab,tac->bc", border, both)
-    schur = jnp.sum(corner, axis=0) - pulled[:, :-1]
-    target = jnp.sum(gradient[:, ours], axis=0) - pulled[:, -1]
+    inner, right = matrix[:, mine][:, :, mine], gradient[:, mine][..., None]
+    if apart:
+        across, own = _cho_solve(inner, border), _cho_solve(inner, right)[..., 0]
+    else:
+        both = _cho_solve(inner, jnp.concatenate([border, right], axis=-1))
+        across, own = both[..., :-1], both[..., -1]
+    schur = jnp.sum(corner, axis=0) - jnp.einsum("tab,tac->bc", border, across)
+    target = jnp.sum(gradient[:, ours], axis=0) - jnp.einsum("tab,ta->b", border, own)
     together = _cho_solve(schur[None], target[None, :, None])[0, :, 0]
-    local = both[..., -1] - jnp.einsum("tab,b->ta", both[..., :-1], together)
+    local = own - jnp.einsum("tab,b->ta", across, together)
     same = jnp.broadcast_to(together[None], (matrix.shape[0], len(ours)))
     order = np.argsort(np.concatenate([mine, ours]))
     return jnp.concatenate([local, same], axis=1)[:, order]

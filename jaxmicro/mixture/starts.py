@@ -195,7 +195,6 @@ def surface(values: Float[np.ndarray, " n"], design: Float[np.ndarray, "P n"]) -
 
 def _thinned(model: GMRM, pixels: Pixels) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Grey values (n,) and design (P, n) of some visited pixels of each frame, float64."""
-    by_row, by_col = model.trend.factors(pixels.shape)
     values, design = [], []
     most = max(64, FEW // pixels.n_frames)
     for t in range(pixels.n_frames):
@@ -205,7 +204,7 @@ def _thinned(model: GMRM, pixels: Pixels) -> tuple[list[np.ndarray], list[np.nda
         some = np.random.default_rng(t).permutation(seen)[:most]
         rows, cols = np.asarray(frame.rows)[some], np.asarray(frame.cols)[some]
         values.append(z[some])
-        design.append(by_row[:, rows] * by_col[:, cols])
+        design.append(model.trend.values_at(rows, cols, pixels.shape))
     return values, design
 
 

@@ -1,52 +1,24 @@
-"""Trend formulas: from `x + y + x:y` to columns f_j of the design.
+"""Trends: from a formula, and terms of one's own, to columns f_j of the design.
 
-Every term is a product of a function of x and a function of y, so a basis is two small tables
-(one value per row, one per column of the frame) whatever the size of the movie.
+Every term of a formula in x and y is a product of a function of x and a function of y, so a basis
+is two small tables (one value per row, one per column of the frame) whatever the size of the movie.
+A term of one's own is a table of the whole frame.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import re
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
 
-import formulaic
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 from jaxtyping import Array, Float, Int
 
 from jaxmicro.errors import UsageError
-
-
-def _spline(grid: np.ndarray, **arguments: int) -> np.ndarray:
-    """B-splines, arguments as in R's `bs`: df and degree."""
-    call = ", ".join(["grid", *(f"{name}={value}" for name, value in arguments.items())])
-    return np.asarray(formulaic.model_matrix(f"0 + bs({call})", pd.DataFrame({"grid": grid})))
-
-
-def _polynomials(grid: np.ndarray, degree: int) -> np.ndarray:
-    """Legendre polynomials from degree 1 on: orthogonal over the frame, as those of R's `poly`."""
-    return np.polynomial.legendre.legvander(grid, degree)[:, 1:]
-
-
-# A basis by name: from coordinates (n,) and whole numbers to columns (n, terms), and those numbers.
-BASES: dict[str, tuple[Callable[..., np.ndarray], tuple[str, ...]]] = {
-    "bs": (_spline, ("df", "degree")),
-    "poly": (_polynomials, ("degree",)),
-}
-_ALLOWED = (
-    "x, y, powers like x**2, products x:y or x*y, splines bs(x, df=5), orthogonal polynomials "
-    "poly(x, 2), joined by +"
-)
-# Formulas may come from files and formulaic evaluates Python, so only these tokens get that far.
-_FACTOR = re.compile(
-    rf"(?P<basis>{'|'.join(BASES)})\(\s*(?P<var>[xy])"
-    r"(?P<args>(?:\s*,\s*(?:[a-z]+\s*=\s*)?\d+)*)\s*\)"
-    r"|(?P<base>[xy])\s*(?:\*\*\s*(?P<power>[1-9]))?(?![\w(])"
-)
-_JOIN = re.compile(r"[\s+:*()]")
+from jaxmicro.mixture.formula import factor_values, parsed
+from jaxmicro.mixture.own_terms import OwnTerm, own_terms, refuse_dependent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,36 +26,104 @@ class Trend:
     """A parsed trend formula.
 
     `formula` follows Wilkinson's rules in x and y with `**` for powers; there is never an
-    intercept, because each class has its own mean. Coordinates run from -1 at the first row or
-    column of the frame to +1 at the last. An empty formula is no trend.
+    intercept, because each class has its own mean, so R's `1 +`, `0 +` and `- 1` change nothing.
+    Coordinates run from -1 at the first row or column of the frame to +1 at the last. An empty
+    formula is no trend.
+
+    `own` gives names that the formula may use beside x and y:
+    `Trend("x + y + flat", own={"flat": picture})`. Each is a table of the frame, (rows, columns),
+    such as a measured flat field, or anything that is called with x and y, both (rows, columns),
+    and returns such a table: a function, or an object with `__call__`. A function counts as the
+    same trend only where it is the same object: define it once, or programs are compiled again.
 
     Raises:
-      UsageError: anything in the formula that is not x, y, a power, a product or one of `BASES`.
+      UsageError: anything in the formula that is not x, y, a power, a product, one of
+        `jaxmicro.mixture.formula.BASES` or a name of `own`; a name of `own` that cannot be one, or
+        is not used. Tables of another shape, constant columns and terms that depend on one another
+        are refused at the first use, when the frame's shape is known.
     """
 
     formula: str = ""
+    own: Mapping[str, Any] | tuple[OwnTerm, ...] = ()
 
     def __post_init__(self) -> None:
-        _ = self.terms  # what cannot be read or computed is refused here
+        if not isinstance(self.formula, str):
+            raise UsageError(
+                f'trend {self.formula!r} is not a formula; give a text such as "x + y", or "" for '
+                "no trend"
+            )
+        object.__setattr__(self, "own", own_terms(self.own))
+        terms = parsed(self.formula, self._names)
+        used = {factor for term in terms for factor in term}
+        for name in self._names:
+            if name not in used:
+                raise UsageError(
+                    f"trend {self.formula!r} does not use {name}, a term of its own; write it into "
+                    f"the formula, for example {' + '.join(filter(None, (self.formula, name)))!r}"
+                )
+        if not self.own:
+            _ = self.terms  # what cannot be computed is refused here
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(term.name for term in self._own)
+
+    @property
+    def _own(self) -> tuple[OwnTerm, ...]:
+        assert isinstance(self.own, tuple)
+        return self.own
+
+    def part(self, formula: str) -> Trend:
+        """The trend of another formula, with those terms of one's own that it uses."""
+        used = {factor for term in parsed(formula, self._names) for factor in term}
+        return Trend(formula, tuple(term for term in self._own if term.name in used))
 
     @property
     def terms(self) -> tuple[str, ...]:
         """Column names, as in the formula; a spline has one per basis function."""
-        return tuple(name for name, _, _ in _columns(self.formula, 101, 101))
+        if not self._own:
+            return tuple(c.name for c in _columns(self.formula, (), 101, 101))
+        like = tuple(OwnTerm(name, _nothing) for name in self._names)
+        return tuple(c.name for c in _columns(self.formula, like, 101, 101))
 
     @property
     def n_terms(self) -> int:
         return len(self.terms)
 
+    def columns(self, shape: tuple[int, int]) -> tuple[Column, ...]:
+        """The columns f_j on frames of that shape.
+
+        Raises:
+          UsageError: terms of one's own that have another shape, or that no fit can tell apart.
+        """
+        return _told_apart(self.formula, self._own, *shape)
+
     def factors(self, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Row factors (P, rows) and column factors (P, columns), float64.
 
         f_j at pixel (row, col) is `by_row[j, row] * by_col[j, col]`.
+
+        Raises:
+          UsageError: terms of one's own, which are no such products.
         """
-        columns = _columns(self.formula, *shape)
-        by_row = np.array([r for _, r, _ in columns]).reshape(len(columns), shape[0])
-        by_col = np.array([c for _, _, c in columns]).reshape(len(columns), shape[1])
+        if self._own:
+            raise UsageError(f"trend {self.formula!r} has terms that are no products of x and y")
+        columns = self.columns(shape)
+        by_row = np.array([c.by_row for c in columns]).reshape(len(columns), shape[0])
+        by_col = np.array([c.by_col for c in columns]).reshape(len(columns), shape[1])
         return by_row, by_col
+
+    def values_at(
+        self, rows: Int[np.ndarray, " n"], cols: Int[np.ndarray, " n"], shape: tuple[int, int]
+    ) -> Float[np.ndarray, "P n"]:
+        """The columns f_j at the given pixels in NumPy, float64."""
+        columns = self.columns(shape)
+        out = np.empty((len(columns), rows.size))
+        for j, c in enumerate(columns):
+            out[j] = c.by_row[rows] * c.by_col[cols]
+            if c.frame is not None:
+                out[j] *= c.frame[rows, cols]
+        return out
 
     def design(
         self,
@@ -93,106 +133,93 @@ class Trend:
         dtype: jnp.dtype | None = None,
     ) -> Float[Array, "P *batch n"]:
         """The columns f_j at the given pixels, term axis first."""
-        by_row, by_col = (jnp.asarray(a, dtype) for a in self.factors(shape))
-        if not self.n_terms:
-            return jnp.zeros((0, *rows.shape), by_row.dtype)
-        return jnp.stack([by_row[j][rows] * by_col[j][cols] for j in range(self.n_terms)])
+        columns = self.columns(shape)
+        if not columns:
+            return jnp.zeros((0, *rows.shape), dtype)
+
+        def at_pixels(c: Column) -> Array:
+            by_row, by_col = jnp.asarray(c.by_row, dtype), jnp.asarray(c.by_col, dtype)
+            flat = by_row[rows] * by_col[cols]
+            return flat if c.frame is None else flat * jnp.asarray(c.frame, dtype)[rows, cols]
+
+        return jnp.stack([at_pixels(c) for c in columns])
 
     def surface(self, coefficients: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         """The trend over a whole frame, (rows, columns), in the units of `coefficients`."""
-        by_row, by_col = self.factors(shape)
-        return np.einsum("j,jr,jc->rc", np.asarray(coefficients, float), by_row, by_col)
+        out = np.zeros(shape)
+        for coefficient, column in zip(np.asarray(coefficients), self.columns(shape), strict=True):
+            out += float(coefficient) * column.on_frame()
+        return out
 
 
-@functools.lru_cache(maxsize=64)
-def _parsed(formula: str) -> tuple[tuple[str, ...], ...]:
-    """Terms as tuples of factor texts, expanded by formulaic from checked tokens."""
-    text = formula.strip()
-    if not text:
-        return ()
-    known: dict[str, str] = {}
-    out, at = [], 0
-    while at < len(text):
-        match = _FACTOR.match(text, at)
-        if match:
-            if match["base"]:
-                factor = match["base"] + (f"**{match['power']}" if match["power"] else "")
-                factor = factor.removesuffix("**1")
-            else:
-                factor = _call(match["basis"], match["var"], match["args"])
-            symbol = f"f{'_' * (1 + len(known))}"
-            symbol = next((s for s, f in known.items() if f == factor), symbol)
-            known[symbol] = factor
-            out.append(symbol)
-            at = match.end()
-        elif _JOIN.match(text[at]) and not text.startswith("**", at):
-            out.append(text[at])
-            at += 1
-        else:
-            raise UsageError(
-                f"trend {formula!r}: cannot read {text[at : at + 12]!r}; allowed are {_ALLOWED}"
-            )
-    try:
-        expanded = formulaic.Formula("0 + " + "".join(out))
-    except (formulaic.errors.FormulaSyntaxError, formulaic.errors.FormulaInvalidError) as err:
-        raise UsageError(f"trend {formula!r} is not a formula; allowed are {_ALLOWED}") from err
-    terms = tuple(tuple(known[f.expr] for f in term.factors) for term in expanded)
-    if not terms:
-        raise UsageError(f"trend {formula!r} has no term; allowed are {_ALLOWED}")
-    return terms
+def _nothing(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Stands for a term of one's own where only names are asked for."""
+    return np.zeros_like(x)
 
 
 @functools.lru_cache(maxsize=64)
 def _columns(
-    formula: str, n_rows: int, n_cols: int
-) -> tuple[tuple[str, np.ndarray, np.ndarray], ...]:
-    """(name, values by row, values by column) of every column of the design."""
+    formula: str, own: tuple[OwnTerm, ...], n_rows: int, n_cols: int
+) -> tuple[Column, ...]:
+    """Every column of the design on a frame of that shape."""
     grids = {"y": np.linspace(-1.0, 1.0, n_rows), "x": np.linspace(-1.0, 1.0, n_cols)}
-    out: list[tuple[str, np.ndarray, np.ndarray]] = []
-    for term in _parsed(formula):
-        columns = [("", np.ones(n_rows), np.ones(n_cols))]
+    tables = {term.name: term for term in own}
+    out: list[Column] = []
+    for term in parsed(formula, tuple(tables)):
+        columns = [Column("", np.ones(n_rows), np.ones(n_cols))]
         for factor in term:
+            if factor in tables:
+                frame = tables[factor].on(grids["x"], grids["y"])
+                columns = [c.times_frame(factor, frame) for c in columns]
+                continue
             variable = "y" if "y" in factor else "x"
-            table = _factor_values(factor, variable, grids[variable])
-            columns = [
-                (
-                    f"{name}:{label}" if name else label,
-                    by_row * values if variable == "y" else by_row,
-                    by_col * values if variable == "x" else by_col,
-                )
-                for name, by_row, by_col in columns
-                for label, values in table
-            ]
+            table = factor_values(factor, variable, grids[variable])
+            columns = [c.times(label, variable, v) for c in columns for label, v in table]
         out.extend(columns)
-    for _, by_row, by_col in out:
-        by_row.flags.writeable = by_col.flags.writeable = False
+    for column in out:
+        for array in (column.by_row, column.by_col, column.frame):
+            if array is not None:
+                array.flags.writeable = False
     return tuple(out)
 
 
-def _call(basis: str, variable: str, text: str) -> str:
-    """A basis as it is named: `bs(x, df=5)`, arguments by their names."""
-    names = BASES[basis][1]
-    given = [a for a in re.sub(r"\s+", "", text).split(",") if a]
-    named = [a if "=" in a else f"{n}={a}" for n, a in zip(names, given, strict=False)]
-    unknown = [a for a in named if a.partition("=")[0] not in names] + given[len(names) :]
-    if unknown:
-        raise UsageError(f"trend: {basis}({variable}{text}) takes {' and '.join(names)} only")
-    return f"{basis}({', '.join([variable, *named])})"
+@functools.lru_cache(maxsize=64)
+def _told_apart(
+    formula: str, own: tuple[OwnTerm, ...], n_rows: int, n_cols: int
+) -> tuple[Column, ...]:
+    """The same, after a look whether terms of one's own depend on the others."""
+    out = _columns(formula, own, n_rows, n_cols)
+    if own:
+        names = [c.name for c in out]
+        refuse_dependent(f"trend {formula!r}", names, [c.on_frame() for c in out])
+    return out
 
 
-def _factor_values(factor: str, variable: str, grid: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    basis, bracket, rest = factor.partition("(")
-    if not bracket:
-        power = int(factor.partition("**")[2] or 1)
-        return [(factor, grid**power)]
-    pairs = (a.split("=") for a in rest.rstrip(")").split(", ")[1:])
-    try:
-        values = BASES[basis][0](grid, **{name: int(value) for name, value in pairs})
-    except TypeError as err:
-        names = " and ".join(BASES[basis][1])
-        raise UsageError(f"trend: {factor} lacks {names}; use for example poly(x, 2)") from err
-    except (ValueError, formulaic.errors.FormulaicError) as err:
-        raise UsageError(
-            f"trend: {factor} is not possible ({err}); use for example bs(x, df=5) or poly(x, 2)"
-        ) from err
-    return [(f"{factor}[{j + 1}]", values[:, j]) for j in range(values.shape[1])]
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A column of the design: by_row x by_col and, with terms of one's own, x a whole frame."""
+
+    name: str
+    by_row: Float[np.ndarray, " rows"]
+    by_col: Float[np.ndarray, " cols"]
+    frame: Float[np.ndarray, "rows cols"] | None = None
+
+    def times(self, label: str, variable: str, values: np.ndarray) -> Column:
+        """The column times a function of x or of y."""
+        return Column(
+            f"{self.name}:{label}" if self.name else label,
+            self.by_row * values if variable == "y" else self.by_row,
+            self.by_col * values if variable == "x" else self.by_col,
+            self.frame,
+        )
+
+    def times_frame(self, label: str, values: np.ndarray) -> Column:
+        """The column times a table of the whole frame."""
+        name = f"{self.name}:{label}" if self.name else label
+        frame = values if self.frame is None else self.frame * values
+        return Column(name, self.by_row, self.by_col, frame)
+
+    def on_frame(self) -> Float[np.ndarray, "rows cols"]:
+        """Its value at every pixel of the frame."""
+        flat = self.by_row[:, None] * self.by_col[None, :]
+        return flat if self.frame is None else flat * self.frame

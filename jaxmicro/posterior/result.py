@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -11,7 +12,7 @@ from jaxtyping import Float
 
 from jaxmicro.errors import UsageError
 from jaxmicro.mixture.ecm import Fit
-from jaxmicro.posterior.diagnostics import Diagnostics, diagnose
+from jaxmicro.posterior.diagnostics import Diagnostics, diagnose, import_arviz
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +50,21 @@ class Posterior:
         for i, (name, data) in enumerate(self.groups.items()):
             data.to_netcdf(new, mode="a" if i else "w", group=name, engine="h5netcdf")
         new.replace(path)
+
+    def to_inferencedata(self) -> Any:
+        """The draws for ArviZ: its InferenceData or, from ArviZ 1 on, the DataTree it works on."""
+        az = import_arviz()
+        if hasattr(az, "InferenceData"):
+            return az.InferenceData(**self.groups)
+        return xr.DataTree.from_dict(self.groups)
+
+    def __repr__(self) -> str:
+        sizes = self.groups["posterior"].sizes
+        state = "" if self.complete else ", interrupted"
+        return (
+            f"Posterior({sizes['chain']} x {sizes['draw']} draws by {self.method}{state}; groups "
+            f"{', '.join(self.groups)}; to_inferencedata() for ArviZ)"
+        )
 
     def area_interval(
         self, probability: float = 0.8

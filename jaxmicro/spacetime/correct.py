@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Shaped
 
+from jaxmicro.arguments import expect
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import UsageError
 from jaxmicro.spacetime.neighbourhood import (
@@ -60,6 +61,8 @@ def vote(
       UsageError: labels that do not fit the pixels or have no frame axis, a threshold outside
         [0, 1], fewer than 2 classes.
     """
+    expect(pixels, Pixels, "vote: pixels")
+    expect(neighbourhood, Neighbourhood, "vote: neighbourhood")
     _check(labels, threshold, n_classes, 2)
     if labels.ndim > 3:
         raise UsageError(

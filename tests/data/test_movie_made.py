@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxmicro.data.movie import Movie
+from jaxmicro.data.read import read_movie
 from jaxmicro.data.sampling import sample
 from jaxmicro.errors import DataError, UsageError
 from jaxmicro.growth.estimate import estimate
@@ -29,6 +30,33 @@ def test_anything_like_an_array_is_a_movie(kind):
     made = Movie(kind(FRAMES) if kind is not list else FRAMES.tolist())
     assert made.shape == (5, 8, 10)
     np.testing.assert_array_equal(made.frame(3), FRAMES[3])
+
+
+class Lazy:
+    """Frames that are made when they are asked for."""
+
+    shape, dtype = (5, 8, 10), np.float32
+
+    def __getitem__(self, t):
+        return FRAMES[t]
+
+    def __array__(self, dtype=None, copy=None):
+        raise AssertionError("a lazy movie is read frame by frame")
+
+
+class Tensor:
+    """Like an array of another library, whose types are not NumPy's."""
+
+    shape, dtype = (5, 8, 10), "torch.float32"
+
+    def __array__(self, dtype=None, copy=None):
+        return FRAMES
+
+
+def test_what_is_read_frame_by_frame_stays_so_and_other_arrays_are_converted():
+    lazy = Movie(Lazy(), frame_interval_s=1)
+    np.testing.assert_array_equal(lazy[1:, 2:, 3:][2], FRAMES[3, 2:, 3:])
+    np.testing.assert_array_equal(Movie(Tensor()).frame(4), FRAMES[4])
 
 
 def test_one_image_is_a_movie_of_one_frame():
@@ -156,6 +184,14 @@ def test_64_bit_values_reach_the_pixels_and_areas():
     np.testing.assert_array_equal(np.asarray(pixels.values), images.reshape(1, -1))
     half = np.arange(80)[None] < 40
     assert estimate(half, pixels).area_px[0] == 40
+
+
+def test_a_file_with_impossible_times_is_refused_unless_an_interval_is_given(tmp_path):
+    path = tmp_path / "movie.npz"
+    np.savez(path, images=FRAMES, times_s=np.array([0.0, 1.0, 3.0, 2.0, 4.0]))
+    with pytest.raises(DataError, match=r"frame 3 starts at 2 s after 3 s.*give a frame interval"):
+        read_movie(path)
+    np.testing.assert_array_equal(read_movie(path, frame_interval_s=2).times_s, 2.0 * np.arange(5))
 
 
 def test_a_movie_is_made_without_loading_jax():

@@ -33,6 +33,19 @@ def test_fit_lowers_for_every_platform(share, dtype):
     assert exported.platforms == PLATFORMS
 
 
+def test_the_derivatives_of_a_fit_lower_for_every_platform():
+    model = GMRM(2, "x", share=("means", "sds"))
+    places = jnp.zeros((2, 100), jnp.int32)
+
+    def run(values, weight):
+        pixels = Pixels(values, places, places, weight, jnp.ones(2), (20, 20))
+        return jnp.sum(ecm.fit(model, pixels, max_steps=50).params.means)
+
+    z = jnp.zeros((2, 100))
+    exported = jax.export.export(jax.jit(jax.grad(run, (0, 1))), platforms=PLATFORMS)(z, z)
+    assert exported.platforms == PLATFORMS
+
+
 def test_classification_lowers_for_every_platform():
     model = GMRM(3, Trend("x + y"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -32,6 +33,9 @@ from jaxmicro.posterior import (
 )
 from jaxmicro.spacetime.neighbour_proportions import Neighbours, neighbours_of
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 BAND = 0.8  # share of the posterior that the bands of figures and growth.csv hold
 
 
@@ -48,6 +52,18 @@ class PosteriorRun:
     growth: Growth
     band: tuple[np.ndarray, np.ndarray]
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        drawn = self.posterior["posterior"]
+        trust = "trusted" if self.diagnostics.trusted else "; ".join(self.diagnostics.problems)
+        return (
+            f"PosteriorRun({self.movie.name}: {drawn.sizes['chain']} x {drawn.sizes['draw']} draws "
+            f"by {self.posterior.method}, {trust}; {self.growth!r}; {len(self.notes)} notes)"
+        )
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Posterior means and sds of the areas, one row a frame, columns as in growth.csv."""
+        return self.growth.to_pandas()
 
 
 def run(

@@ -76,6 +76,8 @@ class Asked:
                 f"--classes {self.classes} leaves a choice that --model has made; name one number "
                 "or leave out --model"
             )
+        if not self.tables:
+            return variant
         return made(variant.model_dump(exclude_unset=True), self.tables)
 
 

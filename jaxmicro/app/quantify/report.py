@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxmicro.app import page
+from jaxmicro.app import output, page
+from jaxmicro.app.quantify import files
 from jaxmicro.app.quantify.run import Quantified
+from jaxmicro.data.read import sha256
 from jaxmicro.growth.analyse import result_names
 from jaxmicro.growth.estimate import CONSTANT_COLUMNS, Growth
 from jaxmicro.spacetime.soft_correction import SoftCorrection
@@ -104,3 +106,17 @@ def write_report(
         ],
         run.notes,
     )
+
+
+def write_folder(out: pathlib.Path, run: Quantified, force: bool) -> pathlib.Path:
+    """Files, figures, run.json and page of a run made in Python, whole or not at all."""
+    output.check_target(out, force)
+    with output.new_folder(out, force) as folder:
+        figures = files.write(folder, run)
+        seed = run.analysis.plan.sampling.seed
+        inputs = {run.movie.source: sha256(run.movie.source)} if run.movie.source else {}
+        record = output.run_record(["jaxmicro.quantify"], seed=seed, inputs=inputs, seconds={})
+        output.write_json(folder / output.RECORD, record)
+        text = (folder / output.RECORD).read_text(encoding="utf-8")
+        write_report(folder / "report.html", run, figures, text)
+    return out

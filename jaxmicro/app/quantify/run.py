@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import html
+import pathlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +28,10 @@ from jaxmicro.mixture.gmrm import GMRM
 from jaxmicro.spacetime.dense import dense_maps, entropy_bits
 from jaxmicro.spacetime.local import Local
 
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
 UNSEEN, BACKGROUND, FOREGROUND = 0, 127, 255  # greys of labels.tif
 NO_PIXEL_SIZE = "the pixel size is not known, so areas are in pixels; give --pixel-size"
 
@@ -43,6 +50,42 @@ class Quantified:
     growth: Growth
     check: Check
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        ok, ranks = self.check.ok, ", ".join(map(str, self.partition.foreground))
+        return (
+            f"Quantified({self.movie.name}: {self.model.n_classes} classes, trend "
+            f"{self.model.trend.formula or 'none'}, foreground class {ranks}; {self.growth!r}; "
+            f"check {int(np.sum(ok))} of {ok.size} frames ok; {len(self.notes)} notes)"
+        )
+
+    def _repr_html_(self) -> str:
+        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
+        return f"<p>{html.escape(repr(self))}</p>{self.growth._repr_html_()}<ul>{notes}</ul>"
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The growth curve, one row a frame, columns as in growth.csv."""
+        return self.growth.to_pandas()
+
+    def to_xarray(self) -> xr.Dataset:
+        """Every parameter of the fit with names and units, as in fit.nc."""
+        from jaxmicro.app.quantify.files import fit_dataset
+
+        return fit_dataset(self)
+
+    def write(self, folder: str | pathlib.Path, *, force: bool = False) -> pathlib.Path:
+        """Write the folder that `jaxmicro quantify --out` does; returns its path.
+
+        Args:
+          force: replace a folder that a former run wrote.
+
+        Raises:
+          UsageError: a folder that holds anything else, or cannot be written.
+          DataError: the disk is full.
+        """
+        from jaxmicro.app.quantify.report import write_folder
+
+        return write_folder(pathlib.Path(folder), self, force)
 
     @property
     def pixels(self) -> Pixels:

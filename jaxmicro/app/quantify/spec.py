@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from typing import Annotated, Any, Literal
 
@@ -166,6 +167,24 @@ class Variant(Table):
     local: LocalOptions | None = None
     growth: GrowthOptions = GrowthOptions()
     posterior: Posterior | None = None
+    _given: Plan | None = pydantic.PrivateAttr(None)
+
+    @classmethod
+    def of(cls, plan: Plan) -> Variant:
+        """The variant of a plan made in Python, whose own objects it goes on to use."""
+        variant = cls.model_validate(tables_of_plan(plan))
+        variant._given = plan
+        return variant
+
+    @property
+    def given(self) -> Plan | None:
+        """The plan that the variant was made of, or None."""
+        return self._given
+
+    @property
+    def trend_text(self) -> str:
+        """The formula, with terms of its own that no file can hold."""
+        return self.mixture.trend if self._given is None else self._given.model.trend.formula
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -199,6 +218,8 @@ class Variant(Table):
 
     def plan(self, sampling: Sampling = EVERY_PIXEL) -> Plan:
         """The same as the records of an analysis."""
+        if self._given is not None:
+            return dataclasses.replace(self._given, sampling=sampling)
         local = None if self.mixture.proportions == "global" else self.local or LocalOptions()
         return Plan(
             model=self.mixture.model(),
@@ -213,7 +234,50 @@ class Variant(Table):
 
     def to_toml(self) -> str:
         """The variant as a TOML file, defaults written out."""
-        return toml.text(self.model_dump())
+        tables = self.model_dump()
+        tables["mixture"]["trend"] = self.trend_text
+        return toml.text(tables)
+
+
+def tables_of_plan(plan: Plan) -> dict[str, Any]:
+    """The tables of a model file that say what a plan does; its terms of its own left out."""
+    model, family = plan.model, plan.model.family
+    name = family.name or "gaussian"
+    mixture = {
+        "classes": model.n_classes,
+        "trend": "" if model.trend.own else model.trend.formula,
+        "share": list(model.share),
+        "gain": model.gain and not model.trend.own,
+        "family": name,
+        "proportions": "global" if plan.local is None else "local",
+        **_settings(family),
+    }
+    tables: dict[str, Any] = {"mixture": mixture, "foreground": _settings(plan.foreground)}
+    tables["growth"] = {"estimator": plan.estimator}
+    tables["fit"] = {"max_steps": plan.max_steps}
+    if plan.tolerance is not None:
+        tables["fit"]["tolerance"] = plan.tolerance
+    if plan.local is not None:
+        tables["local"] = _settings(plan.local)
+    if plan.correction is not None:
+        tables["correction"] = _correction(plan.correction)
+    return tables
+
+
+def _correction(how: plan.Correction | SoftSettings) -> dict[str, Any]:
+    said: dict[str, Any] = {"kind": "soft"}
+    numbers: Any = how
+    if not isinstance(how, SoftSettings):
+        said, numbers = {"kind": "vote", "threshold": how.threshold}, how.neighbourhood
+    found = {key: getattr(numbers, key, None) for key in Correction.model_fields}
+    return {key: value for key, value in found.items() if value is not None} | said
+
+
+def _settings(record: Any) -> dict[str, Any]:
+    """What a model file says of a record; what is None is left out."""
+    found = {key: getattr(record, f.name) for key, f in settings_of(type(record)).items()}
+    known = {key: value for key, value in found.items() if value is not None}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in known.items()}
 
 
 def load(path: str | pathlib.Path) -> Variant:

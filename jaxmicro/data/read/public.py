@@ -93,6 +93,8 @@ def read_movie(
       DataError: the source is missing, damaged or not an image.
       UsageError: a pixel size or an interval that is not a positive number.
     """
+    if not isinstance(source, str | Path):
+        raise UsageError("read_movie takes a path; an array in memory is Movie(array)")
     stack = open_source(source)
     given = (("--pixel-size", pixel_size_nm), ("--frame-interval", frame_interval_s))
     settled = [option for option, value in given if value is not None]
