@@ -48,6 +48,7 @@ from scoring.zoo_scores import Answer, area_scores, label_scores, mask_scores, t
 from jaxmicro.app.quantify.choose import Asked
 from jaxmicro.app.quantify.run import FOREGROUND, quantify
 from jaxmicro.data.zoo import FAMILIES, zoo
+from jaxmicro.errors import JaxmicroError
 from jaxmicro.growth.analyse import visit
 from jaxmicro.growth.plan import Sampling
 
@@ -142,7 +143,7 @@ def judge(scene, head, rate, seed, contestants):
     for scores in contestants:
         try:
             row |= scores(scene, rate, seed)
-        except Exception as problem:  # the next scene is to be judged all the same
+        except JaxmicroError as problem:  # no answer; the next scene is judged all the same
             failures.append(f"{type(problem).__name__}: {problem}".replace("\n", " "))
     if failures:
         row = {"right": 0, **row, "failure": " | ".join(failures)}

@@ -59,6 +59,7 @@ def quantify(
     trend: str | None = None,
     share: str | Sequence[str] | None = None,
     foreground: Ranks = None,
+    estimator: str | None = None,
     thickness_um: float | None = None,
     baseline: str = "none",
 ) -> Quantified:
@@ -75,6 +76,8 @@ def quantify(
       share: of "means" and "sds", what all frames have in common; "none" for nothing.
       foreground: a rule such as "brightest" or "grows", or class ranks: 0 the darkest, -1 the
         brightest.
+      estimator: of the area: "count", "posterior" or "difference"; see
+        `jaxmicro.growth.estimators`.
       thickness_um: thickness along the beam, for volumes.
       baseline: "first" subtracts the first frame's area.
 
@@ -89,7 +92,7 @@ def quantify(
     """
     if baseline not in ("none", "first"):
         raise UsageError(f"baseline {baseline!r} is not known; use none or first")
-    asked = Asked(_numbers(classes), trend, _texts(share), _texts(foreground))
+    asked = Asked(_numbers(classes), trend, _texts(share), _texts(foreground), estimator)
     variant = variant_of(model)
     if variant is not None and variant.given is not None and variant.given.model.trend.own:
         variant, asked = _own(variant.given, asked), Asked()
@@ -195,6 +198,8 @@ def _own(plan: Plan, asked: Asked) -> Variant:
             "a model with terms of its own takes no other classes, trend or share; make another "
             "GMRM or Plan"
         )
+    if asked.estimator is not None:
+        plan = dataclasses.replace(plan, estimator=asked.estimator)
     if "foreground" in tables:
         said: dict[str, Any] = tables["foreground"]  # type: ignore[assignment]
         rule = ForegroundRule(said["rule"], tuple(said.get("ranks", ())))

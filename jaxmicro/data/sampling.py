@@ -69,6 +69,14 @@ class Pixels(eqx.Module):
         """One frame without the frame axis; places and weights are always its own."""
         return self._with_places(frame)
 
+    def replicate(self, number: int) -> Pixels:
+        """One replicate of pixels with batch axes (frames, replicates)."""
+        rows, cols, weight = (
+            a[:, number] if a.ndim == 3 else a for a in (self.rows, self.cols, self.weight)
+        )
+        values = self.values[:, number]
+        return Pixels(values, rows, cols, weight, self.n_domain, self.shape, self.pattern)
+
     def _with_places(self, pick: Any) -> Pixels:
         places = (self.rows, self.cols, self.weight)
         rows, cols, weight = (a if self.shared else a[pick] for a in places)

@@ -185,11 +185,18 @@ def analyse(
             foreground, _ = _foreground(labels, partitions, single)
         advance(pixels.n_frames)
     soft = corrected if isinstance(corrected, SoftCorrection) else None
-    growth = ESTIMATORS[plan.estimator](Evidence(fitted, partitions, foreground, soft))
+    growth = ESTIMATORS[plan.estimator](
+        Evidence(fitted, partitions, foreground, soft, plan.local, _region(movie))
+    )
     known &= np.isfinite(np.asarray(fitted.fit.params.means)).all(axis=-1)
     growth = growth.known_where(known, result_names(fitted.fit)).calibrated(**calibration)
     good = usable(fitted.fit, classes, pixels, growth)
     return Analysis(plan, fitted, partitions, classes, foreground, corrected, growth, good, shares)
+
+
+def _region(movie: Movie | None) -> Bool[np.ndarray, "*T rows cols"] | None:
+    """Where to look, if that is known and not the whole frame."""
+    return None if movie is None else movie.valid
 
 
 def _shares(fitted: Fitted, plan: Plan, movie: Movie | None) -> Float[np.ndarray, "few K"] | None:

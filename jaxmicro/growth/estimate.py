@@ -14,6 +14,7 @@ from jaxmicro.data.movie import Movie
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.data.totals import area_of
 from jaxmicro.errors import UsageError
+from jaxmicro.growth.intervals import LEVELS, area_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +30,12 @@ MEANINGS = {
     "area_um2_se": ("um2", "its standard error"),
     "volume_um3": ("um3", "area times thickness"),
     "volume_um3_se": ("um3", "its standard error"),
+    **{
+        f"{kind}_{end}{level}": (unit, f"{place} end of its {level} % interval")
+        for kind, unit in (("area_px", "pixels"), ("area_um2", "um2"), ("volume_um3", "um3"))
+        for level in LEVELS
+        for end, place in (("lo", "lower"), ("hi", "upper"))
+    },
     "share_of_frame": ("1", "area_px / region_px"),
     "visited_share": ("1", "visited_px / region_px"),
     "growth_px_per_frame": ("pixels/frame", "rate of growth: see growth_um2_per_s"),
@@ -67,7 +74,8 @@ class Growth:
     are None where the calibration (pixel size, thickness, frame interval) is not known.
     `region_px` and `visited_px` count the pixels that the area is an area of, and the visited ones
     among them. `single_px_se` are the errors of single frames where `area_px_se` are those of
-    differences from the first frame.
+    differences from the first frame. `ends_px` are the intervals by their level in percent where
+    they were found otherwise than from the standard error, as from a posterior.
     """
 
     frame: np.ndarray
@@ -85,6 +93,7 @@ class Growth:
     pixel_size_nm: tuple[float, float] | None = None
     foreground_classes: str | None = None
     single_px_se: np.ndarray | None = None
+    ends_px: dict[int, tuple[np.ndarray, np.ndarray]] | None = None
 
     @property
     def area_um2(self) -> np.ndarray | None:
@@ -101,6 +110,29 @@ class Growth:
     @property
     def volume_um3_se(self) -> np.ndarray | None:
         return _scaled(self.area_um2_se, self.thickness_um)
+
+    def interval_px(self, level: int) -> tuple[np.ndarray, np.ndarray]:
+        """Ends of the interval that holds the true area in `level` percent, in pixels."""
+        if self.ends_px is not None and level in LEVELS:
+            return self.ends_px[level]
+        region = None if self.single_px_se is not None else self.region_px
+        if region is not None:
+            region = np.broadcast_to(
+                region.reshape(-1, *[1] * (self.area_px.ndim - 1)), self.area_px.shape
+            )
+        return area_interval(self.area_px, self.area_px_se, region, level)
+
+    @property
+    def intervals(self) -> dict[str, np.ndarray | None]:
+        """Ends of the intervals by the names of their columns; None without calibration."""
+        found: dict[str, np.ndarray | None] = {}
+        for level in LEVELS:
+            for end, px in zip(("lo", "hi"), self.interval_px(level), strict=True):
+                um2 = _scaled(px, self.pixel_area_um2)
+                found[f"area_px_{end}{level}"] = px
+                found[f"area_um2_{end}{level}"] = um2
+                found[f"volume_um3_{end}{level}"] = _scaled(um2, self.thickness_um)
+        return found
 
     @property
     def share_of_frame(self) -> np.ndarray | None:
@@ -225,6 +257,7 @@ class Growth:
             area_px=self.area_px - self.area_px[:1],
             area_px_se=se,
             single_px_se=self.area_px_se,
+            ends_px=None,
         )
 
     def to_pandas(self) -> pd.DataFrame:
@@ -233,7 +266,9 @@ class Growth:
 
         if self.area_px.ndim > 1:
             raise ValueError("a table needs one replicate: index the replicates first")
-        return pd.DataFrame({name: getattr(self, name) for name in COLUMNS}, columns=list(COLUMNS))
+        ends = self.intervals
+        columns = {n: ends[n] if n in ends else getattr(self, n) for n in COLUMNS}
+        return pd.DataFrame(columns, columns=list(COLUMNS))
 
     def plot(self, ax: Any = None, **options: Any) -> Any:
         """Draw the curve with bars of two standard errors (pandas' plot); returns the axes."""

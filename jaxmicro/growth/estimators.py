@@ -11,9 +11,11 @@ from jaxtyping import Bool, Float
 
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.data.totals import area_of
+from jaxmicro.growth.assisted import assisted_area
 from jaxmicro.growth.estimate import Growth, estimate
 from jaxmicro.growth.fitted import Fitted
 from jaxmicro.growth.partition import Partition
+from jaxmicro.spacetime.local import Local
 from jaxmicro.spacetime.soft_correction import SoftCorrection
 
 
@@ -22,13 +24,16 @@ class Evidence:
     """What an estimator may use; batch axes (frames,) or (frames, replicates).
 
     `foreground` are the labels after any correction, `partitions` one a replicate (None where
-    nothing could be called foreground), `corrected` the soft correction, if any.
+    nothing could be called foreground), `corrected` the soft correction, if any. `local` are the
+    settings of a local fit, `region` is where to look, if that is not the whole frame.
     """
 
     fitted: Fitted
     partitions: tuple[Partition | None, ...]
     foreground: Bool[np.ndarray, "*batch n"]
     corrected: SoftCorrection | None = None
+    local: Local | None = None
+    region: Bool[np.ndarray, "*T rows cols"] | None = None
 
     @property
     def pixels(self) -> Pixels:
@@ -84,7 +89,30 @@ def from_probabilities(chance: Float[np.ndarray, "*batch n"], pixels: Pixels) ->
     )
 
 
+def difference(evidence: Evidence) -> Growth:
+    """A map of the whole frame, corrected by the visited pixels: see `jaxmicro.growth.assisted`."""
+    fitted, pixels = evidence.fitted, evidence.pixels
+    each = [fitted] if pixels.values.ndim == 2 else list(fitted.replicates())
+    found = [
+        (np.full(pixels.n_frames, np.nan),) * 2
+        if parts is None
+        else assisted_area(one, parts.foreground, evidence.local, evidence.region)
+        for one, parts in zip(each, evidence.partitions, strict=True)
+    ]
+    area, se = np.moveaxis(np.array(found), 0, -1)
+    if pixels.values.ndim == 2:
+        area, se = area[:, 0], se[:, 0]
+    return Growth(
+        np.arange(pixels.n_frames),
+        area,
+        se,
+        region_px=np.asarray(pixels.n_domain, float),
+        visited_px=np.asarray(pixels.n_pixels, float),
+    )
+
+
 ESTIMATORS: dict[str, Callable[[Evidence], Growth]] = {
     "count": count,
     "posterior": posterior,
+    "difference": difference,
 }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
+import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
@@ -37,6 +39,13 @@ class Fitted:
         if self.local is not None:
             return self.local.responsibilities
         return self.model.responsibilities(self.fit.params, self.pixels)
+
+    def replicates(self) -> Iterator[Fitted]:
+        """The fit of each replicate, on pixels with the one batch axis (frames,)."""
+        for b in range(self.pixels.values.shape[1]):
+            fit = jax.tree.map(lambda a, b=b: a[:, b], self.fit)
+            local = None if self.local is None else self.local.replicate(b)
+            yield Fitted(self.model, self.pixels.replicate(b), fit, local)
 
     def criteria(self) -> Criteria:
         """AIC, BIC and ICL; with local proportions those of the pseudo-likelihood."""

@@ -108,10 +108,15 @@ class Plan:
         if self.estimator not in ESTIMATORS:
             known = ", ".join(ESTIMATORS)
             raise UsageError(f"estimator {self.estimator!r} is not known; use one of {known}")
-        if self.estimator == "posterior" and isinstance(self.correction, Correction):
+        if self.estimator != "count" and isinstance(self.correction, Correction):
             raise UsageError(
-                "estimator 'posterior' adds up class probabilities, which a vote on labels does "
-                "not change; use estimator 'count', a soft correction or none"
+                f"estimator {self.estimator!r} adds up class probabilities, which a vote on labels "
+                "does not change; use estimator 'count', a soft correction or none"
+            )
+        if self.estimator == "difference" and self.correction is not None:
+            raise UsageError(
+                "estimator 'difference' has neighbours in its map, and a soft correction would "
+                "count them twice; leave out one of them"
             )
         if self.local is not None and isinstance(self.correction, SoftSettings):
             raise UsageError(

@@ -59,8 +59,15 @@ def neighbours_of(pixels: Pixels, fitted: LocalFit, local: Local) -> Neighbours:
       pixels: batch axis (frames,).
       local: the settings that the fit was made with.
     """
+    log_m, known, covariance = _proportions(placed(pixels), fitted, fitted.kernel, local)
+    reach = (WIDER if local.levels > 1 else 1.0) * fitted.kernel.width
+    return Neighbours(fitted.fit, fitted.coupling, log_m, known, covariance, reach)
+
+
+def placed(pixels: Pixels) -> Pixels:
+    """The pixels with places and weights of shape (S, n); S is 1 where all frames share them."""
     shared = pixels.shared
-    places = Pixels(
+    return Pixels(
         pixels.values,
         pixels.rows[None] if shared else pixels.rows,
         pixels.cols[None] if shared else pixels.cols,
@@ -69,9 +76,58 @@ def neighbours_of(pixels: Pixels, fitted: LocalFit, local: Local) -> Neighbours:
         pixels.shape,
         pixels.pattern,
     )
-    log_m, known, covariance = _proportions(places, fitted, fitted.kernel, local)
-    reach = (WIDER if local.levels > 1 else 1.0) * fitted.kernel.width
-    return Neighbours(fitted.fit, fitted.coupling, log_m, known, covariance, reach)
+
+
+class Votes(eqx.Module):
+    """How the visited pixels of a movie, as `placed`, vote on the proportions near them."""
+
+    levels: tuple[Level, ...]
+    decay: Float[Array, ""]
+    pseudo_count: Float[Array, ""]
+    batch: tuple[int, int] = eqx.field(static=True)
+    causal: bool = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, places: Pixels, kernel: Kernel, local: Local) -> Votes:
+        dtype = places.values.dtype
+        decay, c = (jnp.asarray(v, dtype) for v in (kernel.decay, local.pseudo_count))
+        levels = _levels(places, kernel, local)
+        n_frames, n = places.values.shape
+        return cls(levels, decay, c, (n_frames, n), local.causal)
+
+    @property
+    def known(self) -> Float[Array, "T n"]:
+        """n / (n + c) of n neighbours and the pseudo-count c."""
+        counts = self.levels[0].neighbours
+        return counts / (counts + self.pseudo_count)
+
+    def maps(self, values: Float[Array, "T k n"]) -> tuple[tuple, tuple]:
+        """Sums over the cells of each level, over time and of each frame alone (None: no hole)."""
+        cells = [(v.cells, v.places.cell) for v in self.levels]
+        frames = tuple(gathered(*c, values, self.batch[0]) for c in cells)
+        sums = tuple(over_time(f, self.decay, self.causal)[0] for f in frames)
+        only = (None if v.hole is None else f for v, f in zip(self.levels, frames, strict=True))
+        return sums, tuple(only)
+
+    def log_m(
+        self, old: Float[Array, "T k n"], weights: Float[Array, "T K"]
+    ) -> Float[Array, "T K n"]:
+        """Log of the proportions m at each pixel from the responsibilities of the others."""
+
+        def of_frames(level: Level) -> tuple:
+            fixed = level.places, level.own
+            return jax.tree.map(lambda a: jnp.broadcast_to(a, self.batch), fixed)
+
+        where, own = zip(*(of_frames(v) for v in self.levels), strict=True)
+        counts = tuple(v.neighbours for v in self.levels)
+
+        def one(args: Any) -> Float[Array, "K n"]:
+            total, frame, at, share, count, mine, beside = args
+            of_pixels = (at, share, count, mine, beside)
+            return proportions(self.levels, total, frame, *of_pixels, self.pseudo_count)
+
+        args = (*self.maps(old), where, own, counts, old, weights)
+        return batched_map(one, args, max(1, CHUNK // self.batch[1]))
 
 
 @eqx.filter_jit
@@ -79,36 +135,18 @@ def _proportions(
     places: Pixels, fitted: LocalFit, kernel: Kernel, local: Local
 ) -> tuple[Float[Array, "T K n"], Float[Array, "T n"], Float[Array, "T K K"]]:
     """Log m, `known`, and the covariance of the class counts."""
-    dtype = places.values.dtype
     n_frames, n = places.values.shape
     weight = jnp.broadcast_to(places.weight, (n_frames, n))
     resp = fitted.responsibilities * weight[:, None]
-    levels = _levels(places, kernel, local)
-    decay, c = jnp.asarray(kernel.decay, dtype), jnp.asarray(local.pseudo_count, dtype)
-    counts = tuple(v.neighbours for v in levels)
-    known = counts[0] / (counts[0] + c)
-
-    def of_frames(level: Level) -> tuple:
-        fixed = level.places, level.own
-        return jax.tree.map(lambda a: jnp.broadcast_to(a, (n_frames, n)), fixed)
-
-    where, own = zip(*(of_frames(v) for v in levels), strict=True)
-
-    def one(args: Any) -> Float[Array, "K n"]:
-        total, frame, at, share, count, old, weights = args
-        return proportions(levels, total, frame, at, share, count, old, weights, c)
+    votes = Votes.of(places, kernel, local)
 
     def log_m_of(old: Float[Array, "T k n"]) -> Float[Array, "T K n"]:
-        frames = tuple(gathered(v.cells, v.places.cell, old, n_frames) for v in levels)
-        maps = tuple(over_time(f, decay, local.causal)[0] for f in frames)
-        only = tuple(None if v.hole is None else f for v, f in zip(levels, frames, strict=True))
-        args = (maps, only, where, own, counts, old, fitted.fit.params.weights)
-        return batched_map(one, args, max(1, CHUNK // n))
+        return votes.log_m(old, fitted.fit.params.weights)
 
-    power = 1 + (fitted.coupling.strength - 1) * known
+    power = 1 + (fitted.coupling.strength - 1) * votes.known
     apart = 1 if kernel.decay == 0 else min(n_frames, APART)
     covariance = _count_covariance(log_m_of, resp, power, apart)
-    return log_m_of(resp[:, :-1]), known, covariance
+    return log_m_of(resp[:, :-1]), votes.known, covariance
 
 
 def _count_covariance(

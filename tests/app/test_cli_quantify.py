@@ -100,7 +100,7 @@ def test_default_model_says_which_it_took_and_how_to_pin_it(ran, phantom, tmp_pa
     assert "noise: " in said
     chosen = load(tmp_path / "o" / "model.toml")
     assert chosen.mixture.proportions == "local"
-    assert chosen.growth.estimator == "posterior"
+    assert chosen.growth.estimator == "difference"
     assert f"--classes {chosen.mixture.classes} " in said
 
 

@@ -54,6 +54,10 @@ def quantify(
     share: Annotated[
         str | None, typer.Option(help="What all frames share: means,sds, sds, means or none.")
     ] = None,
+    estimator: Annotated[
+        str | None,
+        typer.Option(help="How areas are estimated: count, posterior or difference."),
+    ] = None,
     thickness: Thickness = None,
     baseline: Annotated[
         str, typer.Option(help="none, or first: subtract the first frame's area.")
@@ -87,7 +91,7 @@ def quantify(
     if baseline not in ("none", "first"):
         raise UsageError(f"--baseline {baseline!r} is not known; use none or first")
     style = Style.asked(figures, figure_width)
-    asked = Asked(classes, trend, share, foreground)
+    asked = Asked(classes, trend, share, foreground, estimator)
     thickness_um = length_um(thickness, "--thickness")
     variant = None if model is None else spec.load(model)
     with job.stages.stage("open"):

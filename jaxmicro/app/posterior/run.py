@@ -20,6 +20,7 @@ from jaxmicro.growth.analyse import fit_plan, result_names, visit
 from jaxmicro.growth.estimate import Growth
 from jaxmicro.growth.fitted import Fitted
 from jaxmicro.growth.history import class_shares
+from jaxmicro.growth.intervals import LEVELS
 from jaxmicro.growth.partition import GROWING, Partition, partition
 from jaxmicro.growth.plan import EVERY_PIXEL, Plan, Sampling
 from jaxmicro.mixture.ecm import Fit
@@ -163,20 +164,21 @@ def _growth(
     """Posterior means and sds of the areas, and the band; frames never drawn stay unknown."""
     area = drawn["growth"]["area_px"].values
     flat = area.reshape(-1, area.shape[-1])
-    columns = [flat.mean(axis=0), flat.std(axis=0), *drawn.area_interval(BAND)]
-    full = []
-    for column in columns:
-        out = np.full(n_frames, np.nan)
-        out[: column.size] = column
-        full.append(out)
+
+    def full(column: np.ndarray) -> np.ndarray:
+        return np.concatenate([column, np.full(n_frames - column.size, np.nan)])
+
+    ends = {level: drawn.area_interval(level / 100) for level in LEVELS}
+    band = drawn.area_interval(BAND)
     names = result_names(start).astype(object)
     names[area.shape[-1] :] = "not_drawn"
     growth = Growth(
         frame=np.arange(n_frames),
-        area_px=full[0],
-        area_px_se=full[1],
+        area_px=full(flat.mean(axis=0)),
+        area_px_se=full(flat.std(axis=0)),
         result=names.astype(str),
         region_px=np.asarray(pixels.n_domain, float),
         visited_px=np.asarray(pixels.n_pixels, float),
+        ends_px={level: (full(lo), full(hi)) for level, (lo, hi) in ends.items()},
     )
-    return growth, (full[2], full[3])
+    return growth, (full(band[0]), full(band[1]))

@@ -13,6 +13,7 @@ from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import UsageError
 from jaxmicro.growth import choose as growth_choose
 from jaxmicro.growth.choose import CLASSES, SHARE, TRENDS, Choice
+from jaxmicro.growth.estimators import ESTIMATORS
 from jaxmicro.growth.partition import RULES
 from jaxmicro.mixture.ecm import Progress
 
@@ -28,6 +29,7 @@ class Asked:
       trend: a formula; "" or "0" for none.
       share: "means,sds", "sds" or "none".
       foreground: a rule, or class ranks as "0,2" (0 the darkest, -1 the brightest).
+      estimator: of the area: "count", "posterior" or "difference".
 
     Raises:
       UsageError: what cannot be read.
@@ -37,6 +39,7 @@ class Asked:
     trend: str | None = None
     share: str | None = None
     foreground: str | None = None
+    estimator: str | None = None
 
     def __post_init__(self) -> None:
         _ = self.numbers, self.tables
@@ -67,7 +70,9 @@ class Asked:
         if self.share is not None:
             mixture["share"] = _shared(self.share)
         foreground = {} if self.foreground is None else _foreground(self.foreground)
-        return {k: v for k, v in (("mixture", mixture), ("foreground", foreground)) if v}
+        growth = {} if self.estimator is None else {"estimator": _estimator(self.estimator)}
+        tables = {"mixture": mixture, "foreground": foreground, "growth": growth}
+        return {name: table for name, table in tables.items() if table}
 
     def over(self, variant: Variant) -> Variant:
         """A model file's variant with what was asked for in its place."""
@@ -86,6 +91,13 @@ def _shared(text: str) -> list[str]:
     if any(n not in SHARE for n in names):
         raise UsageError(f"--share {text!r} is not known; use means,sds or sds or means or none")
     return names
+
+
+def _estimator(text: str) -> str:
+    if text not in ESTIMATORS:
+        known = ", ".join(ESTIMATORS)
+        raise UsageError(f"--estimator {text!r} is not known; use one of {known}")
+    return text
 
 
 def _foreground(text: str) -> dict[str, object]:
@@ -147,12 +159,12 @@ def choose(
             "share": share,
             "proportions": "local",
         },
-        "growth": {"estimator": "posterior"},
+        "growth": {"estimator": "difference"},
     }
     given = {"buffer": choice.local.buffer, "memory": choice.local.memory}
     chosen["local"] = {k: round(v, 3) for k, v in given.items() if v is not None}
-    foreground = {k: v for k, v in asked.tables.items() if k == "foreground"}
-    variant = made({"description": "chosen by the movie"}, chosen, foreground)
+    said = {k: v for k, v in asked.tables.items() if k in ("foreground", "growth")}
+    variant = made({"description": "chosen by the movie"}, chosen, said)
     return variant, choice, _note(choice, asked)
 
 

@@ -1,0 +1,120 @@
+"""What an area owes to class means, sds and trend that are only known so well (delta method).
+
+With a prior pi for every visited pixel, the density of its grey value is sum_k pi_k f_k(z). Scores
+of all pixels give the information on the frame's own parameters (a tilt of the prior in each class,
+trend) and on those that frames share; the area moves with them through the probabilities of
+foreground (White 1982, Econometrica 50:1, for the information as a sum of squared scores).
+"""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxmicro.data.sampling import Pixels
+from jaxmicro.mixture.gmrm import GMRM, Params
+
+LEAST = 1e-7  # of the largest eigenvalue: directions with less information do not move the area
+
+
+def parameter_variance(
+    model: GMRM,
+    params: Params,
+    pixels: Pixels,
+    prior: Float[np.ndarray, "T K n"],
+    foreground: tuple[int, ...],
+    told: float,
+) -> Float[np.ndarray, " T"]:
+    """Variance of each frame's share of foreground that comes from the fitted parameters.
+
+    Args:
+      params: batch axis (frames,), as are the pixels.
+      prior: class probabilities of the visited pixels before their grey values are seen.
+      told: by how much a change of the probabilities is multiplied in the share: 1 / told.
+    """
+    wanted = jnp.isin(jnp.arange(model.n_classes), jnp.array(foreground))
+    found = _slopes(model, params, pixels, jnp.asarray(prior, pixels.values.dtype), wanted)
+    information, slope = (np.asarray(a, float) for a in found)
+    weight = np.broadcast_to(np.asarray(pixels.weight, float), pixels.values.shape)
+    slope /= np.maximum(weight.sum(axis=1), 1)[:, None] * told
+    shared = _shared(model, information.shape[1])
+    return _variance(information, slope, shared)
+
+
+def _shared(model: GMRM, size: int) -> np.ndarray:
+    """Which of tilt, trend, means and sds all frames share."""
+    k, p = model.n_classes, model.trend.n_terms
+    names = np.array(["tilt"] * (k - 1) + ["trend"] * p + ["means"] * k + ["sds"] * k)[:size]
+    return np.isin(names, model.share)
+
+
+@eqx.filter_jit
+def _slopes(
+    model: GMRM, params: Params, pixels: Pixels, prior: Float[Array, "T K n"], wanted: Array
+) -> tuple[Float[Array, "T q q"], Float[Array, "T q"]]:
+    """Sums of squared scores, and slope of the summed probability of foreground, of every frame."""
+    k, p = model.n_classes, model.trend.n_terms
+    ends = np.cumsum([k - 1, p, k])
+    design = model.design(pixels)
+    shape = pixels.values.shape
+    design = jnp.broadcast_to(design if design.ndim == 3 else design[:, None], (p, *shape))
+    weight = jnp.broadcast_to(pixels.weight.astype(prior.dtype), shape)
+
+    def one(args) -> tuple[Array, Array]:
+        of_frame, z, f, w, pi = args
+
+        def both(theta: Float[Array, " q"]) -> tuple[Array, Array]:
+            tilt, trend, means, *rest = jnp.split(theta, ends)
+            sds = of_frame.sds * jnp.exp(rest[0]) if not model.family.ties_sds else of_frame.sds
+            even = jnp.ones(k, z.dtype)
+            moved = Params(even, means, sds, trend, of_frame.gain, of_frame.law)
+            log_f = jnp.stack(model.log_joint(moved, z, f))
+            log_pi = jax.nn.log_softmax(jnp.log(pi) + jnp.append(tilt, 0.0)[:, None], axis=0)
+            joint = log_f + log_pi
+            chance = jax.nn.softmax(joint, axis=0)
+            inside = jnp.sum(jnp.where(wanted[:, None], chance, 0), axis=0)
+            return jax.nn.logsumexp(joint, axis=0), jnp.sum(w * inside)
+
+        pieces = [jnp.zeros(k - 1, z.dtype), of_frame.trend, of_frame.means]
+        pieces += [] if model.family.ties_sds else [jnp.zeros(k, z.dtype)]
+        score, slope = jax.jacfwd(both)(jnp.concatenate(pieces))
+        score = jnp.where(w[:, None] > 0, score, 0)
+        high = jax.lax.Precision.HIGHEST
+        return jax.lax.dot(score.T * w[None], score, precision=high), slope
+
+    frames = (params, pixels.values, jnp.moveaxis(design, 1, 0), weight, prior)
+    return jax.lax.map(one, frames)
+
+
+def _variance(
+    information: Float[np.ndarray, "T q q"], slope: Float[np.ndarray, "T q"], shared: np.ndarray
+) -> Float[np.ndarray, " T"]:
+    """Variance of slope times parameters, where the shared ones learn from all frames."""
+    finite = np.isfinite(information).all(axis=(1, 2)) & np.isfinite(slope).all(axis=1)
+    own, both = ~shared, shared
+    out = np.full(len(slope), np.nan)
+    of_shared = np.zeros((both.sum(),) * 2)
+    parts = {}
+    for t in np.flatnonzero(finite):
+        inside = _inverse(information[t][np.ix_(own, own)])
+        across = information[t][np.ix_(own, both)]
+        of_shared += information[t][np.ix_(both, both)] - across.T @ inside @ across
+        parts[t] = inside, slope[t][both] - slope[t][own] @ inside @ across
+    covariance = _inverse(of_shared)
+    for t, (inside, rest) in parts.items():
+        out[t] = slope[t][own] @ inside @ slope[t][own] + rest @ covariance @ rest
+    return out
+
+
+def _inverse(information: np.ndarray) -> np.ndarray:
+    """Of a positive semidefinite matrix, in directions about which something is known."""
+    if not information.size:
+        return information
+    scale = np.sqrt(np.maximum(np.diag(information), 1e-300))
+    values, vectors = np.linalg.eigh(information / scale[:, None] / scale)
+    kept = values > LEAST * max(values.max(), 0)
+    inverse = np.divide(1, values, out=np.zeros_like(values), where=kept)
+    return (vectors * inverse) @ vectors.T / scale[:, None] / scale
