@@ -10,9 +10,8 @@ ROWS, COLS = np.indices(SHAPE)
 DISC = (ROWS - 40) ** 2 + (COLS - 52) ** 2 < 222
 REGIONS = {
     "left 60 %": COLS < 70,
-    "a frame around it": (ROWS > 15) & (ROWS < 70) & (COLS > 20) & (COLS < 90),
+    "the disc's row": (ROWS > 20) & (ROWS < 60),
     "a round one": (ROWS - 44) ** 2 + (COLS - 50) ** 2 < 36**2,
-    "a ring with the disc": (ROWS > 20) & ~((ROWS > 70) & (COLS > 60)),
 }
 
 
@@ -37,8 +36,9 @@ def _areas(ran, scene, out, *options):
     return pd.read_csv(out / "growth.csv"), " ".join(text.split())
 
 
-@pytest.mark.parametrize("region", REGIONS)
-@pytest.mark.parametrize("frames", ["0:4", "2:4"])
+@pytest.mark.parametrize(
+    ("region", "frames"), [("left 60 %", "0:4"), ("a round one", "2:4"), ("the disc's row", "0:4")]
+)
 def test_the_disc_has_its_area_under_any_region_rate_and_frame_range(
     ran, scene, tmp_path, region, frames
 ):

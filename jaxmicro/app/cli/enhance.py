@@ -111,7 +111,7 @@ def enhance(
     """Sharpen TXM slices with a dictionary learned from STEM images; no registration needed."""
     given = dict(locals())
     from jaxmicro.app import options
-    from jaxmicro.app.enhance import images, report, run
+    from jaxmicro.app.enhance import images, report, run, training
     from jaxmicro.app.style import Style
     from jaxmicro.dictionary.forward import Instruments
 
@@ -136,7 +136,7 @@ def enhance(
         whole = images.open_volumes(apply, pitches[1])
         box = None if crop is None else options.box(crop, "--crop")
         volumes = images.narrow(whole, frames, box)
-        plan = run.EnhancePlan(
+        plan = training.EnhancePlan(
             train=images.open_training(train or (), pitches[0]),
             recipe=recipe, instruments=instruments,
             mask=None if roi is None else images.open_roi(roi, whole, box),
@@ -160,13 +160,13 @@ def enhance(
             volumes, references, trained, plan, folder, job.stages, hspy=hspy, finished=kept
         )
         found.append(done)
-        run.save_trained(folder, trained)
+        training.save_trained(folder, trained)
         if recipe is not None:
             (folder / "model.toml").write_text(variant.to_toml(), encoding="utf-8")
         return report.write(folder, found[0], style)
 
     with _resumable(kept):
-        trained = run.trained_for(
+        trained = training.trained_for(
             volumes[0], plan, job.stages, dictionary=dictionary, patch_size=patch_size,
             resume=resume, finished=kept,
         )  # fmt: skip

@@ -9,8 +9,9 @@ from jaxmicro.app.enhance import report
 from jaxmicro.app.enhance.files import write_sections
 from jaxmicro.app.enhance.images import open_training
 from jaxmicro.app.enhance.metrics import Metrics
-from jaxmicro.app.enhance.run import EnhancePlan, enhance_all, train_for
+from jaxmicro.app.enhance.run import enhance_all
 from jaxmicro.app.enhance.spec import DictionaryTable, EnhanceVariant
+from jaxmicro.app.enhance.training import EnhancePlan, train_for
 from jaxmicro.app.output import run_record
 from jaxmicro.app.progress import Stages
 from jaxmicro.data.phantom_stem_txm import stem_txm

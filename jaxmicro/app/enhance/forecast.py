@@ -12,13 +12,8 @@ from typing import TypeVar
 import numpy as np
 
 from jaxmicro.app.enhance.images import slices_of
-from jaxmicro.app.enhance.run import (
-    CONTROL_PATCHES,
-    EnhancePlan,
-    enhance_slice,
-    read_trained,
-    train_for,
-)
+from jaxmicro.app.enhance.run import CONTROL_PATCHES, enhance_slice
+from jaxmicro.app.enhance.training import EnhancePlan, read_trained, train_for
 from jaxmicro.app.progress import Stages, duration
 from jaxmicro.data.movie import Image
 from jaxmicro.data.read import Volume

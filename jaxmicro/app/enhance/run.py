@@ -1,4 +1,4 @@
-"""An enhance run: a dictionary, then every slice through it, each written as it comes."""
+"""An enhance run: every slice through the dictionary, each written as it comes."""
 
 from __future__ import annotations
 
@@ -15,58 +15,15 @@ from jaxmicro.app.enhance.files import stack_writer
 from jaxmicro.app.enhance.finished import Finished, Slice
 from jaxmicro.app.enhance.images import on_grid, safe_name, slices_of
 from jaxmicro.app.enhance.metrics import Metrics, doubts, known, measure
+from jaxmicro.app.enhance.training import EnhancePlan, Trained, learn
 from jaxmicro.app.progress import Stages
 from jaxmicro.app.tiff import Grid, size_note
 from jaxmicro.data.movie import Image
 from jaxmicro.data.read import Volume
-from jaxmicro.dictionary.coupled import Recipe
-from jaxmicro.dictionary.dictionary_file import load_dictionary, save_dictionary
-from jaxmicro.dictionary.enhance import (
-    Dictionary,
-    Enhanced,
-    build_dictionary,
-    enhance,
-    usable_pixels,
-)
+from jaxmicro.dictionary.enhance import Dictionary, Enhanced, enhance, usable_pixels
 from jaxmicro.dictionary.evidence import FIELD, agreement, central_field, half_data, scrambled
-from jaxmicro.dictionary.forward import NOT_KNOWN, Instruments
-from jaxmicro.dictionary.learn import LearningState
-from jaxmicro.dictionary.learning_file import load_learning, save_learning
-from jaxmicro.errors import UsageError
 
 CONTROL_PATCHES = 20_000
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EnhancePlan:
-    """Everything that decides the result of a slice, the dictionary apart.
-
-    Attributes:
-      train: what to learn from; empty where the dictionary is read from a file.
-      recipe: how to learn; None where the dictionary is read from a file.
-      instruments: their resolutions and contrast, as far as they are known.
-      mask: usable pixels of every slice (y, x); None for all.
-      stride: step between patches, in pixels.
-      evidence: half-data resolution and a control dictionary for the first slice.
-      seed: of everything that is drawn.
-    """
-
-    train: tuple[Image, ...] = ()
-    recipe: Recipe | None = None
-    instruments: Instruments = NOT_KNOWN
-    mask: np.ndarray | None = None
-    stride: int = 1
-    evidence: bool = True
-    seed: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Trained:
-    """A dictionary to apply: learned by this run, or read from a file (then `learned` is None)."""
-
-    dictionary: Dictionary
-    learned: LearningState | None = None
-    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,119 +72,6 @@ class EnhanceRun:
         return self.trained.dictionary
 
 
-def read_trained(path: pathlib.Path, patch_size: int | None) -> Trained:
-    """The dictionary of a file, whose patches have `patch_size` pixels if that is given.
-
-    Raises:
-      UsageError: they have not. DataError: the file is not one of ours.
-    """
-    dictionary = load_dictionary(path)
-    if patch_size not in (None, dictionary.patch_size):
-        raise UsageError(
-            f"--patch-size {patch_size} contradicts {path}, whose patches are "
-            f"{dictionary.patch_size} pixels; leave the option out"
-        )
-    return Trained(dictionary)
-
-
-def save_trained(folder: pathlib.Path, trained: Trained) -> None:
-    """dictionary.npz, and learning.npz if this run learned it."""
-    save_dictionary(folder / "dictionary.npz", trained.dictionary)
-    if trained.learned is not None:
-        save_learning(folder / "learning.npz", trained.learned)
-
-
-def trained_for(
-    volume: Volume,
-    plan: EnhancePlan,
-    stages: Stages,
-    *,
-    dictionary: pathlib.Path | None = None,
-    patch_size: int | None = None,
-    resume: pathlib.Path | None = None,
-    finished: Finished | None = None,
-) -> Trained:
-    """The dictionary for a volume: of a run that was stopped, of a file, or learned.
-
-    Raises:
-      DataError, UsageError: see `read_trained` and `train_for`.
-    """
-    kept = None if finished is None else kept_training(finished)
-    if kept is not None:
-        return kept
-    if dictionary is not None:
-        trained = read_trained(dictionary, patch_size)
-    else:
-        trained = train_for(volume, plan, stages, resume)
-    if finished is not None:
-        keep_training(finished, trained)
-    return trained
-
-
-def kept_training(finished: Finished) -> Trained | None:
-    """The dictionary that a run that was stopped had learned, or None."""
-    notes = finished.notes
-    if notes is None:
-        return None
-    learned = finished.folder / "learning.npz"
-    state = load_learning(learned) if learned.exists() else None
-    return Trained(load_dictionary(finished.folder / "dictionary.npz"), state, notes)
-
-
-def keep_training(finished: Finished, trained: Trained) -> None:
-    """Keep it, so that a run that is stopped need not learn again."""
-    save_trained(finished.folder, trained)
-    finished.keep_notes(trained.notes)
-
-
-def train_for(
-    volume: Volume,
-    plan: EnhancePlan,
-    stages: Stages,
-    resume: pathlib.Path | None = None,
-    watch: Callable[[int, int], None] | None = None,
-) -> Trained:
-    """Learn a dictionary for the first slice (slices of one stack share their noise).
-
-    `resume` is the learning.npz of an earlier run to go on from. `watch` is called with the
-    minibatches done and in all, and may raise to end the learning.
-    """
-    if not plan.train or plan.recipe is None:
-        raise UsageError("--train is missing; give one or more training images, or --dictionary")
-    first = next(slices_of(volume))
-    start = None if resume is None else load_learning(resume)
-    with stages.stage("learn", unit="batches") as advance:
-
-        def progress(done: int, total: int) -> None:
-            advance.of(total)
-            advance(1)
-            if watch is not None:
-                watch(done, total)
-
-        return _learn(plan.train, first, plan.recipe, plan, start, progress=progress)
-
-
-def _learn(
-    train: Sequence[Image],
-    first: Image,
-    recipe: Recipe,
-    plan: EnhancePlan,
-    start: LearningState | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Trained:
-    dictionary, learned, notes = build_dictionary(
-        list(train),
-        first,
-        recipe,
-        instruments=plan.instruments,
-        slice_mask=plan.mask,
-        seed=plan.seed,
-        start=start,
-        progress=progress,
-    )
-    return Trained(dictionary, learned, notes)
-
-
 def enhance_slice(
     image: Image, dictionary: Dictionary, plan: EnhancePlan, reference: Image | None = None
 ) -> SliceResult:
@@ -273,7 +117,7 @@ def control_of(image: Image, plan: EnhancePlan) -> Control:
     field = central_field(np.where(good, image.values, 0.0), good, FIELD)
     few = dataclasses.replace(plan.recipe, n_patches=min(plan.recipe.n_patches, CONTROL_PATCHES))
     images = [scrambled(i, seed=plan.seed) for i in plan.train]
-    dictionary = _learn(images, image, few, plan).dictionary
+    dictionary = learn(images, image, few, plan).dictionary
     part = dataclasses.replace(image, values=image.values[field])
     return Control(field, enhance(part, dictionary, mask=good[field], seed=plan.seed))
 

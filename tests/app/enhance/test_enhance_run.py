@@ -14,6 +14,7 @@ from jaxmicro.app.enhance import run as job
 from jaxmicro.app.enhance.files import stack_writer, write_metrics
 from jaxmicro.app.enhance.images import open_volumes
 from jaxmicro.app.enhance.metrics import Metrics
+from jaxmicro.app.enhance.training import EnhancePlan, Trained
 from jaxmicro.app.progress import Stages
 from jaxmicro.app.tiff import Grid, write_stack
 from jaxmicro.data.movie import Image
@@ -52,13 +53,13 @@ def _double(image, dictionary, plan, reference=None):
 @pytest.fixture
 def doubling(monkeypatch):
     monkeypatch.setattr(job, "enhance_slice", _double)
-    return job.Trained(_dictionary(), notes=("from the learning",))
+    return Trained(_dictionary(), notes=("from the learning",))
 
 
 def test_slices_of_several_volumes_are_written_in_their_order(doubling, tmp_path):
     volumes = [_volume("a b", 1, 2), _volume("c", 3, 3)]
     truths = [Image(np.full(SHAPE, float(i), np.float32)) for i in range(5)]
-    plan = job.EnhancePlan(evidence=False)
+    plan = EnhancePlan(evidence=False)
     run = job.enhance_all(volumes, truths, doubling, plan, tmp_path, Stages())
     stacks = {p.name: tifffile.imread(p)[:, 0, 0].tolist() for p in tmp_path.iterdir()}
     assert stacks == {
@@ -100,7 +101,7 @@ def test_only_the_first_and_the_present_slice_stay_in_memory(doubling, monkeypat
 
     monkeypatch.setattr(Enhanced, "__hash__", object.__hash__)  # arrays have none
     monkeypatch.setattr(job, "enhance_slice", watched)
-    plan = job.EnhancePlan(evidence=False)
+    plan = EnhancePlan(evidence=False)
     run = job.enhance_all([_volume("v", 1, 9)], (), doubling, plan, tmp_path, Stages())
     assert len(run.metrics) == 9
     # the one before is let go when the present one takes its name
@@ -132,7 +133,7 @@ def test_a_slice_that_cannot_be_enhanced_leaves_no_stack(doubling, monkeypatch, 
         return _double(image, *rest)
 
     monkeypatch.setattr(job, "enhance_slice", failing)
-    plan = job.EnhancePlan(evidence=False)
+    plan = EnhancePlan(evidence=False)
     with pytest.raises(DataError, match="constant"):
         job.enhance_all([_volume("v", 1, 4)], (), doubling, plan, tmp_path, Stages())
     assert list(tmp_path.iterdir()) == []

@@ -7,6 +7,7 @@ import pytest
 import tifffile
 
 from jaxmicro.app.enhance import run as job
+from jaxmicro.app.enhance import training
 from jaxmicro.app.enhance.finished import Finished
 
 SETTINGS = '[dictionary]\nvariant = "coupled"\npatch_size = 4\natoms = 16\npatches = 1000\n'
@@ -70,7 +71,7 @@ def test_a_stopped_volume_goes_on_and_ends_the_same(
     assert "2 finished slices of a run with other settings" in err
 
     learning = []
-    monkeypatch.setattr(job, "build_dictionary", lambda *a, **k: learning.append(1))
+    monkeypatch.setattr(training, "build_dictionary", lambda *a, **k: learning.append(1))
     seen = stopping(99)
     text = ran(*_command(volume, out))
     assert "going on with the dictionary and 2 finished slices" in text
@@ -96,7 +97,7 @@ def test_force_begins_anew_and_an_early_stop_leaves_nothing(
     def stop(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(job, "build_dictionary", stop)
+    monkeypatch.setattr(training, "build_dictionary", stop)
     status, _, err = run(*_command(volume, out))
     assert status == 1
     assert "interrupted; nothing was written" in err
