@@ -44,7 +44,7 @@ class Fitted:
         """The fit of each replicate, on pixels with the one batch axis (frames,)."""
         for b in range(self.pixels.values.shape[1]):
             fit = jax.tree.map(lambda a, b=b: a[:, b], self.fit)
-            local = None if self.local is None else self.local.replicate(b)
+            local = None if self.local is None else _replicate(self.local, b)
             yield Fitted(self.model, self.pixels.replicate(b), fit, local)
 
     def criteria(self) -> Criteria:
@@ -52,3 +52,12 @@ class Fitted:
         if self.local is not None:
             return local_criteria(self.model, self.local, self.pixels)
         return criteria(self.model, self.fit.params, self.pixels)
+
+
+def _replicate(fitted: LocalFit, number: int) -> LocalFit:
+    """The local fit of one replicate."""
+    fit, resp, neighbours = jax.tree.map(
+        lambda a: a[:, number], (fitted.fit, fitted.responsibilities, fitted.neighbours)
+    )
+    coupling = jax.tree.map(lambda a: a[number], fitted.coupling)
+    return LocalFit(fit, resp, neighbours, coupling, None, fitted.kernel, fitted.learned)

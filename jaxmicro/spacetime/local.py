@@ -154,14 +154,6 @@ class LocalFit(eqx.Module):
         """The most probable class of each pixel (0 is the darkest)."""
         return jnp.argmax(self.responsibilities, axis=-2).astype(jnp.int32)
 
-    def replicate(self, number: int) -> LocalFit:
-        """The fit of one replicate."""
-        fit, resp, neighbours = jax.tree.map(
-            lambda a: a[:, number], (self.fit, self.responsibilities, self.neighbours)
-        )
-        coupling = jax.tree.map(lambda a: a[number], self.coupling)
-        return LocalFit(fit, resp, neighbours, coupling, None, self.kernel, self.learned)
-
     @property
     def interaction(self) -> Float[Array, "*replicates"]:
         """The strength b."""

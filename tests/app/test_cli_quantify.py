@@ -10,7 +10,7 @@ import xarray as xr
 
 from jaxmicro.app.quantify.spec import load
 from jaxmicro.data.read import read_movie
-from jaxmicro.growth.estimate import COLUMNS
+from jaxmicro.growth.columns import COLUMNS
 
 
 @pytest.fixture(scope="module")

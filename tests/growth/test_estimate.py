@@ -6,7 +6,8 @@ import pytest
 
 from jaxmicro.data.movie import Movie
 from jaxmicro.data.sampling import sample
-from jaxmicro.growth.estimate import COLUMNS, MEANINGS, Growth, estimate
+from jaxmicro.growth.columns import COLUMNS, MEANINGS
+from jaxmicro.growth.estimate import Growth, estimate
 
 SHAPE = (40, 60)
 

@@ -7,15 +7,16 @@ import pathlib
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
-from jaxmicro.app.excel import write_workbook
 from jaxmicro.app.quantify import figures, maps
 from jaxmicro.app.quantify.run import Quantified
 from jaxmicro.app.style import SCREEN, Style
 from jaxmicro.data.movie import Movie
 from jaxmicro.growth.analyse import result_names
-from jaxmicro.growth.estimate import MEANINGS, Growth
+from jaxmicro.growth.columns import MEANINGS
+from jaxmicro.growth.estimate import Growth
 
 ABOUT = ["column", "unit", "what it holds"]
 
@@ -62,11 +63,11 @@ def write_growth(path: pathlib.Path, growth: Growth) -> None:
 
 def write_growth_workbook(path: pathlib.Path, growth: Growth) -> None:
     """growth.xlsx: the table as numbers, and a second sheet that says what each column holds."""
-    table = growth.to_pandas()
-    rows = table.astype(object).where(table.notna(), None).values.tolist()
-    about = [[name, unit, text] for name, (unit, text) in MEANINGS.items()]
-    sheets = {"growth": [list(table.columns), *rows], "columns": [ABOUT, *about]}
-    write_workbook(path, sheets)
+    about = [(name, unit, text) for name, (unit, text) in MEANINGS.items()]
+    sheets = {"growth": growth.to_pandas(), "columns": pd.DataFrame(about, columns=ABOUT)}
+    with pd.ExcelWriter(path, engine="openpyxl") as workbook:
+        for name, table in sheets.items():
+            table.to_excel(workbook, sheet_name=name, index=False, freeze_panes=(1, 0))
 
 
 def fit_dataset(run: Quantified) -> xr.Dataset:

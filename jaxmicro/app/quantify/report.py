@@ -13,7 +13,8 @@ from jaxmicro.app.quantify import files
 from jaxmicro.app.quantify.run import Quantified
 from jaxmicro.data.read import sha256
 from jaxmicro.growth.analyse import result_names
-from jaxmicro.growth.estimate import CONSTANT_COLUMNS, Growth
+from jaxmicro.growth.columns import CONSTANT_COLUMNS
+from jaxmicro.growth.estimate import Growth
 from jaxmicro.spacetime.soft_correction import SoftCorrection
 
 
@@ -82,7 +83,9 @@ def growth_rows(growth: Growth) -> tuple[list[str], list[list[Any]]]:
     keep = [c for c in frame.columns if c == "result" or frame[c].notna().any()]
     same = [c for c in ("region_px", "visited_px") if frame[c].nunique() == 1]
     same += ["source_frame"] if (frame["source_frame"] == frame["frame"]).all() else []
-    shown = [c for c in keep if c not in same]
+    best = "area_px" if growth.area_um2 is None else "area_um2"
+    ends = [c for c in growth.intervals if c not in (f"{best}_lo95", f"{best}_hi95")]
+    shown = [c for c in keep if c not in (*same, *ends)]
     return shown, frame[shown].values.tolist()
 
 
