@@ -95,12 +95,12 @@ ALWAYS = {"--out", "--force", "--model", "--dry-run"}
 
 
 def _options(command):
-    """Names of the options of a command, flags by the name that switches them on."""
+    """Names of the options of a command, flags by what they switch on or off."""
     group = typer.main.get_command(app)
     for part in command.split():
         group = group.commands[part]
     shown = (p for p in group.params if p.param_type_name == "option" and not p.hidden)
-    return {p.opts[0] for p in shown}
+    return {p.opts[0].replace("--no-", "--") for p in shown}
 
 
 def _pairs(text):
