@@ -58,6 +58,7 @@ def test_both_variants_gain_on_a_slice_they_did_not_see(scene, coupled, paper):
     assert got > literal + 0.3
 
 
+@pytest.mark.slow
 def test_upscaled_and_refined_result_has_the_finer_grid_and_gains(scene):
     recipe = dataclasses.replace(RECIPE, upscale=2, refine=8)
     dictionary, _, notes = en.build_dictionary(

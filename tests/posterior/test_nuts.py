@@ -101,6 +101,7 @@ def test_interruption_keeps_what_was_drawn_and_says_so(planted, quick):
     assert "interrupted" in result.diagnose().problems[0]
 
 
+@pytest.mark.slow
 def test_a_phantom_frame_at_one_percent_mixes_with_default_priors(quick):
     """A rare class between two firm ones once made a curved ridge full of divergences."""
     scene = operando(1, shape=(4, 512, 512))
