@@ -54,7 +54,7 @@ class Posterior:
     def to_inferencedata(self) -> Any:
         """The draws for ArviZ: its InferenceData or, from ArviZ 1 on, the DataTree it works on."""
         az = import_arviz()
-        if hasattr(az, "InferenceData"):
+        if int(az.__version__.partition(".")[0]) < 1:
             return az.InferenceData(**self.groups)
         return xr.DataTree.from_dict(self.groups)
 
