@@ -15,8 +15,8 @@ true area, coverage is that of the 80 and 95 % intervals of growth.csv.
                 paper's pipeline  bias -95.6, width 10.6
                 perfect labels    bias +0.5, width 10.2
                 posterior         bias -6.0, width 11.5, 80 % intervals hold the truth in 62 %
-                difference        bias -7.9, width 6.1, in 21 %: narrow about a wrong value, for what
-              the model gets wrong of such labels is in no standard error.
+                difference        bias -7.9, width 6.1, in 21 %: narrow about a wrong value, as
+              what the model gets wrong of such labels is in no standard error.
               The whole table has not been run since the estimator was made.
 """
 
