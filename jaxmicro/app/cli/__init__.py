@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import jaxmicro
-from jaxmicro.app.cli import compare, enhance, models, posterior, quantify, scenes
+from jaxmicro.app.cli import compare, enhance, models, posterior, quantify, scenes, study
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,6 +27,7 @@ app.command()(quantify.quantify)
 app.command()(compare.compare)
 app.command()(enhance.enhance)
 app.command()(posterior.posterior)
+app.command()(study.study)
 app.command()(models.models)
 app.command()(scenes.info)
 app.command()(scenes.demo)
@@ -44,7 +45,10 @@ def _root(
         raise typer.Exit
 
 
-def listed(arguments: list[str], options: tuple[str, ...] = ("--train", "--apply")) -> list[str]:
+LISTED = ("--train", "--apply", "--rates")
+
+
+def listed(arguments: list[str], options: tuple[str, ...] = LISTED) -> list[str]:
     """`--train a b` as `--train a --train b`, so that the shell's globs work with these options."""
     out: list[str] = []
     current = None

@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # the work is imported when a command begins, so that --help 
 Out = Annotated[pathlib.Path, typer.Option("--out", help="Folder to write; whole or absent.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace a folder that a former run wrote.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
+Pattern = Annotated[str, typer.Option(help="Scan pattern: random, stratified or lines.")]
 DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Say what would be done, in about how long; write nothing."),
@@ -44,16 +45,9 @@ FigureWidth = Annotated[
 
 
 @dataclasses.dataclass(frozen=True)
-class MovieOptions:
-    """The movie that a command works on, and which of its pixels."""
+class MoviePart:
+    """The movie that a command works on, and which part of it."""
 
-    rate: Annotated[
-        str | None, typer.Option(help="Share of each frame's pixels to visit: 0.01 or 1%.")
-    ] = None
-    pattern: Annotated[str, typer.Option(help="Scan pattern: random, stratified or lines.")] = (
-        "random"
-    )
-    seed: Seed = 0
     roi: Annotated[
         str | None,
         typer.Option(help="Where to look: .roi (ImageJ), .csv (napari shapes), or an image."),
@@ -97,16 +91,27 @@ class MovieOptions:
             missing=options.missing_value(self.missing),
         )
 
+    def inputs(self, source: str) -> list[str]:
+        """The files that were read, for run.json."""
+        return [source, *(f for f in (self.roi, self.visited, self.mask) if f is not None)]
+
+
+@dataclasses.dataclass(frozen=True)
+class MovieOptions(MoviePart):
+    """The same, and which of its pixels to visit."""
+
+    rate: Annotated[
+        str | None, typer.Option(help="Share of each frame's pixels to visit: 0.01 or 1%.")
+    ] = None
+    pattern: Pattern = "random"
+    seed: Seed = 0
+
     @property
     def sampling(self) -> Sampling:
         from jaxmicro.app import options
         from jaxmicro.growth.plan import Sampling
 
         return Sampling(options.share(self.rate, "--rate"), self.pattern, self.seed)
-
-    def inputs(self, source: str) -> list[str]:
-        """The files that were read, for run.json."""
-        return [source, *(f for f in (self.roi, self.visited, self.mask) if f is not None)]
 
 
 def expanded(command: Callable[..., None]) -> Callable[..., None]:
