@@ -13,8 +13,8 @@ import signal
 from collections.abc import Iterator
 
 _FIELD = 4096  # bytes: the longest path
-_DOING, _WORK, _OUT, _OLD, _STATUS = range(5)
-_page = mmap.mmap(-1, 5 * _FIELD)
+_DOING, _WORK, _OUT, _OLD, _STATUS, _KEPT = range(6)
+_page = mmap.mmap(-1, 6 * _FIELD)
 _watched = False
 
 
@@ -55,6 +55,11 @@ def writing(work: str | os.PathLike[str], out: str | os.PathLike[str], old: obje
         _set(field, "" if path is None else os.path.abspath(str(path)))
 
 
+def keeping(folder: str | os.PathLike[str]) -> None:
+    """Say that finished parts of the work are kept there, and that the same command goes on."""
+    _set(_KEPT, os.path.abspath(str(folder)))
+
+
 def ended(status: int) -> None:
     """Say that the command is over and its result or its mistake was said to the user."""
     _set(_STATUS, str(status))
@@ -74,6 +79,11 @@ def status() -> int | None:
 def folders() -> tuple[str, str, str]:
     """(temporary folder, target, folder of the target's former content), empty where none."""
     return _text(_WORK), _text(_OUT), _text(_OLD)
+
+
+def kept() -> str:
+    """The folder of finished parts; empty where nothing is kept."""
+    return _text(_KEPT)
 
 
 def _set(field: int, text: str) -> None:

@@ -159,4 +159,9 @@ def _tidy_up() -> str:
         import shutil
 
         shutil.rmtree(work, ignore_errors=True)
-    return f"{out} is whole" if whole else "nothing was written"
+    if whole:
+        return f"{out} is whole"
+    kept = activity.kept()
+    if kept and os.path.exists(kept):
+        return f"what is finished is kept in {kept}, and the same command goes on from there"
+    return "nothing was written"

@@ -33,7 +33,7 @@ QUANTITIES = (
 )
 FEWEST_BLOCKS = 16  # of a rate: what a block's loss costs, and among how many it can be shared
 MOST_VISITS = 2**21  # pixels of a block over its frames and replicates: a few 100 MB of work
-PERCENTILES = {"p10": 10, "p50": 50, "p90": 90}
+PERCENTILES = {"p10": 10.0, "p50": 50.0, "p90": 90.0}
 
 
 def replicates_of(rate: float) -> int:

@@ -23,6 +23,7 @@ import numpy as np
 import zarr
 from jaxtyping import Float
 
+from jaxmicro import activity
 from jaxmicro.app.quantify import spec as model_spec
 from jaxmicro.app.quantify.spec import Variant
 from jaxmicro.app.study.spec import Request
@@ -238,6 +239,8 @@ def go_on(out: pathlib.Path, folder: pathlib.Path, request: Request, force: bool
         if old is None:
             continue
         if not request.extends(old):
+            if place == folder and not _has_blocks(folder):
+                continue  # nothing is lost
             raise UsageError(
                 f"{place} holds a study of {request.differences(old)}; repeat its command to go "
                 "on with it, give another --out, or add --force to begin anew"
@@ -275,7 +278,17 @@ def at_work(out: pathlib.Path) -> Iterator[pathlib.Path]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
-        yield folder
+        activity.keeping(folder)
+        try:
+            yield folder
+        finally:
+            if not (_has_blocks(folder) or any(folder.glob(f"{PLANS}/*.toml"))):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _has_blocks(folder: pathlib.Path) -> bool:
+    """Whether a block has been finished there."""
+    return any(folder.glob(f"{TABLES}/*/*/c/*/*/*"))
 
 
 def unfinished(out: pathlib.Path) -> pathlib.Path:
