@@ -251,7 +251,9 @@ def result_names(fitted: Fit) -> np.ndarray:
 def _partitions(
     fitted: Fitted, rule: ForegroundRule, shares: Float[np.ndarray, "few K"] | None
 ) -> tuple[Partition | None, ...]:
-    params = jax.device_get(fitted.fit.params)  # indexed a thousand times where there are replicates
+    params = jax.device_get(
+        fitted.fit.params
+    )  # indexed a thousand times where there are replicates
     options = (rule.rule, rule.ranks, rule.overlap, fitted.model.family)
     if params.means.ndim == 2:
         return (partition(params, *options, shares),)

@@ -10,8 +10,8 @@ from scipy import stats
 
 from jaxmicro.data.movie import Movie
 from jaxmicro.data.sampling import Pixels, sample
-from jaxmicro.growth.analyse import analyse
 from jaxmicro.errors import UsageError
+from jaxmicro.growth.analyse import analyse
 from jaxmicro.growth.plan import ForegroundRule, Plan, Sampling
 from jaxmicro.growth.study import (
     QUANTITIES,

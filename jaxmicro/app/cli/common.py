@@ -52,13 +52,6 @@ class MoviePart:
         str | None,
         typer.Option(help="Where to look: .roi (ImageJ), .csv (napari shapes), or an image."),
     ] = None
-    visited: Annotated[
-        str | None, typer.Option(help="Image or stack: nonzero where the beam went.")
-    ] = None
-    mask: Annotated[str | None, typer.Option(help="Old name of --visited.", hidden=True)] = None
-    missing: Annotated[
-        str | None, typer.Option(help="nan or the grey value of unvisited pixels.")
-    ] = None
     crop: Annotated[str | None, typer.Option(help="Part of the frame: Y0:Y1,X0:X1.")] = None
     exclude: Annotated[
         list[str] | None,
@@ -87,19 +80,30 @@ class MoviePart:
             crop=None if self.crop is None else options.box(self.crop, "--crop"),
             exclude=[options.box(b, "--exclude") for b in self.exclude or ()],
             roi=self.roi,
-            visited=options.visited_file(self.visited, self.mask),
-            missing=options.missing_value(self.missing),
+            **self.places,
         )
+
+    @property
+    def places(self) -> dict[str, Any]:
+        """Where the beam went, as `narrow` takes it."""
+        return {}
 
     def inputs(self, source: str) -> list[str]:
         """The files that were read, for run.json."""
-        return [source, *(f for f in (self.roi, self.visited, self.mask) if f is not None)]
+        return [source, *(f for f in (self.roi,) if f is not None)]
 
 
 @dataclasses.dataclass(frozen=True)
 class MovieOptions(MoviePart):
-    """The same, and which of its pixels to visit."""
+    """The same, and which of its pixels were visited or are to be."""
 
+    visited: Annotated[
+        str | None, typer.Option(help="Image or stack: nonzero where the beam went.")
+    ] = None
+    mask: Annotated[str | None, typer.Option(help="Old name of --visited.", hidden=True)] = None
+    missing: Annotated[
+        str | None, typer.Option(help="nan or the grey value of unvisited pixels.")
+    ] = None
     rate: Annotated[
         str | None, typer.Option(help="Share of each frame's pixels to visit: 0.01 or 1%.")
     ] = None
@@ -107,11 +111,24 @@ class MovieOptions(MoviePart):
     seed: Seed = 0
 
     @property
+    def places(self) -> dict[str, Any]:
+        from jaxmicro.app import options
+
+        return {
+            "visited": options.visited_file(self.visited, self.mask),
+            "missing": options.missing_value(self.missing),
+        }
+
+    @property
     def sampling(self) -> Sampling:
         from jaxmicro.app import options
         from jaxmicro.growth.plan import Sampling
 
         return Sampling(options.share(self.rate, "--rate"), self.pattern, self.seed)
+
+    def inputs(self, source: str) -> list[str]:
+        more = (f for f in (self.visited, self.mask) if f is not None)
+        return [*super().inputs(source), *more]
 
 
 def expanded(command: Callable[..., None]) -> Callable[..., None]:

@@ -104,6 +104,10 @@ def study(
         opened = part.open(movie)
         request = spec.Request.of(opened, plans, asked_rates, number, pattern, seed)
         true = None if truth is None else read_truth(truth, opened, thickness_um)
+    if scheduler is not None:
+        from jaxmicro.app.study.cluster import check
+
+        check(scheduler)
     with store.at_work(out) as folder:
         told = store.go_on(out, folder, request, force)
         kept = store.Store.create(folder, request, opened)
@@ -147,8 +151,10 @@ def _resumable(kept: Store) -> Iterator[None]:
 
 def _shown(table: pd.DataFrame) -> Table:
     grid = Table(box=None, pad_edge=False)
-    for name in table:
-        grid.add_column(str(name), justify="left" if name == "plan" else "right")
-    for row in table.itertuples(index=False):
-        grid.add_row(row[0], f"{row[1]:g}", *(f"{value:.4g}" for value in row[2:]))
+    shown = [c for c in table if c != "cover95" and not str(c).startswith("true_")]
+    for name in shown:
+        heading = str(name).replace("_percent", " %").replace("_", " ")
+        grid.add_column(heading, justify="left" if name == "plan" else "right", no_wrap=True)
+    for row in table[shown].itertuples(index=False):
+        grid.add_row(row[0], f"{row[1]:g}", str(row[2]), *(f"{value:.3g}" for value in row[3:]))
     return grid

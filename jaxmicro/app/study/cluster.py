@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +21,11 @@ from jaxmicro.app.study.store import Store, Task
 from jaxmicro.errors import DataError
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, LocalCluster
 
-CONNECT_S = 20  # for a scheduler to answer
-DEATHS = 50  # of workers under one block, before it is taken for the cause
+CONNECT_S = 10  # for a scheduler to answer
+START_S = 180  # for the first worker of this machine
+DEATHS = 20  # of workers under one block, before it is taken for the cause
 
 
 def on_cluster(
@@ -48,6 +50,12 @@ def on_cluster(
     """
     with _client(workers, scheduler) as client:
         _run(client, store, tasks, done, say)
+
+
+def check(scheduler: str) -> None:
+    """Raises DataError where no scheduler answers, before any work is done."""
+    with _connected(scheduler):
+        pass
 
 
 def _run(
@@ -83,9 +91,14 @@ def _run(
 
 def _await_workers(client: Client, say: Callable[[str], None]) -> None:
     """Wait for the first worker: on a cluster jobs may stand in a queue for hours."""
+    began = time.monotonic()
     while True:
         with contextlib.suppress(TimeoutError):
             return client.wait_for_workers(1, timeout=5)
+        if client.cluster is not None and time.monotonic() - began > START_S:
+            raise DataError(
+                f"no worker process could be started in {START_S} s; leave out --workers"
+            )
         say("waiting for the scheduler's first worker")
 
 
@@ -98,11 +111,12 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[Client]:
         with _connected(scheduler) as client:
             yield client
         return
+    logging.getLogger("tornado.application").setLevel(logging.CRITICAL)  # of workers that died
     security = Security.temporary()
     with (
         dask.config.set(_settings()),
         LocalCluster(
-            n_workers=workers,
+            n_workers=0,
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
@@ -115,7 +129,26 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[Client]:
         ) as cluster,
         Client(cluster, security=security) as client,
     ):
+        cluster.loop.add_callback(_keep_alive, cluster, workers)
         yield client
+
+
+def _keep_alive(cluster: LocalCluster, workers: int | None) -> None:
+    """Start workers now, and again where one died before it had started."""
+    from distributed.core import Status
+    from tornado.ioloop import PeriodicCallback
+
+    def heal() -> None:
+        if cluster.status != Status.running:
+            return again.stop()
+        for name, worker in list(cluster.workers.items()):
+            if worker.status in (Status.failed, Status.closed):
+                del cluster.workers[name]
+        cluster.scale(workers)
+
+    again = PeriodicCallback(heal, 2000)
+    again.start()
+    heal()
 
 
 @contextlib.contextmanager
