@@ -94,9 +94,8 @@ def disturbed(
     while not (folder / out).exists():
         run = start(folder, out, rng.choice(WAYS))
         while run.poll() is None:
-            pause = rng.uniform(0.5, 12.0)
-            with_time = time.monotonic() + pause
-            while run.poll() is None and time.monotonic() < with_time:
+            until = time.monotonic() + rng.uniform(0.5, 20.0)
+            while run.poll() is None and time.monotonic() < until:
                 time.sleep(0.05)
             if run.poll() is None and len(killed) < kills:
                 killed.append(strike(run, rng))

@@ -1,6 +1,7 @@
-"""`jaxmicro study`: tables from chunks, going on, refusals, and one answer wherever it is measured."""
+"""`jaxmicro study`: tables from chunks, going on, refusals, one answer wherever it is measured."""
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -140,12 +141,16 @@ def test_a_finished_study_is_not_measured_again(ran, words, copy, done):
     assert "true_" not in (copy / "study.csv").read_text("utf-8")  # --truth was not given again
 
 
-def test_a_rate_is_added_to_a_finished_study(ran, words, copy, done):
-    text = ran(*words, "--rates", 0.5, "--out", copy)
-    assert "14 of 20 blocks are finished" in text
-    before, after = _chunks(done), _chunks(copy)
-    assert before.items() < after.items()
-    assert pd.read_csv(copy / "study.csv")["rate"].tolist() == [0.3, 0.1, 0.5] * 2
+def test_a_rate_is_added_to_a_finished_study(ran, words, copy, done, phantom):
+    """What holds one rate of the study alone becomes the whole of it."""
+    request = json.loads((copy / "study.json").read_text("utf-8"))
+    request["rates"] = [r for r in request["rates"] if r["rate"] == 0.3]
+    (copy / "study.json").write_text(json.dumps(request))
+    for plan in ("two_count", "two_posterior"):
+        shutil.rmtree(copy / "study.zarr" / plan / "rate_0.1")
+    text = ran(*words, "--truth", phantom / "truth.csv", "--out", copy)
+    assert "8 of 14 blocks are finished" in text
+    _same(copy, done)
 
 
 @pytest.mark.parametrize(

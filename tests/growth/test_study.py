@@ -104,7 +104,7 @@ TWO = Plan(GMRM(2), foreground=ForegroundRule("brightest"))
 
 @pytest.fixture(scope="module")
 def movie():
-    """Half of each frame of 24 x 24 pixels is bright: 40 sds from the rest, so no label is wrong."""
+    """Half of each frame of 24 x 24 is bright, 40 sds from the rest, so that no label is wrong."""
     rng = np.random.default_rng(4)
     grey = rng.normal(50, 5, (3, 24, 24))
     grey[:, :, 12:] += 200
