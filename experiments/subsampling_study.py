@@ -20,38 +20,15 @@ import argparse
 import pathlib
 import time
 
-import jax
 import numpy as np
 
-from jaxmicro.app import canvas
+from jaxmicro.app.quantify.spec import load
+from jaxmicro.app.study import figures
+from jaxmicro.app.study.run import PlanStudy, Study, unit_of
 from jaxmicro.data.phantom import operando
-from jaxmicro.data.sampling import sample
-from jaxmicro.growth.analyse import analyse
-from jaxmicro.growth.plan import Correction, ForegroundRule, Plan
-from jaxmicro.growth.study import RateStudy, study_rate
-from jaxmicro.mixture.gmrm import GMRM
-from jaxmicro.mixture.trend import Trend
-from jaxmicro.spacetime.neighbourhood import Neighbourhood
+from jaxmicro.growth.study import QUANTITIES, Summary, measure_all_pixels, study_rate
 
 RATES = (0.10, 0.05, 0.01)
-
-
-def bands(path: pathlib.Path, scene, full_um3, studies: list[RateStudy], um3: float) -> None:
-    figure = canvas.new_figure(13, 4.2)
-    axes = figure.subplots(1, len(studies), sharey=True, squeeze=False)[0]
-    time_s = scene.movie.times_s
-    for ax, one, colour in zip(axes, studies, canvas.COLOURS, strict=False):
-        low, middle, high = np.nanpercentile(one.areas * um3, [10, 50, 90], axis=1)
-        ax.fill_between(time_s, low, high, color=colour, alpha=0.35, label="10 to 90 %")
-        ax.plot(time_s, middle, color=colour, label="median")
-        ax.plot(time_s, full_um3, color="black", linewidth=1, label="all pixels")
-        ax.plot(time_s, scene.volume_um3, color="black", linestyle="--", label="truth")
-        ax.set_title(f"{100 * one.rate:g} % ({one.n_replicates} replicates)")
-        ax.set_xlabel("time (s)", **canvas.FONT)
-        ax.grid(alpha=0.3)
-    axes[0].set_ylabel("volume (µm$^3$)", **canvas.FONT)
-    axes[0].legend(fontsize=10)
-    canvas.save(figure, path)
 
 
 def main() -> None:
@@ -62,44 +39,34 @@ def main() -> None:
     args = parser.parse_args()
     shape = (6, 96, 96) if args.quick else (24, 256, 256)
     scene = operando(args.seed, shape=shape)
-    area_um2 = scene.movie.pixel_area_um2
-    assert area_um2 is not None
-    um3 = area_um2 * scene.thickness_um
-    ball = Neighbourhood(radius=10, metric="l2", causal=True)
-    plan = Plan(
-        GMRM(4, Trend("x + y + x:y")),
-        foreground=ForegroundRule("brightest"),
-        correction=Correction(ball, 0.4),
-    )
+    unit, um3 = unit_of(scene.movie, scene.thickness_um)
+    truth = scene.volume_um3 / um3
+    variant = load("paper")
+    plan = variant.plan()
     began = time.perf_counter()
-    full = analyse(sample(None, scene.movie), plan).growth.area_px
+    full = measure_all_pixels(scene.movie, plan)[QUANTITIES.index("area_px"), :, 0]
     mean_true = float(scene.volume_um3.mean())
     print(f"phantom {shape}, mean true volume {mean_true:.4g} um3; against the full-frame curve")
-    print(f"full frame against the truth: bias {np.mean(full * um3 - scene.volume_um3):+.3f} um3")
+    print(f"full frame against the truth: bias {np.mean(full - truth) * um3:+.3f} um3")
     print(f"{'rate':>6} {'B':>5} {'bias':>9} {'width':>9} {'bias':>8} {'width':>8} {'failed':>7}")
     print(f"{'':>6} {'':>5} {'um3':>9} {'um3':>9} {'%':>8} {'%':>8} {'fits %':>7}")
     studies = []
-    for i, rate in enumerate((0.2, 0.1) if args.quick else RATES):
-        one = study_rate(
-            jax.random.key(args.seed + i),
-            scene.movie,
-            plan,
-            rate,
-            replicates=4 if args.quick else None,
-            at_once=4 if args.quick else 20,
-        )
+    for rate in (0.2, 0.1) if args.quick else RATES:
+        replicates = 4 if args.quick else None
+        one = study_rate(scene.movie, plan, rate, seed=args.seed, replicates=replicates)
         studies.append(one)
-        bias, width = one.bias(full) * um3, one.width() * um3
+        found = Summary.of(one, full, truth)
         print(
-            f"{100 * rate:5g}% {one.n_replicates:5d} {bias:+9.3f} {width:9.3f} "
-            f"{100 * bias / mean_true:+8.1f} {100 * width / mean_true:8.1f} "
-            f"{100 * one.failed:7.1f}",
+            f"{100 * rate:5g}% {found.replicates:5d} {found.bias * um3:+9.3f} "
+            f"{found.width * um3:9.3f} {found.bias_percent:+8.1f} {found.width_percent:8.1f} "
+            f"{found.failed_percent:7.1f}",
             flush=True,
         )
     if args.out is not None:
         args.out.mkdir(parents=True, exist_ok=True)
-        bands(args.out / "bands.png", scene, full * um3, studies, um3)
-        print(f"wrote {args.out / 'bands.png'}")
+        ours = PlanStudy("paper", variant, full, tuple(studies), ())
+        study = Study(scene.movie, (ours,), truth, unit, um3, ())
+        print(f"wrote {figures.bands(study, ours, args.out / 'bands.png')}")
     print(f"{time.perf_counter() - began:.0f} s")
 
 

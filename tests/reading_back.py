@@ -13,6 +13,7 @@ import pandas as pd
 import rsciio.hspy
 import tifffile
 import xarray as xr
+import zarr
 from PIL import Image as Picture
 
 from jaxmicro.app.enhance.spec import EnhanceVariant
@@ -116,6 +117,10 @@ def read_back(folder):
     """Open every file of a folder; run.json lists exactly these."""
     files = [p for p in folder.rglob("*") if p.is_file()]
     for path in files:
-        READERS[path.suffix](path)
+        if "study.zarr" not in path.parts:
+            READERS[path.suffix](path)
+    if (folder / "study.zarr").exists():
+        for _, group in zarr.open_group(folder / "study.zarr", mode="r").groups():
+            assert all(np.isfinite(array[-1]).all() for _, array in group.arrays())
     record = json.loads((folder / "run.json").read_text("utf-8"))
     assert record["files"] == sorted(p.relative_to(folder).as_posix() for p in files)

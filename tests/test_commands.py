@@ -33,6 +33,7 @@ slow = pytest.mark.slow
 
 # Per mixture model: the movie and the options; compare and posterior take those they have.
 MOVIE_CASES = {
+    "paper": f"movie.tif {HALF}",
     "plain_k3": f"movie.npy {HALF} --pixel-size '28.2 nm' --frame-interval '0.6 s' --seed 3 "
     "--figures pdf --figure-width two",
     "linear_k3": "movie.tif --visited mask.tif",
@@ -49,6 +50,7 @@ MOVIE_CASES = {
     "local_k3_grows": f"movie.tif {HALF} --pattern lines",
 }
 POSTERIOR = {
+    "paper": "method = 'laplace'",
     "plain_k3": "method = 'laplace'",
     "linear_k3": "method = 'laplace'\ncensoring = 'saturated'\nsaturation = 255.0",
     "linear_k4": "method = 'svi'\nsteps = 20",
@@ -85,6 +87,14 @@ ENHANCE_CASES = {
 }
 RESUMED = ENHANCE_CASES["enhance_optax"] + " --resume learning.npz"
 REUSED = "--dictionary dictionary.npz --apply slice.tif --apply-pixel-size '30 nm' --no-evidence"
+# The first is what the tests of the study run, the second only names options that others share.
+STUDY_CASES = [
+    "movie.tif shared_k4 --rates 0.5 --replicates 2 --frames 0:5 --pattern stratified --seed 3 "
+    "--estimator posterior --foreground brightest --roi mask.tif --truth truth.csv --thickness "
+    "'0.5 um' --pixel-size '20 nm' --frame-interval '0.5 s' --figures svg --figure-width one",
+    "movie.tif --rates 0.5 --crop 1:38,2:54 --exclude 0:2,0:4 --classes 3 --trend x --share means "
+    "--workers 2 --scheduler tcp://127.0.0.1:8786",
+]
 SCENES = {
     "phantom operando": "--seed 2 --n-frames 4 --size 40 --scene rods",
     "phantom stem-txm": "--seed 2 --size 64 --n-slices 2 --noise 0.1",
@@ -126,6 +136,7 @@ USED = {
     "posterior": [MOVIE_CASES[name] for name in POSTERIOR],
     "enhance": [*ENHANCE_CASES.values(), RESUMED, REUSED],
     **{command: [text] for command, text in SCENES.items()},
+    "study": STUDY_CASES,
     "info": [],
     "models": [],
 }
@@ -273,6 +284,19 @@ def test_compare(name, call):
     assert np.isfinite([row[n] for n in ("aic", "bic", "icl", "log_likelihood")]).all()
     half = 481 if "--roi" in text else 962  # the region is half of the frame
     assert row["n_pixels"] == 5 * (936 if "lines" in text else half)
+
+
+def test_study(call):
+    out = call("out", "study", *shlex.split(STUDY_CASES[0]))
+    (row,) = pd.read_csv(out / "study.csv").to_dict("records")
+    assert (row["plan"], row["replicates"]) == ("shared_k4_posterior", 2)
+    assert np.isfinite([row[n] for n in ("bias_um3", "width_um3", "true_bias_um3")]).all()
+    # a model file as run gives the same study again
+    words = [w if w != "shared_k4" else out / "plans" / "shared_k4_posterior.toml"
+             for w in shlex.split(STUDY_CASES[0]) if w not in ("--estimator", "posterior")]  # fmt: skip
+    again = call("again", "study", *words)
+    kept = [pd.read_csv(folder / "curves.csv").drop(columns="plan") for folder in (out, again)]
+    pd.testing.assert_frame_equal(*kept)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 LONG = (
     *("calibration", "families", "posterior_coverage", "psc_cells"),
-    *("soft_correction", "subsampling_study", "zoo"),
+    *("soft_correction", "study_kills", "subsampling_study", "zoo"),
 )
 EXPERIMENTS = sorted((pathlib.Path(__file__).resolve().parent.parent / "experiments").glob("*.py"))
 

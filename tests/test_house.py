@@ -105,6 +105,7 @@ SHORT = (
     "app/quantify",
     "app/posterior",
     "app/enhance",
+    "app/study",
 )
 
 
@@ -149,8 +150,13 @@ def test_only_figure_modules_import_matplotlib():
 
 def test_only_the_reader_opens_image_formats():
     formats = ("rsciio", "imageio", "av", "olefile", "PIL", "h5py", "zarr")
-    users = _users_of(*formats) - {"app/hspy.py"}  # writes HyperSpy's format, reads none
+    # write HyperSpy's format, and what only a study reads again
+    users = _users_of(*formats) - {"app/hspy.py", "app/study/store.py"}
     assert all(name.startswith("data/read") for name in users)
+
+
+def test_only_the_cluster_of_a_study_imports_dask():
+    assert _users_of("dask", "distributed", "dask_jobqueue") == {"app/study/cluster.py"}
 
 
 def test_nothing_is_unpickled_and_no_global_setting_is_changed():

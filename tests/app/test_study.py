@@ -16,6 +16,7 @@ import pytest
 import zarr
 
 from jaxmicro.app.study import cluster, store
+from jaxmicro.app.study.folder import at_work, disk, unfinished
 from jaxmicro.growth.study import QUANTITIES
 
 MODEL = '[mixture]\nclasses = 2\n[foreground]\nrule = "brightest"\n'
@@ -127,7 +128,7 @@ def test_files_and_figures(done):
     }  # fmt: skip
     assert "true_bias_um3" in (done / "report.html").read_text("utf-8")
     assert not list(done.rglob("*.partial"))
-    assert not store.unfinished(done).exists()
+    assert not unfinished(done).exists()
 
 
 # -- going on -----------------------------------------------------------------------------------
@@ -170,7 +171,7 @@ def test_another_study_is_refused_by_what_differs(run, words, copy, done, change
     assert len(err.splitlines()) == 1
     _same(copy, done) if False else None
     assert _chunks(copy) == _chunks(done)
-    assert not store.unfinished(copy).exists()
+    assert not unfinished(copy).exists()
 
 
 def test_a_full_disk_is_one_line_and_the_study_goes_on(run, ran, words, done, tmp_path, phantom):
@@ -180,7 +181,7 @@ def test_a_full_disk_is_one_line_and_the_study_goes_on(run, ran, words, done, tm
     def write(self, task, values):
         room[0] -= 1
         if room[0] < 0:
-            with store.disk(self.folder):
+            with disk(self.folder):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         kept(self, task, values)
 
@@ -200,7 +201,7 @@ def test_a_full_disk_is_one_line_and_the_study_goes_on(run, ran, words, done, tm
 def test_what_a_kill_leaves_does_no_harm(ran, words, done, tmp_path, phantom):
     """Half-written files, a chunk that is missing: all is as if nothing had happened."""
     out = tmp_path / "out"
-    folder = store.unfinished(out)
+    folder = unfinished(out)
     shutil.copytree(done, folder)
     for name in ("study.csv", "run.json", "report.html", "curves.csv"):
         (folder / name).unlink()
@@ -214,7 +215,7 @@ def test_what_a_kill_leaves_does_no_harm(ran, words, done, tmp_path, phantom):
 
 
 def test_a_second_run_is_told(run, words, tmp_path):
-    with store.at_work(tmp_path / "out") as folder:
+    with at_work(tmp_path / "out") as folder:
         status, _, err = run(*words, "--out", tmp_path / "out")
         assert status == 2
         assert f"another run is at work on this study (process {os.getpid()} on " in err

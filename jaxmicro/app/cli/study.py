@@ -89,7 +89,7 @@ def study(
 ) -> None:
     """How bias and spread of the growth curve depend on the rate; goes on where it was stopped."""
     from jaxmicro.app.options import length_um
-    from jaxmicro.app.study import files, report, run, spec, store
+    from jaxmicro.app.study import files, folder, report, run, spec, store
     from jaxmicro.app.study.truth import read_truth
     from jaxmicro.app.style import Style
 
@@ -108,9 +108,9 @@ def study(
         from jaxmicro.app.study.cluster import check
 
         check(scheduler)
-    with store.at_work(out) as folder:
-        told = store.go_on(out, folder, request, force)
-        kept = store.Store.create(folder, request, opened)
+    with folder.at_work(out) as place:
+        told = store.go_on(out, place, request, force)
+        kept = store.Store.create(place, request, opened)
         with _resumable(kept):
             run.prepare(kept, opened, plans, job.stages)
             _say_begun(job, kept, told)

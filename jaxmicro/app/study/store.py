@@ -7,15 +7,12 @@ and its chunk is one file that Zarr writes whole or not at all.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import itertools
 import json
-import os
 import pathlib
 import shutil
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -23,9 +20,19 @@ import numpy as np
 import zarr
 from jaxtyping import Float
 
-from jaxmicro import activity
 from jaxmicro.app.quantify import spec as model_spec
 from jaxmicro.app.quantify.spec import Variant
+from jaxmicro.app.study.folder import (
+    PLANS,
+    REQUEST,
+    TABLES,
+    disk,
+    empty,
+    has_blocks,
+    save_array,
+    whole,
+    write_text,
+)
 from jaxmicro.app.study.spec import Request
 from jaxmicro.data.movie import Movie
 from jaxmicro.errors import DataError, UsageError
@@ -33,7 +40,6 @@ from jaxmicro.growth.plan import Plan, Sampling
 from jaxmicro.growth.study import QUANTITIES
 from jaxmicro.mixture.gmrm import Params
 
-REQUEST, TABLES, PLANS, LOCK = "study.json", "study.zarr", "plans", "lock"
 MOVIE, REGION = "movie.npy", "region.npy"
 REFERENCE = "all_pixels"
 _RESULT = QUANTITIES.index("result")  # known of every fit: a chunk that has it is finished
@@ -65,10 +71,10 @@ class Store:
         with disk(folder):
             if not (folder / MOVIE).exists():
                 if movie.valid is not None:
-                    _save(folder / REGION, [movie.valid], movie.valid.shape)
+                    save_array(folder / REGION, [movie.valid], movie.valid.shape)
                 frames = (np.asarray(movie.images[t]) for t in range(movie.n_frames))
-                _save(folder / MOVIE, frames, movie.shape)
-            _write(folder / REQUEST, request.to_json())
+                save_array(folder / MOVIE, frames, movie.shape)
+            write_text(folder / REQUEST, request.to_json())
         return cls(folder, request)
 
     @classmethod
@@ -104,10 +110,10 @@ class Store:
                 arrays: dict[str, Any] = {
                     k: np.asarray(v) for k, v in vars(start).items() if v is not None
                 }
-                with _whole(self._plan_file(name, ".npz")) as part, open(part, "wb") as file:
+                with whole(self._plan_file(name, ".npz")) as part, open(part, "wb") as file:
                     np.savez(file, **arrays)
-            _write(self._plan_file(name, ".json"), json.dumps(list(notes), indent=1) + "\n")
-            _write(self._plan_file(name, ".toml"), variant.to_toml())
+            write_text(self._plan_file(name, ".json"), json.dumps(list(notes), indent=1) + "\n")
+            write_text(self._plan_file(name, ".toml"), variant.to_toml())
 
     def notes(self, name: str) -> tuple[str, ...]:
         """What was said to the user when the plan was prepared."""
@@ -239,7 +245,7 @@ def go_on(out: pathlib.Path, folder: pathlib.Path, request: Request, force: bool
         if old is None:
             continue
         if not request.extends(old):
-            if place == folder and not _has_blocks(folder):
+            if place == folder and not has_blocks(folder):
                 continue  # nothing is lost
             raise UsageError(
                 f"{place} holds a study of {request.differences(old)}; repeat its command to go "
@@ -252,104 +258,3 @@ def go_on(out: pathlib.Path, folder: pathlib.Path, request: Request, force: bool
         return f"going on with the study in {place}"
     empty(folder)
     return ""
-
-
-@contextlib.contextmanager
-def at_work(out: pathlib.Path) -> Iterator[pathlib.Path]:
-    """`OUT.unfinished`, made if need be, for this process alone until the block ends.
-
-    The system gives the lock back when the process ends, however it ends.
-
-    Raises:
-      UsageError: another process is at work there.
-      DataError: it cannot be written.
-    """
-    folder = unfinished(out)
-    with disk(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / LOCK, "a+", encoding="utf-8")  # noqa: SIM115
-    with file:
-        if not _locked(file.fileno()):
-            file.seek(0)
-            raise UsageError(
-                f"{folder}: another run is at work on this study ({file.read().strip()}); wait "
-                "until it has finished, or stop it"
-            )
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        activity.keeping(folder)
-        try:
-            yield folder
-        finally:
-            if not (_has_blocks(folder) or any(folder.glob(f"{PLANS}/*.toml"))):
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def _has_blocks(folder: pathlib.Path) -> bool:
-    """Whether a block has been finished there."""
-    return any(folder.glob(f"{TABLES}/*/*/c/*/*/*"))
-
-
-def unfinished(out: pathlib.Path) -> pathlib.Path:
-    """Where a study is kept until it is whole."""
-    real = pathlib.Path(os.path.realpath(out))
-    return real.with_name(f"{real.name}.unfinished")
-
-
-def _locked(descriptor: int) -> bool:
-    """Take the lock of an open file; False where another process has it."""
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system: two runs are then the user's to avoid
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def empty(folder: pathlib.Path) -> None:
-    """Remove everything but the lock."""
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name != LOCK:
-            path.unlink()
-
-
-@contextlib.contextmanager
-def disk(folder: pathlib.Path) -> Iterator[None]:
-    """What the system says of a file that cannot be written, as one line."""
-    try:
-        yield
-    except OSError as problem:
-        raise DataError(
-            f"{folder}: writing failed ({problem.strerror or problem}); finished blocks are kept: "
-            "free some space, then repeat the command and it goes on"
-        ) from problem
-
-
-@contextlib.contextmanager
-def _whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A file to write that gets its name when it is whole."""
-    part = path.with_name(f"{path.name}.part")
-    yield part
-    part.replace(path)
-
-
-def _write(path: pathlib.Path, text: str) -> None:
-    with _whole(path) as part:
-        part.write_text(text, encoding="utf-8")
-
-
-def _save(path: pathlib.Path, parts: Iterable[np.ndarray], shape: tuple[int, ...]) -> None:
-    """An array (.npy) written part by part, so that it need not fit into memory."""
-    parts = iter(parts)
-    first = next(parts)
-    header = {"descr": first.dtype.str, "fortran_order": False, "shape": shape}
-    with _whole(path) as part, open(part, "wb") as file:
-        np.lib.format.write_array_header_2_0(file, header)
-        for values in itertools.chain([first], parts):
-            file.write(np.ascontiguousarray(values).tobytes())
