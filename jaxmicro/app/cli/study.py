@@ -150,10 +150,11 @@ def _resumable(kept: Store) -> Iterator[None]:
 
 
 def _shown(table: pd.DataFrame) -> Table:
-    grid = Table(box=None, pad_edge=False)
+    grid = Table(box=None, pad_edge=False, collapse_padding=True)
     shown = [c for c in table if c != "cover95" and not str(c).startswith("true_")]
     for name in shown:
         heading = str(name).replace("_percent", " %").replace("_", " ")
+        heading = "n" if name == "replicates" else heading
         grid.add_column(heading, justify="left" if name == "plan" else "right", no_wrap=True)
     for row in table[shown].itertuples(index=False):
         grid.add_row(row[0], f"{row[1]:g}", str(row[2]), *(f"{value:.3g}" for value in row[3:]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,10 @@ from jaxmicro.data.sampling import Pixels
 from jaxmicro.growth.analyse import visit
 from jaxmicro.growth.choose import best_start
 from jaxmicro.growth.study import QUANTITIES, RateStudy, Summary
+from jaxmicro.mixture.ecm import Result
 from jaxmicro.mixture.gmrm import Params
+
+MANY = 0.05  # share of fits without a usable area from which on it is said
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +151,7 @@ def collect(
     """What a store that is finished holds."""
     plans = tuple(_plan(store, name) for name in store.request.plans)
     unit, factor = unit_of(movie, thickness_um)
-    notes = dict.fromkeys(note for plan in plans for note in plan.notes)
+    notes = dict.fromkeys(note for plan in plans for note in (*plan.notes, *_failures(plan)))
     return Study(movie, plans, truth, unit, factor, tuple(notes))
 
 
@@ -158,6 +161,20 @@ def _plan(store: Store, name: str) -> PlanStudy:
         RateStudy(r.rate, store.read(Task(name, r.rate, 0).array)) for r in store.request.rates
     )
     return PlanStudy(name, store.variant(name), reference, rates, store.notes(name))
+
+
+def _failures(plan: PlanStudy) -> Iterator[str]:
+    """Where many fits gave no area that may be used: how most of them ended."""
+    for rate in plan.rates:
+        if rate.failed > MANY:
+            failed = rate.of("usable") == 0
+            codes, counts = np.unique(rate.of("result")[failed], return_counts=True)
+            most = Result(int(codes[np.argmax(counts)]))
+            yield (
+                f"plan {plan.name}, rate {rate.rate:g}: {100 * rate.failed:.3g} % of the fits gave "
+                f"no area that may be used, most of them for {most.name}: {most.sentence} Their "
+                "areas are in bias and width all the same"
+            )
 
 
 def unit_of(movie: Movie, thickness_um: float | None) -> tuple[str, float]:
