@@ -75,8 +75,10 @@ def by_rate(study: Study, path: pathlib.Path, style: Style = SCREEN) -> pathlib.
     axes[0].axhline(0, color="black", linewidth=0.8)
     axes[0].set_ylabel("bias (%)", **FONT)
     axes[0].set_title(f"against {against}", fontsize=12)
-    axes[1].set_ylabel("10th to 90th percentile (%)", **FONT)
-    axes[1].set_ylim(bottom=0)
+    axes[1].set_ylabel("width (%)", **FONT)
+    axes[1].set_title("10th to 90th percentile", fontsize=12)
+    widest = max(study.summary(plan, r).width_percent for plan in study.plans for r in plan.rates)
+    axes[1].set_ylim(0, 1.1 * widest if widest > 0 else 1)  # NaN is not above 0
     for ax in axes:
         _rate_axis(ax, sorted({100 * r.rate for r in study.plans[0].rates}))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center",
