@@ -84,7 +84,8 @@ def check_rate(movie: Movie, rate: float) -> None:
             f"rate {rate:g} is not allowed; it is the share of pixels visited: use a number above "
             "0 and below 1 (all pixels are the reference of every study)"
         )
-    fewest = min(int(np.count_nonzero(movie.domain(t))) for t in range(movie.n_frames))
+    regions = range(1 if movie.valid is None or movie.valid.ndim == 2 else movie.n_frames)
+    fewest = min(int(np.count_nonzero(movie.domain(t))) for t in regions)
     if round(rate * fewest) < MIN_PIXELS:
         raise UsageError(
             f"rate {rate:g} leaves {round(rate * fewest)} of {fewest} pixels of a frame and at "

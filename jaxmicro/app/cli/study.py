@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
@@ -88,6 +89,10 @@ def study(
     force: Force = False,
 ) -> None:
     """How bias and spread of the growth curve depend on the rate; goes on where it was stopped."""
+    if (
+        workers is not None
+    ):  # they share the GPUs with this process, which takes no more than it needs
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     from jaxmicro.app.options import length_um
     from jaxmicro.app.study import files, folder, report, run, spec, store
     from jaxmicro.app.study.truth import read_truth

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -129,11 +130,26 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[Client]:
         ) as cluster,
         Client(cluster, security=security) as client,
     ):
+        assert workers is not None  # or there is a scheduler
+        for number in range(workers):
+            options = cluster.new_spec["options"] | {"env": _device_of(number)}
+            cluster.worker_spec[number] = cluster.new_spec | {"options": options}
         cluster.loop.add_callback(_keep_alive, cluster, workers)
         yield client
 
 
-def _keep_alive(cluster: LocalCluster, workers: int | None) -> None:
+def _device_of(number: int) -> dict[str, str]:
+    """What a worker must be told to take a GPU of its own, in turn."""
+    if jax.default_backend() != "gpu":
+        return {}
+    known = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(
+        str(device.id) for device in jax.local_devices()
+    )
+    devices = known.split(",")
+    return {"CUDA_VISIBLE_DEVICES": devices[number % len(devices)]}
+
+
+def _keep_alive(cluster: LocalCluster, workers: int) -> None:
     """Start workers now, and again where one died before it had started."""
     from distributed.core import Status
     from tornado.ioloop import PeriodicCallback

@@ -15,11 +15,13 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
+import numpy as np
+from jaxtyping import Float
 
 from jaxmicro.app.study.spec import program
 from jaxmicro.app.study.store import Store, Task
 from jaxmicro.data.movie import Movie
-from jaxmicro.errors import DataError
+from jaxmicro.errors import DataError, JaxmicroError
 from jaxmicro.growth.plan import Plan
 from jaxmicro.growth.study import measure_all_pixels, measure_block
 
@@ -80,14 +82,20 @@ def _measure(folder: str, identity: str, task: Task, device: jax.Device) -> None
     store, movie = _opened(folder, identity)
     if store.has(task):
         return
-    with jax.default_device(device):
-        plan = _plan(folder, identity, task.plan)
-        if task.rate is None:
-            values = measure_all_pixels(movie, plan)
-        else:
-            (blocks,) = (r for r in store.request.rates if r.rate == task.rate)
-            values = measure_block(movie, plan, blocks, store.request.seed, task.block)
+    plan = _plan(folder, identity, task.plan)
+    try:
+        with jax.default_device(device):
+            values = _values(store, movie, plan, task)
+    except JaxmicroError as problem:
+        raise type(problem)(f"plan {task.plan}: {problem}") from problem
     store.write(task, values)
+
+
+def _values(store: Store, movie: Movie, plan: Plan, task: Task) -> Float[np.ndarray, "Q T R"]:
+    if task.rate is None:
+        return measure_all_pixels(movie, plan)
+    (blocks,) = (r for r in store.request.rates if r.rate == task.rate)
+    return measure_block(movie, plan, blocks, store.request.seed, task.block)
 
 
 @functools.lru_cache(maxsize=2)
