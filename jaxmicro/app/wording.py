@@ -25,7 +25,9 @@ _NAMES = {
     "frames": "movie[t0:t1]",
     "crop": "movie[:, y0:y1, x0:x1]",
     "exclude": "movie.exclude",
+    "visited": "Movie(..., sampled=)",
     "mask": "Movie(..., sampled=)",
+    "roi": "Movie(..., valid=)",
     "missing": "Movie(..., missing=)",
 }
 

@@ -5,21 +5,13 @@ pixel is left out of its own. What the map gets wrong shows at the visited pixel
 the whole frame: the model-assisted difference estimator of survey sampling (Särndal, Swensson and
 Wretman 1992, ch. 6), unbiased whatever the map gets wrong, and more exact the better the map is.
 
-A visited pixel's class is not seen but inferred from its grey value and the map: r instead of 0 or
-1. Where classes overlap r leans on the map and hides part of its error. With
-
-    rho = sum r (1 - r) / sum m (1 - m),
-
-the share of what is not known of the labels beside the map m that the grey values leave unknown,
-E(r - m) is 1 - rho times the map's error, to first order in it; so (r - m) / (1 - rho) is added.
+A visited pixel's class is not seen but inferred from its grey value: `jaxmicro.growth.inferred`
+makes an estimate of it that does not lean on the map, so that the map's error is not hidden where
+classes overlap.
 """
 
 from __future__ import annotations
 
-import dataclasses
-
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -27,11 +19,15 @@ from jaxmicro.data.sampling import Pixels
 from jaxmicro.data.totals import area_of
 from jaxmicro.errors import UsageError
 from jaxmicro.growth.fitted import Fitted
+from jaxmicro.growth.inferred import infer
 from jaxmicro.growth.parameter_error import parameter_variance
 from jaxmicro.spacetime.everywhere import as_local, proportions_everywhere
 from jaxmicro.spacetime.local import Local
 
-MOST_UNKNOWN = 0.9  # of the labels by their grey values: beyond it an error is not put right
+# The noise of a visited pixel comes back to its own map through its neighbours' labels, so that the
+# map looks better at the visited pixels than it is: by this factor, see
+# experiments/area_estimators.py, where intervals without it hold the truth in 75 % for 80 %.
+ECHO = 1.15
 
 
 def assisted_area(
@@ -59,20 +55,20 @@ def assisted_area(
     seen = fitted.local or as_local(fitted.model, fitted.fit, pixels, settings)
     found = proportions_everywhere(pixels, seen, settings, region)
     mapped = found.visited[:, list(classes)].sum(axis=1)
-    chance = _chance(fitted, found.visited)[:, list(classes)].sum(axis=1)
-    weight = np.broadcast_to(np.asarray(pixels.weight, float), chance.shape)
+    model, params = fitted.model, fitted.fit.params
+    inferred = infer(model, params, pixels, found.visited, classes)
+    weight = np.broadcast_to(np.asarray(pixels.weight, float), mapped.shape)
     n, domain = weight.sum(axis=1), np.asarray(pixels.n_domain, float)
     elsewhere = found.unvisited[:, list(classes)].sum(axis=1)
     rest = np.where(np.isnan(elsewhere), 0.0, (domain - n) * elsewhere)
-    left = np.sum(weight * chance * (1 - chance)) / max(np.sum(weight * mapped * (1 - mapped)), 1.0)
-    told = 1 - min(left, MOST_UNKNOWN)
-    missed, se = area_of((chance - mapped) / told, pixels)
-    noise = np.sum(weight * chance * (1 - chance), axis=1) / np.maximum(n, 1) / told
-    of_parameters = parameter_variance(
-        fitted.model, fitted.fit.params, pixels, found.visited, classes, told
-    )
+    missed, se = area_of(inferred.labels - mapped, pixels)
+    # of an unbiased estimate g of a label y: E (g - y)^2 = E (g^2 - g)
+    open_labels = np.sum(weight * inferred.labels * (inferred.labels - 1), axis=1)
+    noise = np.maximum(open_labels, 0) / np.maximum(n, 1)
+    of_parameters = parameter_variance(model, params, pixels, inferred, classes)
     area = rest + np.sum(weight * mapped, axis=1) + missed
-    return area, np.sqrt(se**2 + domain * noise + domain**2 * of_parameters)
+    seen = ECHO**2 * (se**2 + domain * noise)
+    return area, np.sqrt(seen + domain**2 * of_parameters)
 
 
 def _check(pixels: Pixels, region: Bool[np.ndarray, "*T rows cols"] | None) -> None:
@@ -82,12 +78,3 @@ def _check(pixels: Pixels, region: Bool[np.ndarray, "*T rows cols"] | None) -> N
             "estimator 'difference' maps the frame, and part of it does not count; give the movie, "
             "analyse(pixels, plan, movie=movie), or use estimator 'posterior'"
         )
-
-
-def _chance(fitted: Fitted, mapped: Float[np.ndarray, "T K n"]) -> Float[np.ndarray, "T K n"]:
-    """Posterior class probabilities of the visited pixels, where the map is their prior."""
-    params = fitted.fit.params
-    even = dataclasses.replace(params, weights=jnp.ones_like(params.weights))
-    by_grey = fitted.model.responsibilities(even, fitted.pixels)
-    prior = jnp.asarray(mapped, by_grey.dtype)
-    return np.asarray(jax.nn.softmax(jnp.log(by_grey) + jnp.log(prior), axis=1), float)

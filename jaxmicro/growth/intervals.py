@@ -17,9 +17,10 @@ def area_interval(
     """Lower and upper end of a central interval that holds the true area in `level` percent.
 
     The share of the region has a beta distribution of the estimate's mean and variance, so that the
-    interval of a small area is skewed and does not reach below 0. Where no beta distribution has
-    these moments (an estimate of 0 or less, or of all the region) it is normal, cut off at 0 and
-    the region.
+    interval of a small area is skewed and does not reach below 0. It holds the normal interval, cut
+    off at 0 and the region, so that an area of 0 is held where the estimate is as near to it as its
+    error; where no beta distribution has these moments (an estimate of 0 or less, or of all the
+    region) the two are the same.
 
     Args:
       region: pixels that the area is an area of; None for a difference of areas, whose interval
@@ -41,4 +42,4 @@ def area_interval(
         np.where(proper, stats.beta.ppf(t, a, b) * region, c)
         for t, c in zip(tails, cut, strict=True)
     ]
-    return beta[0], beta[1]
+    return np.minimum(beta[0], cut[0]), np.maximum(beta[1], cut[1])

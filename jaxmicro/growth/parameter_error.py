@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxmicro.data.sampling import Pixels
+from jaxmicro.growth.inferred import Inferred
 from jaxmicro.mixture.gmrm import GMRM, Params
 
 LEAST = 1e-7  # of the largest eigenvalue: directions with less information do not move the area
@@ -24,22 +25,23 @@ def parameter_variance(
     model: GMRM,
     params: Params,
     pixels: Pixels,
-    prior: Float[np.ndarray, "T K n"],
+    inferred: Inferred,
     foreground: tuple[int, ...],
-    told: float,
 ) -> Float[np.ndarray, " T"]:
     """Variance of each frame's share of foreground that comes from the fitted parameters.
 
     Args:
       params: batch axis (frames,), as are the pixels.
-      prior: class probabilities of the visited pixels before their grey values are seen.
-      told: by how much a change of the probabilities is multiplied in the share: 1 / told.
+      inferred: the labels whose mean is the share.
     """
     wanted = jnp.isin(jnp.arange(model.n_classes), jnp.array(foreground))
-    found = _slopes(model, params, pixels, jnp.asarray(prior, pixels.values.dtype), wanted)
+    dtype = pixels.values.dtype
+    prior, told = (jnp.asarray(a, dtype) for a in (inferred.prior, inferred.told))
+    found = _slopes(model, params, pixels, prior, told, wanted)
     information, slope = (np.asarray(a, float) for a in found)
     weight = np.broadcast_to(np.asarray(pixels.weight, float), pixels.values.shape)
-    slope /= np.maximum(weight.sum(axis=1), 1)[:, None] * told
+    slope /= np.maximum(weight.sum(axis=1), 1)[:, None]
+    slope[:, : model.n_classes - 1] = 0  # the labels do not lean on the prior
     shared = _shared(model, information.shape[1])
     return _variance(information, slope, shared)
 
@@ -53,9 +55,14 @@ def _shared(model: GMRM, size: int) -> np.ndarray:
 
 @eqx.filter_jit
 def _slopes(
-    model: GMRM, params: Params, pixels: Pixels, prior: Float[Array, "T K n"], wanted: Array
+    model: GMRM,
+    params: Params,
+    pixels: Pixels,
+    prior: Float[Array, "T K n"],
+    told: Float[Array, "T n"],
+    wanted: Array,
 ) -> tuple[Float[Array, "T q q"], Float[Array, "T q"]]:
-    """Sums of squared scores, and slope of the summed probability of foreground, of every frame."""
+    """Sums of squared scores, and slope of the summed labels, of every frame."""
     k, p = model.n_classes, model.trend.n_terms
     ends = np.cumsum([k - 1, p, k])
     design = model.design(pixels)
@@ -64,7 +71,7 @@ def _slopes(
     weight = jnp.broadcast_to(pixels.weight.astype(prior.dtype), shape)
 
     def one(args) -> tuple[Array, Array]:
-        of_frame, z, f, w, pi = args
+        of_frame, z, f, w, pi, by = args
 
         def both(theta: Float[Array, " q"]) -> tuple[Array, Array]:
             tilt, trend, means, *rest = jnp.split(theta, ends)
@@ -76,7 +83,7 @@ def _slopes(
             joint = log_f + log_pi
             chance = jax.nn.softmax(joint, axis=0)
             inside = jnp.sum(jnp.where(wanted[:, None], chance, 0), axis=0)
-            return jax.nn.logsumexp(joint, axis=0), jnp.sum(w * inside)
+            return jax.nn.logsumexp(joint, axis=0), jnp.sum(w * inside / by)
 
         pieces = [jnp.zeros(k - 1, z.dtype), of_frame.trend, of_frame.means]
         pieces += [] if model.family.ties_sds else [jnp.zeros(k, z.dtype)]
@@ -85,7 +92,7 @@ def _slopes(
         high = jax.lax.Precision.HIGHEST
         return jax.lax.dot(score.T * w[None], score, precision=high), slope
 
-    frames = (params, pixels.values, jnp.moveaxis(design, 1, 0), weight, prior)
+    frames = (params, pixels.values, jnp.moveaxis(design, 1, 0), weight, prior, told)
     return jax.lax.map(one, frames)
 
 

