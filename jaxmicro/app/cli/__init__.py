@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import jaxmicro
-from jaxmicro.app.cli import compare, enhance, models, posterior, quantify, scenes, study
+from jaxmicro.app.cli import compare, enhance, models, plan, posterior, quantify, scenes, study
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,6 +28,7 @@ app.command()(compare.compare)
 app.command()(enhance.enhance)
 app.command()(posterior.posterior)
 app.command()(study.study)
+app.command()(plan.plan)
 app.command()(models.models)
 app.command()(scenes.info)
 app.command()(scenes.demo)

@@ -125,8 +125,9 @@ def made(*layers: Mapping[str, object]) -> Variant:
         return Variant.model_validate(tables)
     except pydantic.ValidationError as problem:
         first = problem.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
+        where = "".join(f"{part}." for part in first["loc"]).removesuffix(".")
+        told = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{where}: {told}" if where else told) from None
 
 
 def choose(

@@ -101,12 +101,12 @@ def _prepared(
     """
     bare = dataclasses.replace(plan, asked=dataclasses.replace(plan.asked, estimator=None))
     if bare.text not in before:
-        before[bare.text] = _found(bare, pixels, stages)
+        before[bare.text] = find_model(bare, pixels, stages)
     variant, start, notes = before[bare.text]
     return Asked(estimator=plan.asked.estimator).over(variant), start, notes
 
 
-def _found(
+def find_model(
     plan: PlanAsked, pixels: Pixels, stages: Stages
 ) -> tuple[Variant, Params | None, tuple[str, ...]]:
     if plan.variant is None:

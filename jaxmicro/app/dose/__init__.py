@@ -1,0 +1,1 @@
+"""The job of `jaxmicro plan`: the lowest dose that reaches a standard error."""
