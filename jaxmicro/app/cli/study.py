@@ -89,9 +89,7 @@ def study(
     force: Force = False,
 ) -> None:
     """How bias and spread of the growth curve depend on the rate; goes on where it was stopped."""
-    if (
-        workers is not None
-    ):  # they share the GPUs with this process, which takes no more than it needs
+    if workers is not None:  # which share the GPUs with this process
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     from jaxmicro.app.options import length_um
     from jaxmicro.app.study import files, folder, report, run, spec, store
