@@ -190,7 +190,7 @@ def test_a_full_disk_is_one_line_and_the_study_goes_on(run, ran, words, done, tm
         status, _, err = run(*words, "--out", out)
     assert status == 1
     assert "No space left on device" in err
-    assert "repeat the command" in err
+    assert f"finished blocks are kept in {unfinished(out)}: free some space, then repeat" in err
     assert len(err.splitlines()) == 1
     assert not out.exists()
     text = ran(*words, "--truth", phantom / "truth.csv", "--out", out)
