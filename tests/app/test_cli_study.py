@@ -326,7 +326,7 @@ def test_eight_devices_give_the_same_bits(words, truth, done, tmp_path):
 
 @pytest.mark.slow
 def test_workers_started_by_hand_give_the_same_bits(words, truth, done, tmp_path):
-    """As on a cluster: a scheduler, four workers, and its address; one of them is killed."""
+    """As on a cluster: a scheduler, four workers, and its address."""
     environment = {**os.environ, "JAX_ENABLE_X64": "true", "JAX_ENABLE_COMPILATION_CACHE": "false"}
     page = tmp_path / "scheduler.json"
     dask = [sys.executable, "-m", "dask"]
