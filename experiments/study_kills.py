@@ -6,9 +6,9 @@ started again. Where a study ends before all kills are spent another one begins.
 are compared byte by byte, and a finished chunk is never written again.
 
 Command:   python experiments/study_kills.py      (--quick for three kills)
-Run time:  to be measured
-Expected:  20 kills of 20 spent; every study: table and chunks bit-identical: yes; chunks written
-           twice: 0.
+Run time:  9 minutes on 2 busy cores
+Expected:  study 1: killed 14 runs and 6 workers; table and chunks bit-identical: yes; chunks
+           written twice: 0. How many of which depends on the machine; the rest does not.
 """
 
 import argparse

@@ -82,6 +82,13 @@ def test_a_kill_is_most_likely_want_of_memory():
     )
 
 
+def test_what_is_kept_is_said_where_a_command_goes_on(tmp_path):
+    code, _, err = run(script(f"activity.keeping({str(tmp_path)!r})\n" + crash("SIGKILL")))
+    assert code == 1
+    assert f"; what is finished is kept in {tmp_path}, and the same command goes on" in err
+    assert "nothing was written" not in err
+
+
 def test_a_library_that_goes_in_circles_is_stopped():
     # an endless loop in C, as libhdf5's in damaged tables: only a signal can end it
     endless = "with activity.doing('reading x.emd'), activity.limited(0.2):\n    while True: pass"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
@@ -25,7 +26,7 @@ from jaxmicro.app.cli.common import (
     expanded,
     reported,
 )
-from jaxmicro.errors import UsageError
+from jaxmicro.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from jaxmicro.app.study.store import Store
 
 Text = str | None
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what the system says of a disk that is full
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +91,7 @@ def study(
     force: Force = False,
 ) -> None:
     """How bias and spread of the growth curve depend on the rate; goes on where it was stopped."""
-    if (
-        workers is not None
-    ):  # they share the GPUs with this process, which takes no more than it needs
+    if workers is not None:  # which share the GPUs with this process
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     from jaxmicro.app.options import length_um
     from jaxmicro.app.study import files, folder, report, run, spec, store
@@ -120,13 +120,13 @@ def study(
             run.prepare(kept, opened, plans, job.stages)
             _say_begun(job, kept, told)
             run.measure(kept, job.stages, workers, scheduler)
-        found = run.collect(kept, opened, thickness_um, true)
-        job.finish(
-            [*part.inputs(movie), *([] if truth is None else [truth])],
-            seed,
-            lambda target: files.write(target, found, kept, style),
-            lambda path, drawn, record: report.write_report(path, found, drawn, record),
-        )
+            found = run.collect(kept, opened, thickness_um, true)
+            job.finish(
+                [*part.inputs(movie), *([] if truth is None else [truth])],
+                seed,
+                lambda target: files.write(target, found, kept, style),
+                lambda path, drawn, record: report.write_report(path, found, drawn, record),
+            )
         kept.remove()
     job.say_notes(found.notes)
     job.terminal.print(_shown(files.summary_table(found)))
@@ -144,9 +144,17 @@ def _say_begun(job: Job, kept: Store, told: str) -> None:
 
 @contextlib.contextmanager
 def _resumable(kept: Store) -> Iterator[None]:
-    """Say what is kept when the run is interrupted."""
+    """Say what is kept when the run is interrupted, or cannot write."""
     try:
         yield
+    except DataError as problem:
+        why = problem.__cause__
+        if not isinstance(why, OSError) or why.errno not in FULL:
+            raise
+        raise DataError(
+            f"writing failed ({why.strerror}); finished blocks are kept in {kept.folder}: free "
+            "some space, then repeat the command and it goes on"
+        ) from problem
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"interrupted; finished blocks are kept in {kept.folder}, and the same command goes "

@@ -90,8 +90,8 @@ def disk(folder: pathlib.Path) -> Iterator[None]:
         yield
     except OSError as problem:
         raise DataError(
-            f"{folder}: writing failed ({problem.strerror or problem}); finished blocks are kept: "
-            "free some space, then repeat the command and it goes on"
+            f"{folder}: writing failed ({problem.strerror or problem}); free some space, then "
+            "repeat the command and it goes on"
         ) from problem
 
 

@@ -64,7 +64,8 @@ def plans_of(
             try:
                 _ = plan.text  # made once, so that what cannot be is refused before any work
             except UsageError as problem:
-                raise UsageError(f"plan {name}: {problem}") from problem
+                words = str(problem).removeprefix(": ")
+                raise UsageError(f"plan {name}: {words}") from problem
             found[name] = plan
     return found
 
@@ -80,6 +81,11 @@ def rates_of(texts: Sequence[str]) -> tuple[float, ...]:
         raise UsageError("--rates is empty; give shares of the pixels, such as 0.1 0.05 0.01")
     found: list[float] = []
     for word in words:
+        if re.match(r"[^\d.+-]", word):
+            raise UsageError(
+                f"--rates {word!r} is not a share of the pixels such as 0.1 or 10%; models stand "
+                "before --rates"
+            )
         rate = options.share(word, "--rates")
         assert rate is not None
         if rate in found:
