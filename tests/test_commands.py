@@ -95,6 +95,13 @@ STUDY_CASES = [
     "movie.tif --rates 0.5 --crop 1:38,2:54 --exclude 0:2,0:4 --classes 3 --trend x --share means "
     "--workers 2 --scheduler tcp://127.0.0.1:8786",
 ]
+# What tests/app/test_cli_plan.py runs, and options that others share.
+PLAN_CASES = [
+    "movie.tif --target-se '8 %' --pattern random --replicates 3 --estimator count --classes 2 "
+    "--foreground brightest --pixel-size '20 nm' --trend x --share means --seed 3 --roi mask.tif "
+    "--crop 1:38,2:54 --exclude 0:2,0:4 --frames 0:5 --frame-interval '0.5 s' --thickness '0.5 um' "
+    "--figures svg --figure-width one",
+]
 SCENES = {
     "phantom operando": "--seed 2 --n-frames 4 --size 40 --scene rods",
     "phantom stem-txm": "--seed 2 --size 64 --n-slices 2 --noise 0.1",
@@ -137,6 +144,7 @@ USED = {
     "enhance": [*ENHANCE_CASES.values(), RESUMED, REUSED],
     **{command: [text] for command, text in SCENES.items()},
     "study": STUDY_CASES,
+    "plan": PLAN_CASES,
     "info": [],
     "models": [],
 }

@@ -106,6 +106,7 @@ SHORT = (
     "app/posterior",
     "app/enhance",
     "app/study",
+    "app/dose",
 )
 
 
