@@ -114,25 +114,35 @@ def compare(
     rate: float | None = None,
     pattern: str = "random",
     seed: int = 0,
+    tests: str = "none",
+    bootstrap: int = 99,
 ) -> pd.DataFrame:
-    """Rank models on the same visited pixels by AIC, BIC and ICL, as `jaxmicro compare` does.
+    """Rank models on the same visited pixels, as `jaxmicro compare` does.
 
     Args:
       movie: as for `quantify`.
       models: several such as for `quantify`, or one; a mapping gives them names.
       rate, pattern, seed: how to sub-sample a full movie.
+      tests: of nested models: "recommended", "all" or "none".
+      bootstrap: samples of each bootstrap.
 
     Returns:
-      One row a model, best BIC first; `table.attrs["notes"]` are sentences for the user.
+      The columns of comparison.csv; the rows of all frames together (`frame` is "all") come first,
+      best model first. `table.attrs["notes"]` are sentences for the user, `table.attrs["tests"]`
+      the table tests.csv.
 
     Raises:
-      UsageError, DataError: as `quantify`; two models of one name.
+      UsageError, DataError: as `quantify`; two models of one name, two names for one model.
     """
-    from jaxmicro.app import compare as comparison
+    from jaxmicro.app.compare import run as comparison
+    from jaxmicro.app.compare.tables import tests_table
 
-    variants = _named(models)
-    table, notes = comparison.compare(as_movie(movie), variants, Sampling(rate, pattern, seed))
-    table.attrs["notes"] = notes
+    variants, sampling = _named(models), Sampling(rate, pattern, seed)
+    wanted = comparison.Tests(tests, (), bootstrap)
+    found = comparison.compare(as_movie(movie), variants, sampling, tests=wanted)
+    table = found.table
+    table.attrs["notes"] = found.notes
+    table.attrs["tests"] = tests_table(found.tests)
     return table
 
 

@@ -19,7 +19,7 @@ import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from jaxmicro.data.phantom_growth import smooth_field
 from jaxmicro.data.sampling import Pixels
@@ -110,12 +110,13 @@ def thinned(pixels: Pixels, most: int = PIXELS) -> tuple[Pixels, np.ndarray]:
     order = np.argsort(np.where(weight > 0, chance, 2.0), axis=-1, kind="stable")
     pick = order[:, : min(most, int((weight > 0).sum(axis=-1).max()))]
 
-    def cut(a: np.ndarray) -> np.ndarray:
-        return np.take_along_axis(np.broadcast_to(np.asarray(a), weight.shape), pick, axis=-1)
+    def cut(a: Array | np.ndarray) -> Array:
+        whole = np.broadcast_to(np.asarray(a), weight.shape)
+        return jnp.asarray(np.take_along_axis(whole, pick, axis=-1))
 
-    columns = (pixels.values, pixels.rows, pixels.cols, weight)
-    some = [jnp.asarray(cut(a)) for a in columns]
-    return Pixels(*some, pixels.n_domain, pixels.shape, pixels.pattern), pick
+    values, rows, cols = cut(pixels.values), cut(pixels.rows), cut(pixels.cols)
+    some = Pixels(values, rows, cols, cut(weight), pixels.n_domain, pixels.shape, pixels.pattern)
+    return some, pick
 
 
 def draw(
@@ -132,16 +133,14 @@ def draw(
         for b in range(samples):
             values[t, b] = _greys(rng, model, world, t, (share, design, rows, cols, pixels.shape))
 
-    def repeated(a: object) -> jnp.ndarray:
-        whole = np.broadcast_to(np.asarray(a)[:, None], values.shape)
-        return jnp.asarray(whole)
+    def repeated(a: Array) -> Array:
+        if pixels.shared:
+            return a
+        return jnp.asarray(np.broadcast_to(np.asarray(a)[:, None], values.shape))
 
-    rows, cols, weight = (
-        a if pixels.shared else repeated(a) for a in (pixels.rows, pixels.cols, pixels.weight)
-    )
-    return Pixels(
-        jnp.asarray(values), rows, cols, weight, pixels.n_domain, pixels.shape, pixels.pattern
-    )
+    places = [repeated(a) for a in (pixels.rows, pixels.cols, pixels.weight)]
+    n_domain, shape, pattern = pixels.n_domain, pixels.shape, pixels.pattern
+    return Pixels(jnp.asarray(values), places[0], places[1], places[2], n_domain, shape, pattern)
 
 
 def _greys(

@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
@@ -70,7 +71,7 @@ class Bench:
         return dataclasses.replace(given, buffer=buffer, width=width)
 
     def part(self, tried: Tried) -> Part:
-        ones = np.ones(self.pixels.weight.shape, np.asarray(self.pixels.weight).dtype)
+        ones = jnp.ones_like(self.pixels.weight)
         return Part(tried.half.classes, tried.half.terms, STEPS, self.layout, ones, None)
 
     def refit(self, tried: Tried, start: Params) -> LocalFit:
@@ -164,12 +165,8 @@ def _scored(
         told(f"predicting with {name}")
         if one.local is None:
             params = one.fit.params[bench.frames]
-            same = before is not None
-            scores[name] = (
-                before.scores[name]
-                if same and before
-                else global_score(one.whole, params, bench.pixels)
-            )
+            known = None if before is None else before.scores[name]
+            scores[name] = known or global_score(one.whole, params, bench.pixels)
             continue
         start = one.fit.params[bench.frames] if before is None else before.fits[name].fit.params
         fits[name] = fit = bench.refit(one, start)

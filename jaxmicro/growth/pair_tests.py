@@ -55,11 +55,8 @@ class PairTest:
 
 def nested(null: Tried, alternative: Tried) -> bool:
     """Whether the one model is a part of the other."""
-    return (
-        null.whole == alternative.whole
-        and is_part(null.half, alternative.half)
-        and (null.plan.local == alternative.plan.local)
-    )
+    same = bool(null.whole == alternative.whole) and null.plan.local == alternative.plan.local
+    return same and is_part(null.half, alternative.half)
 
 
 def pairs(tried: Mapping[str, Tried]) -> list[tuple[str, str]]:

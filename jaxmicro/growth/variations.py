@@ -266,8 +266,9 @@ def _local_fits(
         start = starts.get(half.classes, plan.start) if start is None else start
         part = Part(half.classes, half.terms, plan.max_steps)
         begun = None if start is None else without(start, half, middle)
-        how = {"init": begun, "part": part, "quantum": quantum, **plan.stopping}
-        found = fit_local(whole, pixels, local, **how)
+        found = fit_local(
+            whole, pixels, local, init=begun, part=part, quantum=quantum, **plan.stopping
+        )
         return Found(found.fit, found, *local_sums(found, pixels))
 
     slack = MISSED_LOCAL * float(np.sum(np.asarray(pixels.n_pixels)))

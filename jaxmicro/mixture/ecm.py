@@ -143,10 +143,11 @@ def fit_part(
     """
     check_inputs("fit_part", model, pixels, init)
     dtype = pixels.values.dtype
-    used = Used(jnp.asarray(classes, jnp.int32), jnp.asarray(terms, dtype))
+    in_use = jnp.asarray(terms, dtype)
+    used = Used(jnp.asarray(classes, jnp.int32), in_use)
     floor, stop = (jnp.asarray(v, dtype) for v in (quantum / 12**0.5, tolerance))
     if init is not None:
-        init = dataclasses.replace(init, trend=init.trend * used.terms)
+        init = dataclasses.replace(init, trend=init.trend * in_use)
     state = _begin(model, pixels, init, floor, used, max_steps)
     budget = jnp.asarray(max_steps, jnp.int32)
     return _advance(model, pixels, state, stop, floor, used, budget, max_steps)[0]
