@@ -12,9 +12,9 @@ from jaxmicro.app.compare.run import Compared
 from jaxmicro.growth.pair_tests import PairTest
 
 WIDTH = 79
-NAME = 29  # columns of a model's name; longer ones go on in the next line
+NAME = 27  # columns of a model's name; longer ones go on in the next line
 MOST = 20  # rows; the others are in comparison.csv
-HEADER = f"{'model':<{NAME}} {'free':>5} {'score':>8} {'s.e.':>7} {'BIC':>10} {'weight':>7}  check"
+HEADER = f"{'model':<{NAME}} {'free':>5} {'score':>8} {'s.e.':>7} {'BIC':>9} {'weight':>6}  check"
 SURE = 0.05
 
 
@@ -48,7 +48,7 @@ def _row(row: pd.Series, first: bool) -> Iterator[str]:
     delta = "-" if np.isnan(row["delta"]) else f"{row['delta']:.1f}"
     weight = "-" if np.isnan(row["weight"]) else f"{row['weight']:.3f}"
     text = (
-        f"{name:<{NAME}} {row['free_parameters']:>5} {score:>8} {se:>7} {delta:>10} {weight:>7}  "
+        f"{name:<{NAME}} {row['free_parameters']:>5} {score:>8} {se:>7} {delta:>9} {weight:>6}  "
     )
     check = textwrap.wrap(row["check"], WIDTH - len(text)) or [""]
     yield text + check[0]
@@ -70,7 +70,7 @@ def _verdict(found: Compared) -> Iterator[str]:
 def _sentence(test: PairTest, best: str) -> str:
     p = f"p = {test.p_value:.2g}, {test.method}"
     if test.alternative == best:
-        what = "is needed beyond" if test.p_value < SURE else "is not shown to be needed beyond"
+        what = "is needed beyond" if test.p_value <= SURE else "is not shown to be needed beyond"
         return f"{best} {what} {test.null} ({p})"
-    what = "adds to it" if test.p_value < SURE else "adds nothing that is seen"
+    what = "adds to it" if test.p_value <= SURE else "adds nothing that is seen"
     return f"{test.alternative} {what} ({p})"
