@@ -151,7 +151,7 @@ def global_score(model: GMRM, params: Params, pixels: Pixels) -> Score:
     density = np.zeros(shape)
     for t in range(pixels.n_frames):
         one, own = pixels.at(t), params[t]
-        joint = np.asarray(jnp.stack(model.log_joint(own, one.values, model.design(one))), float)
+        joint = np.array(jnp.stack(model.log_joint(own, one.values, model.design(one))), float)
         joint -= np.log(np.maximum(np.asarray(own.weights, float), 1e-300))[:, None]
         density[t] = _given_other_half(joint, np.asarray(own.weights, float), half[t], seen[t])
     return score_of(density, pixels)
@@ -201,7 +201,7 @@ def _mean_and_se(tiles: Float[np.ndarray, "G 2"]) -> tuple[float, float]:
     return float(mean), math.sqrt(square * filled / (filled - 1)) / float(count)
 
 
-def worth(score: float, parameters: float, classes: int, n_independent: float) -> float:
+def worth(score: float, parameters: int, classes: int, n_independent: float) -> float:
     """A score less what parameters must be worth, by the number of independent pixels
     (Schwarz 1978), and each class beside, by what small faults of the model explain."""
     price = 0.5 * math.log(n_independent) / n_independent

@@ -28,7 +28,7 @@ class Criteria:
 
     log_likelihood: float
     n_parameters: int
-    n_pixels: float
+    n_pixels: int | float
     aic: float
     bic: float
     icl: float
@@ -61,7 +61,7 @@ def criteria(model: GMRM, params: Params, pixels: Pixels) -> Criteria:
 
 
 def criteria_of(
-    log_likelihood: np.ndarray, entropy: np.ndarray, n_parameters: int, n: float
+    log_likelihood: np.ndarray, entropy: np.ndarray, n_parameters: int, n: int | float
 ) -> Criteria:
     """The criteria from the sums of each frame, (frames,).
 

@@ -42,7 +42,7 @@ class NoiseCorrelation:
             return 1.0
         return 1 / max(1.0, 2 * np.pi * self.buffer**2)
 
-    def n_independent(self, n_visited: float, area: float) -> float:
+    def n_independent(self, n_visited: int | float, area: int | float) -> float:
         """Independent pixels among so many, drawn at random from an area of so many pixels.
 
         The variance of a mean is that of so many independent pixels: each visited pixel shares its
