@@ -30,7 +30,6 @@ import dataclasses
 import itertools
 import time
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy import stats
@@ -185,7 +184,6 @@ def main() -> None:
               f"{time.perf_counter() - began:.0f} s", flush=True)  # fmt: skip
         for name, (rejected, of) in row.rejected().items():
             print(f"  {name:<28} {interval(rejected, of)} %", flush=True)
-        jax.clear_caches()
 
 
 if __name__ == "__main__":

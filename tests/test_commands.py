@@ -267,8 +267,11 @@ def test_quantify_as_asked(call):
 def test_compare(name, call):
     movie, _, text = MOVIE_CASES[name].partition(" ")
     out = call("out", "compare", movie, MODELS / f"{name}.toml", *_of("compare", text))
-    assert {p.name for p in out.iterdir()} == {"comparison.csv", "report.html", "run.json"}
-    (row,) = pd.read_csv(out / "comparison.csv").to_dict("records")
+    assert {p.name for p in out.iterdir()} == {
+        "comparison.csv", "tests.csv", "figures", "report.html", "run.json",
+    }  # fmt: skip
+    row, *frames = pd.read_csv(out / "comparison.csv").to_dict("records")
+    assert [r["frame"] for r in frames] == [str(t) for t in range(5)]
     assert row["model"] == name
     assert np.isfinite([row[n] for n in ("aic", "bic", "icl", "log_likelihood")]).all()
     half = 481 if "--roi" in text else 962  # the region is half of the frame

@@ -127,21 +127,22 @@ def compare(
       bootstrap: samples of each bootstrap.
 
     Returns:
-      The columns of comparison.csv; the rows of all frames together (`frame` is "all") come first,
-      best model first. `table.attrs["notes"]` are sentences for the user, `table.attrs["tests"]`
-      the table tests.csv.
+      One row a model, best first, with the columns of comparison.csv. `table.attrs["notes"]` are
+      sentences for the user, `table.attrs["tests"]` is the table tests.csv, and
+      `table.attrs["frames"]` has the rows of each frame.
 
     Raises:
       UsageError, DataError: as `quantify`; two models of one name, two names for one model.
     """
     from jaxmicro.app.compare import run as comparison
-    from jaxmicro.app.compare.tables import tests_table
+    from jaxmicro.app.compare.tables import ALL, tests_table
 
     variants, sampling = _named(models), Sampling(rate, pattern, seed)
     wanted = comparison.Tests(tests, (), bootstrap)
     found = comparison.compare(as_movie(movie), variants, sampling, tests=wanted)
-    table = found.table
+    table = found.overall
     table.attrs["notes"] = found.notes
+    table.attrs["frames"] = found.table[found.table["frame"] != ALL]
     table.attrs["tests"] = tests_table(found.tests)
     return table
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.growth.bootstrap import Half
-from jaxmicro.growth.choose import starts_of_parts
+from jaxmicro.growth.choose import best_start, starts_of_parts
 from jaxmicro.growth.fitted import Fitted
 from jaxmicro.growth.plan import Plan
 from jaxmicro.growth.search import terms_of
@@ -258,7 +258,9 @@ def _local_fits(
         told(text, 0)
 
     starts: dict[int, Params] = {}
-    if plan.start is None:
+    if len(plans) == 1 and plan.start is None:  # as `quantify` begins
+        starts = {numbers[0]: best_start(whole, pixels, local, quantum=quantum, progress=said)}
+    elif plan.start is None:
         starts = starts_of_parts(whole, pixels, local, numbers, quantum=quantum, progress=said)
     middle = mean_design(whole, pixels)
 

@@ -47,9 +47,7 @@ def _row(row: pd.Series, first: bool) -> Iterator[str]:
     se = "-" if np.isnan(error) or first else f"{error:.4f}"
     delta = "-" if np.isnan(row["delta"]) else f"{row['delta']:.1f}"
     weight = "-" if np.isnan(row["weight"]) else f"{row['weight']:.3f}"
-    text = (
-        f"{name:<{NAME}} {row['free_parameters']:>5} {score:>8} {se:>7} {delta:>9} {weight:>6}  "
-    )
+    text = f"{name:<{NAME}} {row['free_parameters']:>5} {score:>8} {se:>7} {delta:>9} {weight:>6}  "
     check = textwrap.wrap(row["check"], WIDTH - len(text)) or [""]
     yield text + check[0]
     for i in range(max(len(rest), len(check) - 1)):
