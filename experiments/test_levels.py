@@ -38,6 +38,7 @@ from jaxmicro.data.phantom_growth import smooth_field
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.data.zoo_parts import contours, grains, layers
 from jaxmicro.growth.bootstrap import Half, World, draw, ratios, thinned
+from jaxmicro.growth.judged import hole_of
 from jaxmicro.mixture.ecm import fit_part
 from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.mixture.ratio_test import ratio_test
@@ -51,7 +52,6 @@ MEANS, SDS = np.array([90.0, 112.0, 134.0]), np.array([8.0, 8.0, 9.0])
 SLOPE = 9.0  # of y, in all frames
 WHOLE = GMRM(4, "y + x")
 NULL, TREND, CLASS = Half(3, (True, False)), Half(3, (True, True)), Half(4, (True, False))
-BUFFER = 3.0  # as in `jaxmicro.growth.search`
 LEVEL = 0.05
 
 
@@ -121,7 +121,7 @@ def local_fit(pixels: Pixels) -> tuple[LocalFit, Local, NoiseCorrelation]:
     fitted = run(local, best.fit.params, 25)
     noise = noise_correlation(WHOLE, fitted.fit.params, np.asarray(fitted.responsibilities), pixels)
     if noise.buffer:
-        local = dataclasses.replace(local, buffer=BUFFER * noise.buffer)
+        local = dataclasses.replace(local, buffer=hole_of(noise))
         fitted = run(local, fitted.fit.params, 25)
     return fitted, local, noise
 

@@ -32,6 +32,7 @@ from jaxmicro.spacetime.correlation import NoiseCorrelation, noise_correlation
 from jaxmicro.spacetime.local import Local, LocalFit, fit_local
 from jaxmicro.spacetime.part import Layout, Part
 
+STEP = 0.5  # pixels
 Told = Callable[[str], None]
 
 
@@ -62,7 +63,7 @@ class Bench:
     def local(self, tried: Tried) -> Local:
         """The settings of a fit whose neighbours do not share a pixel's noise."""
         given = tried.plan.local or Local()
-        buffer = max(given.buffer, BUFFER * self.noise.buffer)
+        buffer = max(given.buffer, hole_of(self.noise))
         width = given.width
         if width is not None and buffer >= width:
             width = None
@@ -111,6 +112,11 @@ class Bench:
         """What ranks models: the score less what parameters and classes must be worth."""
         n = tried.plan.model.n_parameters(self.pixels.n_frames) + (tried.local is not None)
         return worth(score.mean, n, tried.half.classes, self.n_independent)
+
+
+def hole_of(noise: NoiseCorrelation) -> float:
+    """Sd of the hole in the kernel, in pixels: in steps, as each one compiles programs anew."""
+    return math.ceil(BUFFER * noise.buffer / STEP) * STEP
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,8 @@ from jaxtyping import Float
 from jaxmicro.errors import UsageError
 from jaxmicro.growth.bootstrap import SAMPLES, Half, World, bootstrap_test, thinned
 from jaxmicro.growth.judged import Bench, Judged
-from jaxmicro.growth.variations import Tried, is_part
+from jaxmicro.growth.plan import Plan
+from jaxmicro.growth.variations import Tried, nested
 from jaxmicro.mixture.ecm import fit_part
 from jaxmicro.mixture.gmrm import Params
 from jaxmicro.mixture.ratio_test import ratio_test
@@ -53,42 +54,35 @@ class PairTest:
     reference: Float[np.ndarray, " values"] | None = None
 
 
-def nested(null: Tried, alternative: Tried) -> bool:
-    """Whether the one model is a part of the other."""
-    same = bool(null.whole == alternative.whole) and null.plan.local == alternative.plan.local
-    return same and is_part(null.half, alternative.half)
-
-
-def pairs(tried: Mapping[str, Tried]) -> list[tuple[str, str]]:
+def pairs(plans: Mapping[str, Plan]) -> list[tuple[str, str]]:
     """Pairs of nested models that differ in the trend only, or by the next number of classes."""
     out = []
-    for a, null in tried.items():
-        for b, other in tried.items():
-            if not nested(null, other):
-                continue
-            same = null.half.classes == other.half.classes
-            if same or (null.half.terms == other.half.terms and b == _next(tried, a)):
+    for a, null in plans.items():
+        for b, other in plans.items():
+            same = null.model.n_classes == other.model.n_classes
+            if nested(null, other) and (same or b == _next(plans, a)):
                 out.append((a, b))
     return out
 
 
-def _next(tried: Mapping[str, Tried], name: str) -> str:
+def _next(plans: Mapping[str, Plan], name: str) -> str:
     """The model with the same trend and the next larger number of classes."""
-    null = tried[name]
+    null = plans[name]
+    same = set(null.model.trend.terms)
     larger = {
-        b: t.half.classes
-        for b, t in tried.items()
-        if nested(null, t) and t.half.terms == null.half.terms
+        b: plan.model.n_classes
+        for b, plan in plans.items()
+        if nested(null, plan) and set(plan.model.trend.terms) == same
     }
     return min(larger, key=lambda b: larger[b], default="")
 
 
-def refuse_not_nested(tried: Mapping[str, Tried], null: str, alternative: str) -> None:
+def refuse_not_nested(plans: Mapping[str, Plan], null: str, alternative: str) -> None:
     """
     Raises:
       UsageError: no test of nested models is for this pair; it says why.
     """
-    a, b = tried[null], tried[alternative]
+    a, b = plans[null], plans[alternative]
     if nested(a, b):
         return
     if nested(b, a):
@@ -97,25 +91,27 @@ def refuse_not_nested(tried: Mapping[str, Tried], null: str, alternative: str) -
             f'as in --test "{alternative} vs {null}"'
         )
     what = [
-        ("family", a.plan.model.family.name, b.plan.model.family.name),
-        ("shared parameters", a.plan.model.share, b.plan.model.share),
+        ("family", a.model.family.name, b.model.family.name),
+        ("shared parameters", _shared(a), _shared(b)),
         ("proportions", _proportions(a), _proportions(b)),
-        ("gain", a.plan.model.gain, b.plan.model.gain),
     ]
+    why = "neither has all classes and all trend terms of the other"
     for word, one, other in what:
         if one != other:
-            raise UsageError(
-                f"{null!r} and {alternative!r} are not nested: {word} {one} and {other}; such "
-                "models are compared by their scores, not by a test"
-            )
+            why = f"{word}: {one} and {other}"
+            break
     raise UsageError(
-        f"{null!r} and {alternative!r} are not nested: neither has all classes and all trend terms "
-        "of the other; such models are compared by their scores, not by a test"
+        f"{null!r} and {alternative!r} are not nested: {why}; such models are compared by their "
+        "scores, not by a test"
     )
 
 
-def _proportions(tried: Tried) -> str:
-    return "of the frame" if tried.plan.local is None else "that follow the neighbours"
+def _shared(plan: Plan) -> str:
+    return ", ".join(sorted(plan.model.share)) or "none"
+
+
+def _proportions(plan: Plan) -> str:
+    return "of the frame" if plan.local is None else "that follow the neighbours"
 
 
 @dataclasses.dataclass(frozen=True)

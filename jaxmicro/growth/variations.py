@@ -116,12 +116,26 @@ def families(plans: Mapping[str, Plan]) -> list[list[str]]:
     """Names of plans that differ in classes and trend only."""
     out: dict[object, list[str]] = {}
     for name, plan in plans.items():
-        model = plan.model
-        alone = name if model.trend.own or plan.start is not None else None
-        law = model.family, model.share, model.gain
-        key = (*law, plan.local, plan.tolerance, plan.max_steps, alone)
-        out.setdefault(key, []).append(name)
+        out.setdefault(family_key(plan), []).append(name)
     return list(out.values())
+
+
+def family_key(plan: Plan) -> tuple[object, ...]:
+    """What plans have in common that are fitted as parts of one model."""
+    model = plan.model
+    own = model.trend if model.trend.own else None
+    start = None if plan.start is None else id(plan.start)
+    law = model.family, frozenset(model.share), model.gain
+    return (*law, plan.local, plan.tolerance, plan.max_steps, own, start)
+
+
+def nested(null: Plan, alternative: Plan) -> bool:
+    """Whether a model is a part of another one: no more classes, no other terms."""
+    one, other = null.model, alternative.model
+    terms = set(one.trend.terms), set(other.trend.terms)
+    more = one.n_classes < other.n_classes or terms[0] < terms[1]
+    inside = one.n_classes <= other.n_classes and terms[0] <= terms[1]
+    return family_key(null) == family_key(alternative) and more and inside
 
 
 def whole_of(models: list[GMRM]) -> GMRM:

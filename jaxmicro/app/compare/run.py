@@ -106,7 +106,7 @@ def compare(
     stages = stages or Stages()
     refuse_twins(variants)
     plans = {name: variant.plan() for name, variant in variants.items()}
-    _refuse_unknown(tests, plans)
+    chosen = _chosen(tests, plans)
     most = max(plan.model.n_classes for plan in plans.values())
     visited = visit(movie, sampling, n_classes=most, stage=stages.stage)
     pixels = visited.pixels
@@ -120,7 +120,6 @@ def compare(
                 advance(done)
 
         tried = fit_all(plans, pixels, quantum, told)
-    chosen = _chosen(tried, tests)
     with stages.stage("predict") as advance:
         judged = judge(tried, pixels, quantum, advance.say)
     found = _tested(tried, judged, chosen, tests, sampling.seed, stages)
@@ -135,7 +134,8 @@ def compare(
     return Compared(movie.name, tried, judged, table, tuple(found), notes)
 
 
-def _refuse_unknown(tests: Tests, plans: Mapping[str, Plan]) -> None:
+def _chosen(tests: Tests, plans: Mapping[str, Plan]) -> list[tuple[str, str]]:
+    """The pairs to test; those that are named are looked at before any work is done."""
     for pair in tests.only:
         for name in pair:
             if name not in plans:
@@ -143,6 +143,8 @@ def _refuse_unknown(tests: Tests, plans: Mapping[str, Plan]) -> None:
                     f"--test names {name!r}, which is not compared; use names of the table, such "
                     f"as {next(iter(plans))!r}"
                 )
+        refuse_not_nested(plans, *pair)
+    return [] if tests.methods == "none" else list(tests.only) or pairs(plans)
 
 
 def _refuse_too_few(plans: Mapping[str, Plan], pixels: Pixels) -> None:
@@ -158,14 +160,6 @@ def _refuse_too_few(plans: Mapping[str, Plan], pixels: Pixels) -> None:
                 f"{where} {int(n)} visited pixels, fewer than the {free} parameters of model "
                 f"{name!r}; visit more pixels (--rate) or leave the model out"
             )
-
-
-def _chosen(tried: Mapping[str, Tried], tests: Tests) -> list[tuple[str, str]]:
-    if tests.methods == "none":
-        return []
-    for null, alternative in tests.only:
-        refuse_not_nested(tried, null, alternative)
-    return list(tests.only) or pairs(tried)
 
 
 def _tested(
