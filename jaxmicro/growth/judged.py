@@ -15,7 +15,6 @@ import numpy as np
 from jaxtyping import Int
 
 from jaxmicro.data.sampling import Pixels
-from jaxmicro.growth.choose import starts_of_parts
 from jaxmicro.growth.predictive import (
     TOLERANCE,
     Score,
@@ -88,18 +87,16 @@ class Bench:
             quantum=self.quantum,
         )
 
-    def start(self, tried: Tried, memory: dict[object, dict[int, Params]]) -> Params | None:
-        """Where to start `refit`: from the fit itself, or by a search where it was a plain one."""
+    def start(self, tried: Tried, found: Mapping[int, Params]) -> Params | None:
+        """Where to start `refit`: from the fit itself or, where it was a plain one, from the best
+        start for its number of classes that was `found`."""
         if tried.local is not None:
             return tried.fit.params[self.frames]
-        if tried.whole not in memory:
-            numbers = range(1, tried.whole.n_classes + 1)
-            memory[tried.whole] = starts_of_parts(
-                tried.whole, self.every, Local(), tuple(numbers), quantum=self.quantum
-            )
-        found = memory[tried.whole].get(tried.half.classes)
+        start = found.get(tried.half.classes)
+        if start is None:
+            return None
         middle = mean_design(tried.whole, self.every)
-        return None if found is None else without(found, tried.half, middle)[self.frames]
+        return without(start, tried.half, middle)[self.frames]
 
     @property
     def n_independent(self) -> float:
@@ -145,18 +142,16 @@ def judge(tried: Mapping[str, Tried], pixels: Pixels, quantum: float, told: Told
 
 
 def _noise(found: Judged, tried: Mapping[str, Tried]) -> NoiseCorrelation:
-    """By the residuals of the best model, fitted with local proportions."""
+    """By the residuals of the best model, one with local proportions if there is any."""
     names, bench = found.best(tried), found.bench
-    local = [name for name in names if name in found.fits]
-    for name in [*local[:1], *names[:1]]:
+    for name in [*(n for n in names if n in found.fits), *names]:
         one, fit = tried[name], found.fits.get(name)
         if fit is None:
-            start = bench.start(one, {})
-            if start is None:
-                continue
-            fit = bench.refit(one, start)
-        resp = np.asarray(fit.responsibilities)
-        return noise_correlation(one.whole, fit.fit.params, resp, bench.pixels)
+            params = one.fit.params[bench.frames]
+            resp = np.asarray(one.whole.responsibilities(params, bench.pixels))
+        else:
+            params, resp = fit.fit.params, np.asarray(fit.responsibilities)
+        return noise_correlation(one.whole, params, resp, bench.pixels)
     return WHITE
 
 

@@ -20,13 +20,14 @@ from jaxtyping import Float
 
 from jaxmicro.errors import UsageError
 from jaxmicro.growth.bootstrap import SAMPLES, Half, World, bootstrap_test, thinned
+from jaxmicro.growth.choose import starts_of_parts
 from jaxmicro.growth.judged import Bench, Judged
 from jaxmicro.growth.plan import Plan
 from jaxmicro.growth.variations import Tried, nested
 from jaxmicro.mixture.ecm import fit_part
 from jaxmicro.mixture.gmrm import Params
 from jaxmicro.mixture.ratio_test import ratio_test
-from jaxmicro.spacetime.local import LocalFit
+from jaxmicro.spacetime.local import Local, LocalFit
 from jaxmicro.spacetime.trend_score import trend_score
 
 CHI_SQUARE, TILES = "chi-square", "tile score"
@@ -128,7 +129,7 @@ class Tester:
 
     def __init__(self, tried: Mapping[str, Tried], judged: Judged, wanted: Wanted) -> None:
         self.tried, self.judged, self.wanted = tried, judged, wanted
-        self._starts: dict[object, dict[int, Params]] = {}
+        self._found: dict[object, dict[int, Params]] = {}
         self._fits: dict[str, LocalFit | None] = dict(judged.fits)
         self._plain: dict[tuple[object, Half], float] = {}
 
@@ -154,11 +155,23 @@ class Tester:
     def _fit(self, name: str) -> LocalFit | None:
         """The fit with local proportions to the pixels of the bench."""
         if name not in self._fits:
-            start = self.bench.start(self.tried[name], self._starts)
+            start = self.bench.start(self.tried[name], self._starts(self.tried[name]))
             found = None if start is None else self.bench.refit(self.tried[name], start)
             usable = found is not None and np.isfinite(np.asarray(found.fit.log_likelihood)).all()
             self._fits[name] = found if usable else None
         return self._fits[name]
+
+    def _starts(self, tried: Tried) -> dict[int, Params]:
+        """Starts of fits with local proportions, for models that were fitted without."""
+        if tried.local is not None:
+            return {}
+        whole, bench = tried.whole, self.bench
+        if whole not in self._found:
+            numbers = sorted({t.half.classes for t in self.tried.values() if t.whole == whole})
+            self._found[whole] = starts_of_parts(
+                whole, bench.every, Local(), numbers, quantum=bench.quantum
+            )
+        return self._found[whole]
 
     def _chi_square(self, null: str, alternative: str) -> PairTest:
         a, b = self.tried[null], self.tried[alternative]

@@ -38,7 +38,7 @@ def draw(folder: pathlib.Path, found: Compared, style: Style) -> dict[str, pathl
 def scores(found: Compared, path: pathlib.Path, style: Style) -> pathlib.Path:
     """Differences of scores with their errors, best model on top."""
     rows = found.overall[found.overall["score_behind"].notna()].head(30)
-    figure = new_figure(8, 1.2 + 0.3 * len(rows))
+    figure = new_figure(8.0, 1.2 + 0.3 * len(rows))
     ax = figure.add_subplot()
     at = np.arange(len(rows))
     colour = [COLOURS[0] if r == "yes" else COLOURS[1] for r in rows["ranked"]]
@@ -58,7 +58,7 @@ def over_time(found: Compared, path: pathlib.Path, style: Style) -> pathlib.Path
     """BIC above the least, frame by frame."""
     names = found.overall["model"].head(LINES).tolist()
     rows = found.table[found.table["frame"] != tables.ALL]
-    figure = new_figure(9, 4.2)
+    figure = new_figure(9.0, 4.2)
     ax = figure.add_subplot()
     for name, colour in zip(names, _colours(len(names)), strict=True):
         mine = rows[rows["model"] == name]
