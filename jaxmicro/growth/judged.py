@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +24,7 @@ from jaxmicro.growth.predictive import (
     local_score,
     worth,
 )
-from jaxmicro.growth.search import BUFFER, STEPS, WHITE
+from jaxmicro.growth.search import AT_ONCE, BUFFER, STEPS, WHITE
 from jaxmicro.growth.thin import FRAMES, few_frames
 from jaxmicro.growth.variations import Tried, mean_design, without
 from jaxmicro.mixture.gmrm import Params
@@ -73,6 +74,11 @@ class Bench:
     def part(self, tried: Tried) -> Part:
         ones = jnp.ones_like(self.pixels.weight)
         return Part(tried.half.classes, tried.half.terms, STEPS, self.layout, ones, None)
+
+    @property
+    def has_all(self) -> bool:
+        """Whether these are all pixels of the movie."""
+        return self.layout is None and self.pixels.n_frames == self.every.n_frames
 
     def refit(self, tried: Tried, start: Params) -> LocalFit:
         """The model fitted to the pixels of the bench with local proportions."""
@@ -158,23 +164,34 @@ def _noise(found: Judged, tried: Mapping[str, Tried]) -> NoiseCorrelation:
 def _scored(
     bench: Bench, tried: Mapping[str, Tried], told: Told, before: Judged | None = None
 ) -> Judged:
-    scores: dict[str, Score] = {}
-    fits: dict[str, LocalFit] = {}
-    for name, one in tried.items():
-        if not _usable(one):
-            continue
+    """Two models at a time: a compiled program runs on one core."""
+    names = [name for name, one in tried.items() if _usable(one)]
+
+    def one(name: str) -> tuple[Score, LocalFit | None]:
         told(f"predicting with {name}")
-        if one.local is None:
-            params = one.fit.params[bench.frames]
-            known = None if before is None else before.scores[name]
-            scores[name] = known or global_score(one.whole, params, bench.pixels)
-            continue
-        start = one.fit.params[bench.frames] if before is None else before.fits[name].fit.params
-        fits[name] = fit = bench.refit(one, start)
-        args = one.whole, bench.pixels, bench.local(one), bench.part(one)
-        folds = left_out(*args, fit, bench.quantum, STEPS)
-        scores[name] = local_score(*args, folds)
+        return _score(bench, tried[name], name, before)
+
+    first = [one(name) for name in names[:1]]  # it compiles the programs
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = [*first, *pool.map(one, names[1:])]
+    scores = {name: score for name, (score, _) in zip(names, found, strict=True)}
+    fits = {name: fit for name, (_, fit) in zip(names, found, strict=True) if fit is not None}
     return Judged(bench, scores, fits)
+
+
+def _score(
+    bench: Bench, one: Tried, name: str, before: Judged | None
+) -> tuple[Score, LocalFit | None]:
+    if one.local is None:
+        known = None if before is None else before.scores[name]
+        params = one.fit.params[bench.frames]
+        return known or global_score(one.whole, params, bench.pixels), None
+    fit = one.local
+    if not bench.has_all or bench.local(one) != one.plan.local:
+        start = one.fit.params[bench.frames] if before is None else before.fits[name].fit.params
+        fit = bench.refit(one, start)
+    args = one.whole, bench.pixels, bench.local(one), bench.part(one)
+    return local_score(*args, left_out(*args, fit, bench.quantum, STEPS)), fit
 
 
 def _usable(tried: Tried) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,6 +28,7 @@ GO_ON = 2  # starts of each number of classes that do
 BUFFER = 3.0
 SAME = 0.2  # sds within which the means of two fits are the same
 ECHO = 0.05  # nats per pixel that a fit may owe to noise that comes back through the neighbours
+AT_ONCE = 2  # fits that run at the same time
 APART = 0.005  # nats per pixel from which on two starts have found different answers
 
 
@@ -100,10 +102,10 @@ class Search:
                 assert fewer.fit is not None
                 more = with_one_more(fewer.fit.fit.params, k - 1)
                 ways += [(k, fewer.trend, start) for start in more]
-            tried = [self._tried(*way, FIRST_STEPS) for way in ways]
+            tried = self._all([(*way, FIRST_STEPS) for way in ways])
             usable = sorted((c for c in tried if c.fit is not None), key=lambda c: -c.score)
-            for c in usable[:GO_ON]:
-                self._go_on(c)
+            best = [(c, Start(c.start, c.fit.fit.params)) for c in usable[:GO_ON] if c.fit]
+            self.tried.extend(self._all([(c.classes, c.trend, s, STEPS) for c, s in best]))
             self.tried.extend(c for c in tried if c not in usable[:GO_ON])
             self._with_all_terms(k, trends[-1])
             if self._no_more(k):
@@ -145,10 +147,12 @@ class Search:
         small = FIRST_TREND if FIRST_TREND in trends else trends[-1]
         return k, trends[-1] if np.any(np.asarray(start.params.trend)) else small, start
 
-    def _go_on(self, candidate: Candidate) -> None:
-        assert candidate.fit is not None
-        start = Start(candidate.start, candidate.fit.fit.params)
-        self.tried.append(self._tried(candidate.classes, candidate.trend, start, STEPS))
+    def _all(self, ways: Sequence[tuple[int, str, Start, int]]) -> list[Candidate]:
+        """Every way, two at a time: a compiled program runs on one core."""
+        new = not self.tried and not self.before
+        first = [self._tried(*way) for way in ways[:1]] if new else []  # compiles the program
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return [*first, *pool.map(lambda way: self._tried(*way), ways[len(first) :])]
 
     def top(self, k: int, n: int = 1) -> list[Candidate]:
         """The best n candidates with k classes; more terms must be worth their parameters."""
