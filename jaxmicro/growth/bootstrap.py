@@ -29,7 +29,7 @@ from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.spacetime.correlation import NoiseCorrelation
 
 SAMPLES = 99  # bootstrap samples: the least p-value is .01
-PIXELS = 8192  # of a frame that the ratio is taken of
+PIXELS, FEWEST = 8192, 512  # of all frames that the ratio is taken of, and of each at least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +104,9 @@ def ratios(
 
 
 def thinned(pixels: Pixels, most: int = PIXELS) -> tuple[Pixels, np.ndarray]:
-    """At most so many visited pixels of each frame, drawn at random, and their places (T, n)."""
+    """At most so many visited pixels, of each frame as many, drawn at random, and which these are,
+    (T, n)."""
+    most = max(FEWEST, most // pixels.n_frames)
     weight = np.broadcast_to(np.asarray(pixels.weight), pixels.values.shape)
     chance = np.random.default_rng(0).random(weight.shape)
     order = np.argsort(np.where(weight > 0, chance, 2.0), axis=-1, kind="stable")

@@ -56,7 +56,9 @@ def test_rows_of_all_frames_come_first_and_add_up(out):
     np.testing.assert_allclose(total["bic"], bic, rtol=1e-9)
     assert total["delta"].min() == 0
     assert total["weight"].sum() == pytest.approx(1)
-    assert np.all(total["optimum_gap"] < 1e-5)
+    # the third class of two is flat: its fits may end without a certificate, and say so
+    assert np.all(total["optimum_gap"][total["ranked"] == "yes"] < 1e-6)
+    assert np.all(total["ranked"][["k2 0", "k2 x"]] == "yes")
 
 
 def test_the_truth_is_best_and_tests_say_why(out):
@@ -87,6 +89,7 @@ def test_the_table_fits_80_columns_uncut(out):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_method_of_one_pair(ran, movie, base, tmp_path):
     given = ("--classes", "2:3", "--trend", "0", "--trend", "x", "--test", "k2 0 vs k2 x")
     more = ("--tests", "all", "--rate", 0.3, "--bootstrap", 19, "--every", 2)
