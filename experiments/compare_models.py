@@ -10,8 +10,8 @@ the score less what parameters must be worth.
 
 Seeds are first, first + 2, ... of each number of classes and trend.
 
-Run time: RUNTIME
-Expected: FIGURES
+Run time: CMRUN
+Expected: CMFIG
 """
 
 from __future__ import annotations

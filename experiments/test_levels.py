@@ -19,8 +19,27 @@ is that for a slope of 2 grey levels across the frame (coefficient 1).
 
 Seeds are first, first + 2, ...: settings were chosen on even ones, figures are those of odd ones.
 
-Run time: RUNTIME
-Expected: FIGURES
+Run time: 100 data sets a row: 1.5 minutes a row at 1 and 10 %, 8 minutes for arranged labels and
+correlated noise at 10 %, on two cores shared with other work (most of it compilation).
+Expected: rejections of a true null hypothesis in %, of 100 data sets a row, seeds 1 to 199. A level
+of 5 % is seen as 1.6 to 11.3 in 95 % of such rows; * marks what is recommended.
+
+                            trend                                        classes
+                            tile*  chi-square  bootstrap  layout b.  bootstrap  layout b.*
+     1 % scattered, white     3        22         21         9           2          2
+         scattered, corr.     4        22         18         4          11          1
+         arranged, white      6        53         43         3           7          5
+         arranged, corr.      7        39         33         3           9         10
+    10 % scattered, white     4         3          2         3          11          8
+         scattered, corr.     8        11         11        11           9         10
+         arranged, white      7        58         58         6          15          5
+         arranged, corr.      5        60         56         3           5         15
+FULL
+
+The tile score stays between 3 and 8 in every row tried; 400 data sets a row, which would tell 3 to
+8 apart from it, were not run. The layout bootstrap of classes is above that where noise is
+correlated (10, 10 and 15 %): in a frame of 128 x 128 at 10 % too few pairs of neighbours are
+visited for the correlation to be seen, and the samples then have white noise.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def expanded(
 
 
 def _formula(text: str) -> str:
-    return "" if text.strip() in ("0", "") else " ".join(text.split())
+    return "" if text.strip() in ("0", "", "none") else " ".join(text.split())
 
 
 def refuse_twins(variants: Mapping[str, Variant]) -> None:
