@@ -5,7 +5,7 @@
 | chi-square | trends | where labels are scattered, noise is white and pixels are many |
 | tile score | trends | in every row tried: recommended |
 | bootstrap | classes, trends | for trends as the chi-square |
-| layout bootstrap | classes, trends | for classes where the noise is white, or is known: recommended |
+| layout bootstrap | classes, trends | for classes in white noise: recommended |
 
 `experiments/test_levels.py` has the figures. The layout bootstrap of classes rejects a true null
 hypothesis too often (10 to 15 %) in small frames at low rates with correlated noise, in which the
