@@ -66,6 +66,9 @@ POSTERIOR = {
 # What the user may say of a model that the movie is to choose.
 ASKED = f"movie.tif {HALF} --classes 2,3 --trend x --share means,sds --foreground brightest"
 ASKED += " --estimator count --overlay --hspy --excel"
+# A grid of models without files.
+GRID = f"movie.tif {HALF} --classes 2:3 --trend x --family gaussian --every 2 --tests all "
+GRID += "--test 'k2 x vs k3 x' --bootstrap 19"
 POSTERIOR_MARKS = {name: [slow] for name in POSTERIOR if name != "plain_k3"}
 
 LENGTHS = "--psf-fwhm '60 nm' --train-fwhm '15 nm'"
@@ -122,7 +125,7 @@ def _of(command, text):
 
 USED = {
     "quantify": [*MOVIE_CASES.values(), ASKED],
-    "compare": MOVIE_CASES.values(),
+    "compare": [*MOVIE_CASES.values(), GRID],
     "posterior": [MOVIE_CASES[name] for name in POSTERIOR],
     "enhance": [*ENHANCE_CASES.values(), RESUMED, REUSED],
     **{command: [text] for command, text in SCENES.items()},
@@ -276,6 +279,17 @@ def test_compare(name, call):
     assert np.isfinite([row[n] for n in ("aic", "bic", "icl", "log_likelihood")]).all()
     half = 481 if "--roi" in text else 962  # the region is half of the frame
     assert row["n_pixels"] == 5 * (936 if "lines" in text else half)
+
+
+@pytest.mark.slow
+def test_compare_a_grid(call):
+    out = call("out", "compare", *shlex.split(GRID))
+    tests = pd.read_csv(out / "tests.csv")
+    assert tests["method"].tolist() == ["bootstrap", "layout bootstrap"]
+    assert tests["p_value"].between(0, 1).all()
+    table = pd.read_csv(out / "comparison.csv")
+    assert set(table["model"]) == {"k2 x", "k3 x"}
+    assert set(table["frame"]) == {"all", "0", "1", "2"}  # every second of five
 
 
 @pytest.mark.parametrize(
