@@ -271,7 +271,7 @@ def test_compare(name, call):
     movie, _, text = MOVIE_CASES[name].partition(" ")
     out = call("out", "compare", movie, MODELS / f"{name}.toml", *_of("compare", text))
     assert {p.name for p in out.iterdir()} == {
-        "comparison.csv", "tests.csv", "figures", "report.html", "run.json",
+        "comparison.csv", "figures", "report.html", "run.json",
     }  # fmt: skip
     row, *frames = pd.read_csv(out / "comparison.csv").to_dict("records")
     assert [r["frame"] for r in frames] == [str(t) for t in range(5)]

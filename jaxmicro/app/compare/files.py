@@ -10,11 +10,13 @@ from jaxmicro.app.style import Style
 
 
 def write(folder: pathlib.Path, found: Compared, style: Style) -> dict[str, pathlib.Path]:
-    """Write the tables and figures into the folder; figures by caption."""
+    """Write the tables and figures into the folder; figures by caption. Without tests no tests.csv."""
     from jaxmicro.app.compare import figures  # matplotlib takes a second to import
 
     found.table.to_csv(folder / "comparison.csv", index=False, float_format="%.10g")
-    tables.tests_table(found.tests).to_csv(folder / "tests.csv", index=False, float_format="%.6g")
+    if found.tests:
+        tests = tables.tests_table(found.tests)
+        tests.to_csv(folder / "tests.csv", index=False, float_format="%.6g")
     drawn = folder / "figures"
     drawn.mkdir()
     return figures.draw(drawn, found, style)
