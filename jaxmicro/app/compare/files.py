@@ -10,7 +10,7 @@ from jaxmicro.app.style import Style
 
 
 def write(folder: pathlib.Path, found: Compared, style: Style) -> dict[str, pathlib.Path]:
-    """Write the tables and figures into the folder; figures by caption. Without tests no tests.csv."""
+    """Write the tables (tests.csv where there were tests) and figures; figures by caption."""
     from jaxmicro.app.compare import figures  # matplotlib takes a second to import
 
     found.table.to_csv(folder / "comparison.csv", index=False, float_format="%.10g")
