@@ -38,10 +38,10 @@ Rows at 100 % were not finished. Power for a slope of 2 grey levels across a fra
 10 %, scattered labels and white noise, 25 data sets: tile score 64 % (42 to 82), chi-square 84 %
 (64 to 95). The tile score pays for leaving to the class proportions what they could explain.
 
-The tile score stays between 3 and 8 in every row tried; 400 data sets a row, which would tell 3 to
-8 apart from it, were not run. The layout bootstrap of classes is above that where noise is
-correlated (10, 10 and 15 %): in a frame of 128 x 128 at 10 % too few pairs of neighbours are
-visited for the correlation to be seen, and the samples then have white noise.
+The tile score rejects between 3 and 8 in each of these rows, but 100 data sets cannot tell 8 from
+4; the 400 that can were not run. The layout bootstrap of classes rejects too often where noise is
+correlated (10, 10 and 15 %). A likely reason, not checked: in a frame of 128 x 128 at 10 % too few
+pairs of neighbours are visited for the correlation to be seen, and the samples have white noise.
 """
 
 from __future__ import annotations
