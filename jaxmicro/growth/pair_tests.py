@@ -8,8 +8,8 @@
 | layout bootstrap | classes, trends | for classes in white noise: recommended |
 
 `experiments/test_levels.py` has the figures, of 100 data sets a row and none yet at 100 % of the
-pixels. The layout bootstrap of classes rejected a true null hypothesis in 10 to 15 % where noise was
-correlated.
+pixels. The layout bootstrap of classes rejected a true null hypothesis in 10 to 15 % where noise
+was correlated.
 """
 
 from __future__ import annotations
