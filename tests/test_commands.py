@@ -68,6 +68,9 @@ POSTERIOR = {
 # What the user may say of a model that the movie is to choose.
 ASKED = f"movie.tif {HALF} --classes 2,3 --trend x --share means,sds --foreground brightest"
 ASKED += " --estimator count --overlay --hspy --excel"
+# A grid of models without files.
+GRID = f"movie.tif {HALF} --classes 2:3 --trend x --family gaussian --every 2 --tests all "
+GRID += "--test 'k2 x vs k3 x' --bootstrap 19"
 POSTERIOR_MARKS = {name: [slow] for name in POSTERIOR if name != "plain_k3"}
 
 LENGTHS = "--psf-fwhm '60 nm' --train-fwhm '15 nm'"
@@ -139,7 +142,7 @@ def _of(command, text):
 
 USED = {
     "quantify": [*MOVIE_CASES.values(), ASKED],
-    "compare": MOVIE_CASES.values(),
+    "compare": [*MOVIE_CASES.values(), GRID],
     "posterior": [MOVIE_CASES[name] for name in POSTERIOR],
     "enhance": [*ENHANCE_CASES.values(), RESUMED, REUSED],
     **{command: [text] for command, text in SCENES.items()},
@@ -286,8 +289,11 @@ def test_quantify_as_asked(call):
 def test_compare(name, call):
     movie, _, text = MOVIE_CASES[name].partition(" ")
     out = call("out", "compare", movie, MODELS / f"{name}.toml", *_of("compare", text))
-    assert {p.name for p in out.iterdir()} == {"comparison.csv", "report.html", "run.json"}
-    (row,) = pd.read_csv(out / "comparison.csv").to_dict("records")
+    assert {p.name for p in out.iterdir()} == {
+        "comparison.csv", "figures", "report.html", "run.json",
+    }  # fmt: skip
+    row, *frames = pd.read_csv(out / "comparison.csv").to_dict("records")
+    assert [r["frame"] for r in frames] == [str(t) for t in range(5)]
     assert row["model"] == name
     assert np.isfinite([row[n] for n in ("aic", "bic", "icl", "log_likelihood")]).all()
     half = 481 if "--roi" in text else 962  # the region is half of the frame
@@ -306,6 +312,17 @@ def test_study(call):
     again = call("again", "study", *words)
     kept = [pd.read_csv(folder / "curves.csv").drop(columns="plan") for folder in (out, again)]
     pd.testing.assert_frame_equal(*kept)
+
+
+@pytest.mark.slow
+def test_compare_a_grid(call):
+    out = call("out", "compare", *shlex.split(GRID))
+    tests = pd.read_csv(out / "tests.csv")
+    assert tests["method"].tolist() == ["bootstrap", "layout bootstrap"]
+    assert tests["p_value"].between(0, 1).all()
+    table = pd.read_csv(out / "comparison.csv")
+    assert set(table["model"]) == {"k2 x", "k3 x"}
+    assert set(table["frame"]) == {"all", "0", "1", "2"}  # every second of five
 
 
 @pytest.mark.parametrize(

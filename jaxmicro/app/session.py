@@ -114,25 +114,36 @@ def compare(
     rate: float | None = None,
     pattern: str = "random",
     seed: int = 0,
+    tests: str = "none",
+    bootstrap: int = 99,
 ) -> pd.DataFrame:
-    """Rank models on the same visited pixels by AIC, BIC and ICL, as `jaxmicro compare` does.
+    """Rank models on the same visited pixels, as `jaxmicro compare` does.
 
     Args:
       movie: as for `quantify`.
       models: several such as for `quantify`, or one; a mapping gives them names.
       rate, pattern, seed: how to sub-sample a full movie.
+      tests: of nested models: "recommended", "all" or "none".
+      bootstrap: samples of each bootstrap.
 
     Returns:
-      One row a model, best BIC first; `table.attrs["notes"]` are sentences for the user.
+      One row a model, best first, with the columns of comparison.csv. `table.attrs["notes"]` are
+      sentences for the user, `table.attrs["tests"]` is the table tests.csv, and
+      `table.attrs["frames"]` has the rows of each frame.
 
     Raises:
-      UsageError, DataError: as `quantify`; two models of one name.
+      UsageError, DataError: as `quantify`; two models of one name, two names for one model.
     """
-    from jaxmicro.app import compare as comparison
+    from jaxmicro.app.compare import run as comparison
+    from jaxmicro.app.compare.tables import ALL, tests_table
 
-    variants = _named(models)
-    table, notes = comparison.compare(as_movie(movie), variants, Sampling(rate, pattern, seed))
-    table.attrs["notes"] = notes
+    variants, sampling = _named(models), Sampling(rate, pattern, seed)
+    wanted = comparison.Tests(tests, (), bootstrap)
+    found = comparison.compare(as_movie(movie), variants, sampling, tests=wanted)
+    table = found.overall
+    table.attrs["notes"] = found.notes
+    table.attrs["frames"] = found.table[found.table["frame"] != ALL]
+    table.attrs["tests"] = tests_table(found.tests)
     return table
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxmicro.data.sampling import Pixels
-from jaxmicro.growth.search import APART, Candidate, Search
+from jaxmicro.growth.search import APART, FIRST_TREND, Candidate, Search
 from jaxmicro.growth.thin import FRAMES, few_frames
 from jaxmicro.mixture.ecm import Progress, grey_step
 from jaxmicro.mixture.gmrm import GMRM, Params
@@ -144,6 +144,30 @@ def best_start(
     return _of_all_frames(search.best(), model, frames, pixels.n_frames)
 
 
+def starts_of_parts(
+    model: GMRM,
+    pixels: Pixels,
+    local: Local,
+    classes: Sequence[int],
+    *,
+    quantum: float,
+    progress: Progress | None = None,
+) -> dict[int, Params]:
+    """Where to start local fits of the first classes of a model, for several numbers of them.
+
+    The start of each number that scores best on a few frames; classes that are not in use come
+    last. A number without a usable fit is left out.
+    """
+    frames, few, layout = few_frames(pixels)
+    search = Search(model, few, layout, _for_few(local, pixels), quantum, progress)
+    small = FIRST_TREND if set(Trend(FIRST_TREND).terms) < set(model.trend.terms) else ""
+    search.numbers(classes, (small, model.trend.formula) if small else (model.trend.formula,))
+    tops = {k: top[0].fit for k in classes if (top := search.top(k))}
+    return {
+        k: _between(found.fit.params, frames, pixels.n_frames) for k, found in tops.items() if found
+    }
+
+
 def _for_few(local: Local, pixels: Pixels) -> Local:
     """Frames far apart in time do not inform each other."""
     return dataclasses.replace(local, memory=0.0) if pixels.n_frames > FRAMES else local
@@ -155,6 +179,12 @@ def _of_all_frames(chosen: Candidate, full: GMRM, frames: np.ndarray, n_frames: 
     found = chosen.fit.fit.params.first(chosen.classes)
     used = full.trend.part(chosen.trend).terms
     columns = np.array([i for i, term in enumerate(full.trend.terms) if term in used], int)
+    part = dataclasses.replace(found, trend=found.trend[:, columns])
+    return _between(part, frames, n_frames)
+
+
+def _between(params: Params, frames: np.ndarray, n_frames: int) -> Params:
+    """Parameters of every frame of the movie, between those of the frames tried."""
 
     def spread(a: Array) -> Array:
         values = np.asarray(a)
@@ -168,5 +198,4 @@ def _of_all_frames(chosen: Candidate, full: GMRM, frames: np.ndarray, n_frames: 
             else a[:1].repeat(n_frames, 0)
         )
 
-    params = jax.tree.map(spread, dataclasses.replace(found, trend=found.trend[:, columns]))
-    return params
+    return jax.tree.map(spread, params)

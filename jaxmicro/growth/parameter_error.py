@@ -18,6 +18,7 @@ from jaxmicro.data.sampling import Pixels
 from jaxmicro.growth.inferred import Inferred
 from jaxmicro.mixture.gmrm import GMRM, Params
 
+MOST = 2**20  # pixels of a movie that the information is taken from; of larger ones every s-th
 LEAST = 1e-7  # of the largest eigenvalue: directions with less information do not move the area
 
 
@@ -36,14 +37,23 @@ def parameter_variance(
     """
     wanted = jnp.isin(jnp.arange(model.n_classes), jnp.array(foreground))
     dtype = pixels.values.dtype
-    prior, told = (jnp.asarray(a, dtype) for a in (inferred.prior, inferred.told))
-    found = _slopes(model, params, pixels, prior, told, wanted)
+    step = -(-pixels.values.size // MOST) | 1  # odd, so that columns of a frame take turns
+    few = _every(pixels, step)
+    prior, told = (jnp.asarray(a[..., ::step], dtype) for a in (inferred.prior, inferred.told))
+    found = _slopes(model, params, few, prior, told, wanted)
     information, slope = (np.asarray(a, float) for a in found)
-    weight = np.broadcast_to(np.asarray(pixels.weight, float), pixels.values.shape)
+    information *= step
+    weight = np.broadcast_to(np.asarray(few.weight, float), few.values.shape)
     slope /= np.maximum(weight.sum(axis=1), 1)[:, None]
     slope[:, : model.n_classes - 1] = 0  # the labels do not lean on the prior
     shared = _shared(model, information.shape[1])
     return _variance(information, slope, shared)
+
+
+def _every(pixels: Pixels, step: int) -> Pixels:
+    rows, cols, weight = (a[..., ::step] for a in (pixels.rows, pixels.cols, pixels.weight))
+    values = pixels.values[..., ::step]
+    return Pixels(values, rows, cols, weight, pixels.n_domain, pixels.shape, pixels.pattern)
 
 
 def _shared(model: GMRM, size: int) -> np.ndarray:

@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.errors import NumericalError
+from jaxmicro.growth.predictive import TOLERANCE, WORTH, left_out
 from jaxmicro.growth.thin import piled_up, tiles
 from jaxmicro.mixture.ecm import Progress, Result
 from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.mixture.starts import Start, starts, with_one_fewer, with_one_more
 from jaxmicro.spacetime.correlation import NoiseCorrelation, noise_correlation
 from jaxmicro.spacetime.local import Local, LocalFit, fit_local
-from jaxmicro.spacetime.local_em import Coupling
 from jaxmicro.spacetime.part import Layout, Part
 
 FIRST_TREND = "x + y"
-TOLERANCE = 1e-4  # nats per pixel: enough to rank candidates
 FIRST_STEPS, STEPS = 8, 25  # of each start, and of the best of them
 GO_ON = 2  # starts of each number of classes that do
 # Candidates may not gain by neighbours who share a pixel's noise: the hole for them, in buffers.
 BUFFER = 3.0
-WORTH = (
-    0.0015  # nats per pixel that a class may gain by small faults of the model, as blurred edges
-)
 SAME = 0.2  # sds within which the means of two fits are the same
 ECHO = 0.05  # nats per pixel that a fit may owe to noise that comes back through the neighbours
+AT_ONCE = 2  # fits that run at the same time
 APART = 0.005  # nats per pixel from which on two starts have found different answers
 
 
@@ -90,7 +86,7 @@ class Search:
     def against(self, noise: NoiseCorrelation) -> Search:
         """The search begun again with neighbours who do not share a pixel's noise."""
         local = dataclasses.replace(self.local, buffer=BUFFER * noise.buffer)
-        before = tuple(c for k in {c.classes for c in self.tried} for c in self._top(k, GO_ON))
+        before = tuple(c for k in {c.classes for c in self.tried} for c in self.top(k, GO_ON))
         return dataclasses.replace(self, local=local, noise=noise, tried=[], before=before)
 
     def numbers(self, classes: Sequence[int], trends: Sequence[str]) -> None:
@@ -102,27 +98,27 @@ class Search:
         first = max(min(classes) - 1, 1)
         for k in range(first, max(classes) + 1):
             ways = self._ways(k, trends)
-            for fewer in self._top(k - 1):
+            for fewer in self.top(k - 1):
                 assert fewer.fit is not None
                 more = with_one_more(fewer.fit.fit.params, k - 1)
                 ways += [(k, fewer.trend, start) for start in more]
-            tried = [self._tried(*way, FIRST_STEPS) for way in ways]
+            tried = self._all([(*way, FIRST_STEPS) for way in ways])
             usable = sorted((c for c in tried if c.fit is not None), key=lambda c: -c.score)
-            for c in usable[:GO_ON]:
-                self._go_on(c)
+            best = [(c, Start(c.start, c.fit.fit.params)) for c in usable[:GO_ON] if c.fit]
+            self.tried.extend(self._all([(c.classes, c.trend, s, STEPS) for c, s in best]))
             self.tried.extend(c for c in tried if c not in usable[:GO_ON])
             self._with_all_terms(k, trends[-1])
             if self._no_more(k):
                 break
         for k in range(max(classes), first + 1, -1) if not self.before else []:
-            for top in self._top(k):
+            for top in self.top(k):
                 assert top.fit is not None
                 for start in with_one_fewer(top.fit.fit.params, k):
                     self.tried.append(self._tried(k - 1, top.trend, start, STEPS))
 
     def _with_all_terms(self, k: int, trend: str) -> None:
         """What a trend cannot follow looks like more classes: so the largest is tried for each."""
-        for top in self._top(k):
+        for top in self.top(k):
             if top.fit is not None and top.trend != trend:
                 start = Start(top.start, top.fit.fit.params)
                 self.tried.append(self._tried(k, trend, start, STEPS))
@@ -130,7 +126,7 @@ class Search:
     def other_trends(self, trends: Sequence[str]) -> None:
         """Other trends for the number of classes that is best so far, and for one fewer."""
         best = self.best()
-        for top in [*self._top(best.classes - 1), best]:
+        for top in [*self.top(best.classes - 1), best]:
             assert top.fit is not None
             for trend in trends:
                 if trend != top.trend:
@@ -151,12 +147,14 @@ class Search:
         small = FIRST_TREND if FIRST_TREND in trends else trends[-1]
         return k, trends[-1] if np.any(np.asarray(start.params.trend)) else small, start
 
-    def _go_on(self, candidate: Candidate) -> None:
-        assert candidate.fit is not None
-        start = Start(candidate.start, candidate.fit.fit.params)
-        self.tried.append(self._tried(candidate.classes, candidate.trend, start, STEPS))
+    def _all(self, ways: Sequence[tuple[int, str, Start, int]]) -> list[Candidate]:
+        """Every way, two at a time: a compiled program runs on one core."""
+        new = not self.tried and not self.before
+        first = [self._tried(*way) for way in ways[:1]] if new else []  # compiles the program
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return [*first, *pool.map(lambda way: self._tried(*way), ways[len(first) :])]
 
-    def _top(self, k: int, n: int = 1) -> list[Candidate]:
+    def top(self, k: int, n: int = 1) -> list[Candidate]:
         """The best n candidates with k classes; more terms must be worth their parameters."""
         usable = [c for c in self.tried if c.classes == k and c.fit is not None]
         return sorted(usable, key=lambda c: self._price() * self._size(c) - c.score)[:n]
@@ -173,7 +171,7 @@ class Search:
 
         Two candidates are asked: that of the highest pseudo-likelihood may owe it to itself.
         """
-        top = self._top(k, len(self.tried))
+        top = self.top(k, len(self.tried))
         other = [c for c in top if APART < top[0].score - c.score < ECHO]
         found: tuple[float, Candidate | None] = -math.inf, None
         for candidate in top[:1] + other[:1]:
@@ -212,11 +210,10 @@ class Search:
     def _predicted(self, candidate: Candidate) -> float:
         """Log density of each half of the pixels, given the classes of the other half."""
         assert candidate.fit is not None
-        fit, total = candidate.fit, 0.0
-        for told in (self.half, 1 - self.half):
-            part = self._part(candidate.classes, candidate.trend, told, fit.coupling)
-            found = self._fit(fit.fit.params, part)
-            total += float(np.sum(np.asarray(found.fit.log_likelihood, np.float64)))
+        part = self._part(candidate.classes, candidate.trend)
+        run = (self.full, self.pixels, self.local, part, candidate.fit, self.quantum, STEPS)
+        folds = left_out(*run)
+        total = sum(float(np.sum(np.asarray(f.fit.log_likelihood, np.float64))) for f in folds)
         return total / float(np.sum(np.asarray(self.pixels.n_pixels)))
 
     def memory(self, chosen: Candidate, pixels: Pixels) -> Local:
@@ -270,7 +267,7 @@ class Search:
         tops = [self._best_of(k) for k in sorted({c.classes for c in self.tried} & self.asked)]
         _, best = max(tops, key=lambda pair: pair[0], default=(-math.inf, None))
         if best is None and len(self.asked) == 1:  # who asks for one number gets it, ended or not
-            best = next(iter(self._top(*self.asked)), None)
+            best = next(iter(self.top(*self.asked)), None)
         if best is None:
             ended = sorted({f"{c.classes} classes: {c.result.name}" for c in self.tried})
             raise NumericalError(
@@ -298,7 +295,7 @@ class Search:
     def _tried(self, k: int, trend: str, start: Start, steps: int) -> Candidate:
         if self.progress is not None:
             self.progress(f"{k} classes, {trend or 'no trend'}, from {start.name}")
-        part = self._part(k, trend, jnp.ones_like(self.half), None, steps)
+        part = self._part(k, trend, steps)
         found = self._fit(start.params, part)
         result = Result(int(np.max(np.asarray(found.fit.result))))
         total = float(np.sum(np.asarray(found.fit.log_likelihood, np.float64)))
@@ -306,17 +303,9 @@ class Search:
         score = total / float(np.sum(np.asarray(self.pixels.n_pixels))) if usable else math.nan
         return Candidate(k, trend, start.name, score, result, found if usable else None)
 
-    def _part(
-        self,
-        k: int,
-        trend: str,
-        told: Array,
-        held: Coupling | None,
-        steps: int = STEPS,
-    ) -> Part:
-        used = self.full.trend.part(trend).terms
-        terms = tuple(term in used for term in self.full.trend.terms)
-        return Part(k, terms, steps, self.layout, told, held)
+    def _part(self, k: int, trend: str, steps: int = STEPS) -> Part:
+        terms = terms_of(self.full, trend)
+        return Part(k, terms, steps, self.layout, jnp.ones_like(self.pixels.weight), None)
 
     def _fit(self, start: Params, part: Part) -> LocalFit:
         used = start.trend * jnp.asarray([part.terms])
@@ -331,11 +320,11 @@ class Search:
             quantum=self.quantum,
         )
 
-    @functools.cached_property
-    def half(self) -> Array:
-        """1 for a random half of the pixels, 0 for the others."""
-        weight = self.pixels.weight
-        return jnp.asarray(np.random.default_rng(0).random(weight.shape) < 0.5, weight.dtype)
+
+def terms_of(model: GMRM, trend: str) -> tuple[bool, ...]:
+    """Which terms of the model's trend a smaller trend has."""
+    used = model.trend.part(trend).terms
+    return tuple(term in used for term in model.trend.terms)
 
 
 def _same(one: Candidate, other: Candidate) -> bool:

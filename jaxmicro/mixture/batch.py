@@ -142,11 +142,22 @@ def padded(item: Item) -> Item:
     return Item(pad(item.values), pad(item.design), pad(item.weight), n_blocks)
 
 
-def over_items(function: Callable[[Any], Any], model: GMRM, pixels: Pixels, more: Any) -> Any:
-    """`function((item, part of more))` of every independent fit of the batch."""
+def over_items(
+    function: Callable[[Any], Any],
+    model: GMRM,
+    pixels: Pixels,
+    more: Any,
+    terms: Float[Array, " P"] | None = None,
+) -> Any:
+    """`function((item, part of more))` of every independent fit of the batch.
+
+    `terms` (0 or 1) say which terms of the trend are in use; None: all.
+    """
     values = pixels.values
     n = values.shape[-1]
     design = model.design(pixels)
+    if terms is not None:
+        design = design * terms.reshape(-1, *[1] * (design.ndim - 1))
     weight = pixels.weight.astype(values.dtype)
     z = by_item(model, values, 1)
     if pixels.shared:

@@ -22,12 +22,13 @@ from jaxmicro.mixture.gmrm import GMRM, Params
 class Criteria:
     """How well a model describes the visited pixels of a movie; smaller criteria are better.
 
-    `n_pixels` counts visited pixels only: they are the data that the model has seen.
+    `n_pixels` counts visited pixels only: they are the data that the model has seen. Where noise
+    is correlated it may be the smaller number of them that are as good as independent.
     """
 
     log_likelihood: float
     n_parameters: int
-    n_pixels: int
+    n_pixels: int | float
     aic: float
     bic: float
     icl: float
@@ -56,15 +57,26 @@ def criteria(model: GMRM, params: Params, pixels: Pixels) -> Criteria:
     log_likelihood, entropy = log_likelihood_and_entropy(model, params, pixels)
     n = round(math.fsum(np.asarray(pixels.n_pixels, np.float64).tolist()))
     q = model.n_parameters(pixels.n_frames)
-    total = math.fsum(log_likelihood.tolist())
-    bic = -2 * total + q * math.log(n)
+    return criteria_of(log_likelihood, entropy, q, n)
+
+
+def criteria_of(
+    log_likelihood: np.ndarray, entropy: np.ndarray, n_parameters: int, n: int | float
+) -> Criteria:
+    """The criteria from the sums of each frame, (frames,).
+
+    Args:
+      n: pixels that count as independent: fewer than were visited where they share noise.
+    """
+    total = math.fsum(np.asarray(log_likelihood).tolist())
+    bic = -2 * total + n_parameters * math.log(n)
     return Criteria(
         log_likelihood=total,
-        n_parameters=q,
+        n_parameters=n_parameters,
         n_pixels=n,
-        aic=-2 * total + 2 * q,
+        aic=-2 * total + 2 * n_parameters,
         bic=bic,
-        icl=bic + 2 * math.fsum(entropy.tolist()),
+        icl=bic + 2 * math.fsum(np.asarray(entropy).tolist()),
     )
 
 

@@ -9,8 +9,9 @@ Scand. J. Statist. 35:335, scheme S3.
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -97,13 +98,13 @@ def fit(
     dtype = pixels.values.dtype
     stop = jnp.asarray(tolerance, dtype)  # as arrays: a new value must not compile again
     floor = jnp.asarray(step / 12**0.5, dtype)
-    present = jnp.asarray(classes or model.n_classes, jnp.int32)
+    used = Used(jnp.asarray(classes or model.n_classes, jnp.int32), None)
 
-    state = _begin(model, pixels, init, floor, present, max_steps)
+    state = _begin(model, pixels, init, floor, used, max_steps)
 
     def advance(state: State, budget: int) -> tuple[Fit, State]:
         limit = jnp.asarray(budget, jnp.int32)
-        return _advance(model, pixels, state, stop, floor, present, limit, max_steps)
+        return _advance(model, pixels, state, stop, floor, used, limit, max_steps)
 
     if traced:
         refuse_traced(pixels if progress is not None else None, "fit with progress", "leave it out")
@@ -111,6 +112,45 @@ def fit(
     if progress is None:
         return advance(state, max_steps)[0]
     return in_parts(advance, state, max_steps, pixels.values.size, progress)
+
+
+class Used(eqx.Module):
+    """The part of a model that is in use: its first classes, and terms of its trend (None: all)."""
+
+    classes: Int[Array, ""]
+    terms: Float[Array, " P"] | None
+
+
+def fit_part(
+    model: GMRM,
+    pixels: Pixels,
+    classes: int,
+    terms: Sequence[bool],
+    *,
+    init: Params | None = None,
+    tolerance: float = 1e-6,
+    max_steps: int = 500,
+    quantum: float,
+) -> Fit:
+    """`fit` of a part of a model: its first `classes` classes, those of its `terms` that are true.
+
+    The other classes hold no pixels and come last, the coefficients of the other terms are 0. One
+    compiled program fits every number of classes and every trend that is a part of the model's.
+
+    Args:
+      init: parameters of the whole model to start from; default is the deterministic start.
+      quantum: grey-level step of the data.
+    """
+    check_inputs("fit_part", model, pixels, init)
+    dtype = pixels.values.dtype
+    in_use = jnp.asarray(terms, dtype)
+    used = Used(jnp.asarray(classes, jnp.int32), in_use)
+    floor, stop = (jnp.asarray(v, dtype) for v in (quantum / 12**0.5, tolerance))
+    if init is not None:
+        init = dataclasses.replace(init, trend=init.trend * in_use)
+    state = _begin(model, pixels, init, floor, used, max_steps)
+    budget = jnp.asarray(max_steps, jnp.int32)
+    return _advance(model, pixels, state, stop, floor, used, budget, max_steps)[0]
 
 
 def in_parts(
@@ -162,7 +202,7 @@ def _begin(
     pixels: Pixels,
     init: Params | None,
     sd_floor: Float[Array, ""],
-    present: Int[Array, ""],
+    used: Used,
     max_steps: int,
 ) -> State:
     """The states before the first step, from `init` or from the default start."""
@@ -171,7 +211,7 @@ def _begin(
     def one(args) -> State:
         item, scale = standardise(args[0], sd_floor)
         if args[1] is None:
-            begun = scale.begin(_start(model, item, present), model.family)
+            begun = scale.begin(_start(model, item, used.classes), model.family)
             first = squarem.begin(begun, max_steps)
             params = first.best
         else:
@@ -181,7 +221,7 @@ def _begin(
         second = newton.begin(model, params, max_steps, zero, zero, trace)
         return State(first, second, zero, jnp.asarray(True))
 
-    return over_items(one, model, pixels, start)
+    return over_items(one, model, pixels, start, used.terms)
 
 
 @eqx.filter_jit
@@ -191,7 +231,7 @@ def _advance(
     state: State,
     tolerance: Float[Array, ""],
     sd_floor: Float[Array, ""],
-    present: Int[Array, ""],
+    used: Used,
     budget: Int[Array, ""],
     max_steps: int,
 ) -> tuple[Fit, State]:
@@ -200,9 +240,9 @@ def _advance(
     def one(args) -> tuple[Fit, State]:
         item, scale = standardise(args[0], sd_floor)
         after = _steps(model, item, scale, args[1], tolerance, budget, max_steps)
-        return _found(model, item, scale, after.newton, tolerance, present), after
+        return _found(model, item, scale, after.newton, tolerance, used.classes), after
 
-    found, after = over_items(one, model, pixels, state)
+    found, after = over_items(one, model, pixels, state, used.terms)
     return by_frame(model, pixels, found), after
 
 

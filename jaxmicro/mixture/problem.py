@@ -158,7 +158,9 @@ class Scale(eqx.Module):
         """Log-likelihood per pixel that class means may lose when rounded to grey values."""
         eps = jnp.finfo(params.means.dtype).eps
         grey = jnp.abs(self.centre) + self.scale * jnp.abs(params.means)
-        return 0.5 * jnp.max(eps * grey / (self.scale * params.sds)) ** 2
+        relative = eps * grey / (self.scale * params.sds)
+        # the mean of a class that is not in use lies out of the reach of any pixel
+        return 0.5 * jnp.max(jnp.where(params.weights > 0, relative, 0)) ** 2
 
     def spike(self, params: Params) -> Bool[Array, "T K"]:
         """Which classes of standardised parameters have the least sd that is allowed."""

@@ -42,6 +42,15 @@ class NoiseCorrelation:
             return 1.0
         return 1 / max(1.0, 2 * np.pi * self.buffer**2)
 
+    def n_independent(self, n_visited: int | float, area: int | float) -> float:
+        """Independent pixels among so many, drawn at random from an area of so many pixels.
+
+        The variance of a mean is that of so many independent pixels: each visited pixel shares its
+        noise with those visited near it, whose number is in proportion to the rate.
+        """
+        rate = min(n_visited / max(area, 1.0), 1.0)
+        return n_visited / (1 + rate * (1 / self.independent_share - 1))
+
     @property
     def sentence(self) -> str:
         if not np.isfinite(self.by_lag[0]):

@@ -65,7 +65,7 @@ def test_compare_leaves_out_models_of_the_other_job_and_says_so(ran, phantom, tm
     given = ["plain_k3", ROOT / "models" / "enhance_paper.toml", "enhance_refined"]
     movie, out = phantom / "movie.tif", tmp_path / "out"
     text = ran("compare", movie, *given, "--frames", "0:2", "--out", out)
-    assert pd.read_csv(out / "comparison.csv")["model"].tolist() == ["plain_k3"]
+    assert set(pd.read_csv(out / "comparison.csv")["model"]) == {"plain_k3"}
     left_out = "left out, for they are models of `jaxmicro enhance`: enhance_paper, enhance_refined"
     assert f"note: {left_out}" in text.splitlines()
     assert left_out in (out / "report.html").read_text("utf-8")

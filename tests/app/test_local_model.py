@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from jaxmicro.app.compare import compare
+from jaxmicro.app.compare.run import compare
 from jaxmicro.app.quantify.maps import write_labels
 from jaxmicro.app.quantify.run import quantify
 from jaxmicro.app.quantify.spec import Variant, load
@@ -79,7 +79,7 @@ def at(variant):
     def call(**options):
         changed = Variant.model_validate(variant.model_dump() | {"fit": options})
         found = quantify(movie, changed, Sampling(0.3))
-        table, _ = compare(movie, {"local": changed}, Sampling(0.3))
+        table = compare(movie, {"local": changed}, Sampling(0.3)).overall
         steps = int(np.max(found.fit.steps))
         assert table["steps"][0] == steps
         assert table["log_likelihood"][0] == pytest.approx(

@@ -1,0 +1,1 @@
+"""Model variants on the same pixels, ranked and tested."""

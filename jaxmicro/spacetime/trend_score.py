@@ -1,0 +1,307 @@
+"""Is a term of the trend real? A score test that holds for arranged labels and correlated noise.
+
+The likelihood-ratio test of a trend takes class proportions as the same everywhere and pixels as
+independent. In a real scene neither is true: where bright material lies at the bottom, a slope
+explains it, and neighbouring pixels share their noise. Here the proportions at each pixel follow
+its neighbours and may change with position,
+
+    log pi_k = (1 + (b - 1) known) log m_k + a_k + c_k . f(x, y) + constant,
+
+with m and `known` of `jaxmicro.spacetime.neighbour_proportions` and f all terms of the larger
+trend: what a term could take up of the layout is left to c_k. The terms are tested by their score
+at the fit without them, efficient against all other parameters (Neyman's C(alpha)), summed over
+tiles of the frame. Tiles, not pixels, are taken as independent: with U_c the score of tile c, all
+frames together,
+
+    T = (sum_c U_c)' (sum_c U_c U_c')^-1 (sum_c U_c),
+
+which is a chi-square in many tiles, whatever the correlation of the noise inside of them. The
+p-value is that of random signs of the U_c, under which their sum of squares stays the same.
+
+Sources: Neyman (1959), in Probability and Statistics, 213 (C(alpha)). Boos (1992), Am. Stat.
+46:327 (robust score tests). Varin, Reid and Firth (2011), Stat. Sinica 21:5 (composite
+likelihood). Kline and Santos (2012), J. Econom. Methods 1:23 (signs of the scores of clusters).
+Dayton and Macready (1988), JASA 83:173 (class proportions that depend on covariates).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxmicro.data.sampling import Pixels
+from jaxmicro.mixture.family import Family
+from jaxmicro.mixture.gmrm import GMRM
+from jaxmicro.spacetime.local import Local, LocalFit
+from jaxmicro.spacetime.neighbour_proportions import Votes, placed
+from jaxmicro.spacetime.smooth import Kernel
+from jaxmicro.spacetime.tiling import N_TILES, tiles_of
+
+FLIPS = 4999  # random signs
+STEPS = 12  # Newton steps of what is not tested
+BLOCK = 16_384  # pixels worked on together
+RIDGE = 0.5  # precision of c_k and of b - 1: proportions that are sure stay finite
+ABSENT = -1e4  # log proportion of a class that is not in use
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreTest:
+    """The statistic, the number of terms tested, its p-value, and its values by random signs."""
+
+    statistic: float
+    n_terms: int
+    p_value: float
+    reference: Float[np.ndarray, " flips"]
+
+
+class _Frame(eqx.Module):
+    """Pixels of one frame in blocks (B, n): standardised greys, design, proportions, tiles."""
+
+    values: Float[Array, "B n"]
+    design: Float[Array, "B P n"]
+    log_m: Float[Array, "B K n"]
+    known: Float[Array, "B n"]
+    weight: Float[Array, "B n"]
+    tile: Int[Array, "B n"]
+
+
+class _Fixed(eqx.Module):
+    """What no step moves: classes in use, their gains, and the law of the family."""
+
+    present: Float[Array, " K"]
+    gain: Float[Array, " K"]
+    law: Float[Array, " L"] | None
+
+
+Theta = dict[str, Array]
+
+
+def trend_score(
+    model: GMRM,
+    classes: int,
+    null: tuple[bool, ...],
+    tested: tuple[bool, ...],
+    pixels: Pixels,
+    fitted: LocalFit,
+    local: Local,
+) -> ScoreTest:
+    """Test terms of the model's trend beside those of the null hypothesis.
+
+    The same coefficients in all frames are tested: a trend of changing sign is not found.
+
+    Args:
+      model: the largest one, of whose `classes` first classes and `null` terms the fit is.
+      null, tested: which terms of the trend belong to the null hypothesis, and which are tested.
+      pixels: batch axis (frames,).
+      fitted: the fit of the null hypothesis, with the settings `local`.
+    """
+    log_m, known = _neighbours(placed(pixels), fitted, fitted.kernel, local)
+    tile, total = tiles_of(pixels), np.zeros((N_TILES, sum(tested)))
+    for t in range(pixels.n_frames):
+        around = log_m[t], known[t], tile[t]
+        frame, fixed, theta = _frame(model, classes, pixels, fitted, t, around)
+        total += _efficient(model, frame, fixed, theta, (null, tested))
+    return by_signs(total)
+
+
+def by_signs(scores: Float[np.ndarray, "G p"], flips: int = FLIPS) -> ScoreTest:
+    """The statistic of the clusters' scores and its p-value by random signs."""
+    p = scores.shape[1]
+    inverse = np.linalg.pinv(scores.T @ scores, hermitian=True)
+    sign = np.random.default_rng(0).choice([-1.0, 1.0], (flips, len(scores)))
+
+    def statistic(sums: np.ndarray) -> np.ndarray:
+        return np.einsum("bi,ij,bj->b", sums, inverse, sums)
+
+    found = float(statistic(scores.sum(axis=0)[None])[0])
+    reference = statistic(sign @ scores)
+    more = np.count_nonzero(reference >= found * (1 - 1e-12))
+    return ScoreTest(found, p, (1 + more) / (1 + flips), reference)
+
+
+@eqx.filter_jit
+def _neighbours(
+    places: Pixels, fitted: LocalFit, kernel: Kernel, local: Local
+) -> tuple[Float[Array, "T K n"], Float[Array, "T n"]]:
+    weight = jnp.broadcast_to(places.weight, places.values.shape)
+    votes = Votes.of(places, kernel, local)
+    told = fitted.responsibilities[:, :-1] * weight[:, None]
+    return votes.log_m(told, fitted.fit.params.weights), votes.known
+
+
+def _frame(
+    model: GMRM,
+    classes: int,
+    pixels: Pixels,
+    fitted: LocalFit,
+    t: int,
+    around: tuple[Array, Array, np.ndarray],
+) -> tuple[_Frame, _Fixed, Theta]:
+    """A frame in blocks, and the parameters to begin with."""
+    z, params = np.asarray(pixels.values[t], float), fitted.fit.params[t]
+    one = pixels.at(t)
+    weight = np.asarray(one.weight, float)
+    centre = np.average(z, weights=weight)
+    scale = max(np.sqrt(np.average((z - centre) ** 2, weights=weight)), 1e-12)
+    design = np.asarray(model.design(one))
+    n_blocks = -(-z.size // BLOCK)
+    size = -(-z.size // n_blocks)
+
+    def blocks(a: Any) -> Array:
+        a = np.asarray(a)
+        full = np.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, n_blocks * size - z.size)])
+        cut = full.reshape(*a.shape[:-1], n_blocks, size)
+        cast = cut if cut.dtype.kind == "i" else cut.astype(pixels.values.dtype)
+        return jnp.asarray(np.moveaxis(cast, -2, 0))
+
+    log_m, known, tile = around
+    seen = np.where(weight > 0, (z - centre) / scale, 0)
+    frame = _Frame(*(blocks(a) for a in (seen, design, log_m, known, weight, tile)))
+    present = np.arange(model.n_classes) < classes
+    law = None
+    if params.law is not None:
+        law = model.family.scaled(params.law, centre, scale)
+    dtype = pixels.values.dtype
+    fixed = _Fixed(jnp.asarray(present, dtype), params.gain, law)
+    k, p = model.n_classes, model.trend.n_terms
+    start: dict[str, Any] = {
+        "field": fitted.coupling.field[t] if fitted.learned else np.zeros(k),
+        "lean": np.zeros((k, p)),
+        "strength": fitted.coupling.strength,
+        "means": np.where(present, (np.asarray(params.means) - centre) / scale, 0),
+        "log_sds": np.log(np.asarray(params.sds) / scale),
+        "trend": np.asarray(params.trend) / scale,
+    }
+    return frame, fixed, {name: jnp.asarray(a, dtype) for name, a in start.items()}
+
+
+def _log_density(family: Family, theta: Theta, fixed: _Fixed, block: _Frame) -> Float[Array, " n"]:
+    """log sum_k pi_k N_k(z) at each pixel of a block, without its block axis."""
+    power = 1 + (theta["strength"] - 1) * block.known
+    logit = power[None] * block.log_m + theta["field"][:, None] + theta["lean"] @ block.design
+    logit = jnp.where(fixed.present[:, None] > 0, logit, ABSENT)
+    slope = theta["trend"] @ block.design
+    inverse = jnp.exp(-theta["log_sds"])
+    off = block.values[None] - theta["means"][:, None] - fixed.gain[:, None] * slope[None]
+    law = None if fixed.law is None else fixed.law[:, None, None]
+    kernel = family.constant(law) + family.kernel(off * inverse[:, None], law)
+    joint = jax.nn.log_softmax(logit, axis=0) - theta["log_sds"][:, None] + kernel
+    return jax.nn.logsumexp(joint, axis=0)
+
+
+@eqx.filter_jit
+def _sums(
+    family: Family, theta: Theta, fixed: _Fixed, frame: _Frame
+) -> tuple[Float[Array, ""], Float[Array, "G q"], Float[Array, "q q"]]:
+    """Log-likelihood, scores of each tile, and the information."""
+    flat, unflatten = jax.flatten_util.ravel_pytree(theta)
+
+    def one(block: _Frame) -> tuple[Array, Array, Array]:
+        def density(at: Array) -> Array:
+            return block.weight * _log_density(family, unflatten(at), fixed, block)
+
+        value = density(flat)
+        each = jax.jacfwd(density)(flat)
+        scores = jax.ops.segment_sum(each, block.tile, N_TILES)
+        return jnp.sum(value), scores, -jax.hessian(lambda at: jnp.sum(density(at)))(flat)
+
+    every = jax.lax.map(one, frame)
+    return jax.tree.map(lambda a: jnp.sum(a, axis=0), every)
+
+
+def _efficient(
+    model: GMRM,
+    frame: _Frame,
+    fixed: _Fixed,
+    theta: Theta,
+    which: tuple[tuple[bool, ...], tuple[bool, ...]],
+) -> Float[np.ndarray, "G p"]:
+    """Scores of the tested terms in each tile, efficient against all that is not tested."""
+    flat, unflatten = jax.flatten_util.ravel_pytree(theta)
+    free, tested = _free(theta, fixed, *which)
+    prior = _prior(theta)
+    start = np.array(flat, float)
+    at = start * (free | ~tested)
+
+    def looked_at(point: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        moved = unflatten(jnp.asarray(point, flat.dtype))
+        value, scores, information = _sums(model.family, moved, fixed, frame)
+        pull = prior * (point - _centre(theta))
+        own = float(value) - 0.5 * float(pull @ (point - _centre(theta)))
+        return own, np.asarray(scores, float), np.asarray(information, float) + np.diag(prior)
+
+    value, scores, information = looked_at(at)
+    for _ in range(STEPS):
+        pull = prior * (at - _centre(theta))
+        slope = (scores.sum(axis=0) - pull)[free]
+        step = np.zeros(at.size)
+        step[free] = _solved(information[np.ix_(free, free)], slope)
+        if 0.5 * float(slope @ step[free]) < 1e-3:
+            break
+        for size in (1.0, 0.5, 0.25, 0.1, 0.02):
+            tried = looked_at(at + size * step)
+            if tried[0] > value:
+                at, (value, scores, information) = at + size * step, tried
+                break
+        else:
+            break
+    cross = information[np.ix_(free, tested)]
+    onto = _solved(information[np.ix_(free, free)], cross)
+    return scores[:, tested] - scores[:, free] @ onto
+
+
+def _solved(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """matrix^-1 right, with directions of negative curvature turned and flat ones left out."""
+    scale = 1 / np.sqrt(np.maximum(np.abs(np.diag(matrix)), 1e-12))
+    values, vectors = np.linalg.eigh(matrix * scale[:, None] * scale[None])
+    values = np.maximum(np.abs(values), 1e-4)
+    inside = vectors.T @ (right.T * scale).T
+    return ((vectors @ (inside.T / values).T).T * scale).T
+
+
+def _free(
+    theta: Theta, fixed: _Fixed, null: tuple[bool, ...], tested: tuple[bool, ...]
+) -> tuple[Bool[np.ndarray, " q"], Bool[np.ndarray, " q"]]:
+    """Which coordinates are fitted, and which are tested.
+
+    The field and the lean of the first class are 0, as only differences of logits count.
+    """
+    present = np.asarray(fixed.present) > 0
+    more = present & (np.arange(present.size) > 0)
+    used = np.array(null, bool) | np.array(tested, bool)
+    free = {
+        "field": more,
+        "lean": more[:, None] & used[None],
+        "strength": np.array(True),
+        "means": present,
+        "log_sds": present,
+        "trend": np.array(null, bool),
+    }
+    of_test = {name: np.zeros(np.shape(a), bool) for name, a in theta.items()}
+    of_test["trend"] = np.array(tested, bool)
+
+    def flat(parts: dict[str, np.ndarray]) -> np.ndarray:
+        return np.concatenate([np.ravel(parts[name]) for name in sorted(parts)])
+
+    return flat(free), flat(of_test)
+
+
+def _prior(theta: Theta) -> np.ndarray:
+    """Precision of each coordinate about `_centre`."""
+    sizes = {name: np.full(np.shape(a), RIDGE * (name in ("lean", "strength", "field")))
+             for name, a in theta.items()}  # fmt: skip
+    return np.concatenate([np.ravel(sizes[name]) for name in sorted(sizes)])
+
+
+def _centre(theta: Theta) -> np.ndarray:
+    """A strength of 1 and no lean: proportions as the neighbours have them."""
+    return np.concatenate(
+        [np.full(np.size(theta[name]), float(name == "strength")) for name in sorted(theta)]
+    )
