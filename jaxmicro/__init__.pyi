@@ -30,6 +30,7 @@ from .growth.plan import Correction as Correction
 from .growth.plan import ForegroundRule as ForegroundRule
 from .growth.plan import Plan as Plan
 from .growth.plan import Sampling as Sampling
+from .growth.thickness import Thickness as Thickness
 from .mixture.criteria import criteria as criteria
 from .mixture.ecm import Fit as Fit
 from .mixture.ecm import Result as Result

@@ -14,6 +14,7 @@ from jaxmicro.data.read.source import open_source
 from jaxmicro.data.read.units import to_nm, to_s
 from jaxmicro.data.regions import one_region
 from jaxmicro.errors import UsageError
+from jaxmicro.growth.thickness import Thickness
 
 
 def box(text: str, option: str) -> Box:
@@ -45,6 +46,25 @@ def length_um(text: str | None, option: str) -> float | None:
     """The same in micrometres."""
     nm = length_nm(text, option)
     return None if nm is None else nm / 1000
+
+
+def thickness_asked(text: str | None, option: str = "--thickness") -> float | None:
+    """`0.5 um`, or with a standard error `0.5 +- 0.05 um`, in micrometres; None stays None."""
+    if text is None:
+        return None
+    parts = re.split(r"\s*(?:\+-|\+/-|±)\s*", text.strip())
+    if len(parts) == 1:
+        return length_um(text, option)
+    unit = re.search(r"[^\d.\s]+\s*$", parts[-1])
+    value, error = parts[0], parts[-1]
+    if unit is not None and re.fullmatch(r"[\d.eE+-]+", value):
+        value = f"{value} {unit[0]}"
+    if len(parts) > 2 or not value or not error:
+        raise UsageError(f'{option} {text!r} is not understood; write for example "0.5 +- 0.05 um"')
+    um, se = length_um(value, option), length_um(error, option)
+    assert um is not None
+    assert se is not None
+    return Thickness(um, se)
 
 
 def duration_s(text: str | None, option: str) -> float | None:

@@ -22,6 +22,7 @@ from jaxmicro.arguments import expect, refuse_traced
 from jaxmicro.data.movie import Movie
 from jaxmicro.errors import UsageError
 from jaxmicro.growth.plan import ForegroundRule, Plan, Sampling
+from jaxmicro.growth.thickness import Thickness
 from jaxmicro.mixture.gmrm import GMRM
 
 if TYPE_CHECKING:
@@ -278,4 +279,4 @@ def _thickness(value: float | None) -> float | None:
         raise UsageError(
             f"thickness_um = {value!r} is not allowed; use micrometres above 0, such as 0.5"
         )
-    return float(value)
+    return value if isinstance(value, Thickness) else float(value)

@@ -40,7 +40,14 @@ MEANINGS = {
     "pixel_size_y_nm": ("nm", "height of a pixel"),
     "pixel_size_x_nm": ("nm", "width of a pixel"),
     "thickness_um": ("um", "thickness along the beam"),
+    "thickness_se_um": ("um", "its standard error, which is part of that of the volumes"),
 }
 COLUMNS = tuple(MEANINGS)
 # The same in every row, so that the table stands alone without lines that are no rows.
-CONSTANT_COLUMNS = ("foreground_classes", "pixel_size_y_nm", "pixel_size_x_nm", "thickness_um")
+CONSTANT_COLUMNS = (
+    "foreground_classes",
+    "pixel_size_y_nm",
+    "pixel_size_x_nm",
+    "thickness_um",
+    "thickness_se_um",
+)

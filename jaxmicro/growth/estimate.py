@@ -16,6 +16,7 @@ from jaxmicro.data.totals import area_of
 from jaxmicro.errors import UsageError
 from jaxmicro.growth.columns import COLUMNS
 from jaxmicro.growth.intervals import LEVELS, area_interval
+from jaxmicro.growth.thickness import Thickness, relative_error, widened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +67,15 @@ class Growth:
 
     @property
     def volume_um3_se(self) -> np.ndarray | None:
-        return _scaled(self.area_um2_se, self.thickness_um)
+        """With the error of the thickness, where that is a `Thickness`."""
+        se, volume = _scaled(self.area_um2_se, self.thickness_um), self.volume_um3
+        if se is None or volume is None:
+            return None
+        return np.hypot(se, relative_error(self.thickness_um) * volume)
+
+    @property
+    def thickness_se_um(self) -> float | None:
+        return self.thickness_um.se if isinstance(self.thickness_um, Thickness) else None
 
     def interval_px(self, level: int) -> tuple[np.ndarray, np.ndarray]:
         """Ends of the interval that holds the true area in `level` percent, in pixels."""
@@ -88,8 +97,14 @@ class Growth:
                 um2 = _scaled(px, self.pixel_area_um2)
                 found[f"area_px_{end}{level}"] = px
                 found[f"area_um2_{end}{level}"] = um2
-                found[f"volume_um3_{end}{level}"] = _scaled(um2, self.thickness_um)
+                found[f"volume_um3_{end}{level}"] = self._volume_end(um2, level)
         return found
+
+    def _volume_end(self, area_um2: np.ndarray | None, level: int) -> np.ndarray | None:
+        end, volume = _scaled(area_um2, self.thickness_um), self.volume_um3
+        if end is None or volume is None:
+            return None
+        return widened(end, volume, relative_error(self.thickness_um), level)
 
     @property
     def share_of_frame(self) -> np.ndarray | None:

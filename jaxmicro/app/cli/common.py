@@ -35,7 +35,7 @@ DryRun = Annotated[
 ]
 Source = Annotated[str, typer.Argument(help="File, folder or glob of images, or FILE::PATH.")]
 Thickness = Annotated[
-    str | None, typer.Option(help='Thickness along the beam, e.g. "0.5 um", for volumes.')
+    str | None, typer.Option(help='Along the beam, for volumes: "0.5 um", or "0.5 +- 0.05 um".')
 ]
 
 Figures = Annotated[str, typer.Option(help="Format of the figures: png, svg or pdf.")]

@@ -54,14 +54,14 @@ def plan(
 
     from jaxmicro.app.dose import files, run
     from jaxmicro.app.dose.target import Target
-    from jaxmicro.app.options import length_um
+    from jaxmicro.app.options import thickness_asked
     from jaxmicro.app.quantify import spec
     from jaxmicro.app.style import Style
     from jaxmicro.data.sampling import PATTERNS
 
     job = Job.begin(out, force)
     style, target = Style.asked(figures, figure_width), Target.parse(target_se)
-    thickness_um = length_um(thickness, "--thickness")
+    thickness_um = thickness_asked(thickness)
     variant = None if model is None else spec.load(model)
     with job.stages.stage("open"):
         opened = part.open(movie)

@@ -40,14 +40,14 @@ def posterior(
     force: Force = False,
 ) -> None:
     """Draw from the posterior of a movie's model: full uncertainty from few pixels."""
-    from jaxmicro.app.options import length_um
+    from jaxmicro.app.options import thickness_asked
     from jaxmicro.app.posterior import report, run
     from jaxmicro.app.quantify import spec
     from jaxmicro.app.style import Style
 
     job = Job.begin(out, force)
     style = Style.asked(figures, figure_width)
-    thickness_um = length_um(thickness, "--thickness")
+    thickness_um = thickness_asked(thickness)
     variant = None if model is None else spec.load(model)
     with job.stages.stage("open"):
         opened = options.open(movie)

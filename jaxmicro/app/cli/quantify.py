@@ -82,7 +82,7 @@ def quantify(
     force: Force = False,
 ) -> None:
     """Measure the foreground of a movie, frame by frame, with standard errors."""
-    from jaxmicro.app.options import length_um
+    from jaxmicro.app.options import thickness_asked
     from jaxmicro.app.quantify import files, maps, report, run, spec
     from jaxmicro.app.quantify.choose import Asked
     from jaxmicro.app.style import Style
@@ -92,7 +92,7 @@ def quantify(
         raise UsageError(f"--baseline {baseline!r} is not known; use none or first")
     style = Style.asked(figures, figure_width)
     asked = Asked(classes, trend, share, foreground, estimator)
-    thickness_um = length_um(thickness, "--thickness")
+    thickness_um = thickness_asked(thickness)
     variant = None if model is None else spec.load(model)
     with job.stages.stage("open"):
         opened = options.open(movie)

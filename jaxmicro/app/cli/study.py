@@ -93,7 +93,7 @@ def study(
     """How bias and spread of the growth curve depend on the rate; goes on where it was stopped."""
     if workers is not None:  # which share the GPUs with this process
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    from jaxmicro.app.options import length_um
+    from jaxmicro.app.options import thickness_asked
     from jaxmicro.app.study import files, folder, report, run, spec, store
     from jaxmicro.app.study.truth import read_truth
     from jaxmicro.app.style import Style
@@ -104,7 +104,7 @@ def study(
     style = Style.asked(figures, figure_width)
     asked_rates, number = spec.rates_of(rates), spec.replicates_asked(replicates)
     plans = spec.plans_of(models or (), estimator or (), model.asked)
-    thickness_um = length_um(thickness, "--thickness")
+    thickness_um = thickness_asked(thickness)
     with job.stages.stage("open"):
         opened = part.open(movie)
         request = spec.Request.of(opened, plans, asked_rates, number, pattern, seed)
