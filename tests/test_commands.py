@@ -42,7 +42,7 @@ MOVIE_CASES = {
     "quadratic_k4": f"large.tif {HALF} --crop 1:38,2:54 --frames 1:6",
     "shared_k4": "movie.tif --rate 0.50261 --exclude 0:2,0:4 --exclude 36:37,50:52",
     "shared_k4_soft": f"movie.tif {HALF} --roi mask.tif",
-    "shared_k3_grows": f"movie.tif {HALF} --pattern lines --thickness '0.5 um'",
+    "shared_k3_grows": f"movie.tif {HALF} --pattern lines --thickness '0.5 um' --smooth linear",
     "student_t_k4": f"movie.tif {HALF} --pattern stratified",
     "poisson_gaussian_k4": f"movie.tif {HALF}",
     "local_k4": f"movie.tif {HALF} --pattern random --dense",

@@ -18,6 +18,10 @@ MEANINGS = {
         for level in LEVELS
         for end, place in (("lo", "lower"), ("hi", "upper"))
     },
+    "area_px_smooth": ("pixels", "area smoothed over time by a local-level model (--smooth)"),
+    "area_px_smooth_se": ("pixels", "its standard error, given all frames"),
+    "area_um2_smooth": ("um2", "area smoothed over time by a local-level model (--smooth)"),
+    "area_um2_smooth_se": ("um2", "its standard error, given all frames"),
     "share_of_frame": ("1", "area_px / region_px"),
     "visited_share": ("1", "visited_px / region_px"),
     "growth_px_per_frame": ("pixels/frame", "rate of growth: see growth_um2_per_s"),

@@ -16,6 +16,7 @@ from jaxmicro.data.totals import area_of
 from jaxmicro.errors import UsageError
 from jaxmicro.growth.columns import COLUMNS
 from jaxmicro.growth.intervals import LEVELS, area_interval
+from jaxmicro.growth.smoothed import Smoothed, smooth
 from jaxmicro.growth.thickness import Thickness, relative_error, widened
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ class Growth:
     `region_px` and `visited_px` count the pixels that the area is an area of, and the visited ones
     among them. `single_px_se` are the errors of single frames where `area_px_se` are those of
     differences from the first frame. `ends_px` are the intervals by their level in percent where
-    they were found otherwise than from the standard error, as from a posterior.
+    they were found otherwise than from the standard error, as from a posterior. `smoothed` is the
+    curve over time, beside the areas.
     """
 
     frame: np.ndarray
@@ -52,6 +54,7 @@ class Growth:
     foreground_classes: str | None = None
     single_px_se: np.ndarray | None = None
     ends_px: dict[int, tuple[np.ndarray, np.ndarray]] | None = None
+    smoothed: Smoothed | None = None
 
     @property
     def area_um2(self) -> np.ndarray | None:
@@ -232,14 +235,21 @@ class Growth:
             ends_px=None,
         )
 
+    def smooth(self, way: str = "linear") -> Growth:
+        """The same with the curve over time beside it: see `jaxmicro.growth.smoothed.smooth`."""
+        times = np.asarray(self.frame if self.time_s is None else self.time_s, float)
+        found = smooth(self.area_px, self.area_px_se, times, way)
+        return dataclasses.replace(self, smoothed=found)
+
     def to_pandas(self) -> pd.DataFrame:
         """One row a frame, columns as in growth.csv; what is not known is missing."""
         import pandas as pd
 
         if self.area_px.ndim > 1:
             raise ValueError("a table needs one replicate: index the replicates first")
-        ends = self.intervals
-        columns = {n: ends[n] if n in ends else getattr(self, n) for n in COLUMNS}
+        made = self.intervals
+        made |= {} if self.smoothed is None else self.smoothed.columns(self.pixel_area_um2)
+        columns = {n: made[n] if n in made else getattr(self, n, None) for n in COLUMNS}
         return pd.DataFrame(columns, columns=list(COLUMNS))
 
     def plot(self, ax: Any = None, **options: Any) -> Any:

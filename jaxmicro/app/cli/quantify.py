@@ -62,6 +62,9 @@ def quantify(
     baseline: Annotated[
         str, typer.Option(help="none, or first: subtract the first frame's area.")
     ] = "none",
+    smooth: Annotated[
+        str, typer.Option(help="A curve over time beside the areas: none, linear or log.")
+    ] = "none",
     dense: Annotated[
         bool,
         typer.Option(
@@ -86,10 +89,13 @@ def quantify(
     from jaxmicro.app.quantify import files, maps, report, run, spec
     from jaxmicro.app.quantify.choose import Asked
     from jaxmicro.app.style import Style
+    from jaxmicro.growth.smoothed import WAYS
 
     job = Job.begin(out, force)
     if baseline not in ("none", "first"):
         raise UsageError(f"--baseline {baseline!r} is not known; use none or first")
+    if smooth not in WAYS:
+        raise UsageError(f"--smooth {smooth!r} is not known; use one of {', '.join(WAYS)}")
     style = Style.asked(figures, figure_width)
     asked = Asked(classes, trend, share, foreground, estimator)
     thickness_um = thickness_asked(thickness)
@@ -109,6 +115,7 @@ def quantify(
         asked=asked,
         thickness_um=thickness_um,
         baseline=baseline == "first",
+        smooth=smooth,
         stages=job.stages,
     )
 

@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -199,6 +200,7 @@ def growth_curve(
         colour = COLOURS[i % len(COLOURS)]
         band(ax, x, y - 2 * se, y + 2 * se, colour, 0.25)
         ax.plot(x, y, color=colour, marker="o", markersize=3.5, label=f"{name} (band: 2 s.e.)")
+        _smooth_curve(ax, curve, x, COLOURS[(i + len(curves)) % len(COLOURS)])
     if truth is not None:
         ax.plot(x, truth, color="black", linewidth=1.5, linestyle="--", label="truth")
     time_axis(ax, growth.time_s is not None)
@@ -219,6 +221,17 @@ def growth_curve(
         right = ax.secondary_yaxis("right", functions=(to_volume, to_area))
         right.set_ylabel("volume (µm$^3$)", **FONT)
     return save(figure, path, style)
+
+
+def _smooth_curve(ax: Axes, curve: Growth, x: np.ndarray, colour: str) -> None:
+    """The curve over time with its own band, where there is one."""
+    if curve.smoothed is None:
+        return
+    pixel = curve.pixel_area_um2 or 1.0
+    y, se = curve.smoothed.area_px * pixel, curve.smoothed.area_px_se * pixel
+    band(ax, x, y - 2 * se, y + 2 * se, colour, 0.35)
+    label = f"smoothed over time, {curve.smoothed.way} (band: 2 s.e.)"
+    ax.plot(x, y, color=colour, linewidth=1.5, label=label)
 
 
 def parameters(run: Quantified, path: pathlib.Path, style: Style = SCREEN) -> pathlib.Path:

@@ -155,6 +155,7 @@ def quantify(
     asked: Asked | None = None,
     thickness_um: float | None = None,
     baseline: bool = False,
+    smooth: str = "none",
     stages: Stages | None = None,
 ) -> Quantified:
     """Fit the movie and measure its foreground, frame by frame.
@@ -167,9 +168,10 @@ def quantify(
       asked: what the user says of the model, in the place of what the variant or the movie would.
       thickness_um: thickness along the beam, for volumes.
       baseline: subtract the first frame's area.
+      smooth: "linear" or "log" for a curve smoothed over time beside the areas.
 
     Raises:
-      UsageError, DataError: see `visit` and `partition`.
+      UsageError, DataError: see `visit`, `partition` and `jaxmicro.growth.smoothed.smooth`.
       NumericalError: no frame could be fitted, or the first frame's area is to be subtracted and
         may not be used.
     """
@@ -199,6 +201,7 @@ def quantify(
     if movie.pixel_size_nm is None:
         notes.append(NO_PIXEL_SIZE)
     growth = _since_first(growth) if baseline else growth
+    growth = growth if smooth == "none" else growth.smooth(smooth)
     return Quantified(movie, variant, analysis, growth, checked, tuple(notes))
 
 
