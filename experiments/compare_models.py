@@ -12,7 +12,7 @@ Seeds are first, first + 2, ... of each number of classes and trend.
 
 Run time: 16 scenes of 128 x 128 (--scenes 1 --size 128 --first 1) took 274 s with scattered labels,
 on two cores shared with other work; arranged labels took longer and were not finished.
-Expected, of those 16 scenes with scattered labels and white noise (1638 pixels each):
+Expected: of those 16 scenes with scattered labels and white noise (1638 pixels each):
 
           K       trend   both
     aic    69 %    62 %    50 %

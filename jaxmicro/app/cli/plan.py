@@ -56,6 +56,7 @@ def plan(
     from jaxmicro.app.dose.target import Target
     from jaxmicro.app.options import thickness_asked
     from jaxmicro.app.quantify import spec
+    from jaxmicro.app.study.spec import PlanAsked
     from jaxmicro.app.style import Style
     from jaxmicro.data.sampling import PATTERNS
 
@@ -68,8 +69,7 @@ def plan(
     found = run.plan_dose(
         opened,
         target,
-        variant,
-        dataclasses.replace(said.asked, estimator=estimator),
+        PlanAsked(variant, dataclasses.replace(said.asked, estimator=estimator)),
         patterns=pattern or PATTERNS,
         thickness_um=thickness_um,
         seed=seed,

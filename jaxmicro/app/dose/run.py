@@ -12,7 +12,6 @@ from jaxtyping import Float
 
 from jaxmicro.app.dose.target import Target
 from jaxmicro.app.progress import Stages
-from jaxmicro.app.quantify.choose import Asked
 from jaxmicro.app.quantify.spec import Variant
 from jaxmicro.app.study.run import find_model
 from jaxmicro.app.study.spec import PlanAsked
@@ -54,8 +53,7 @@ class Planned:
 def plan_dose(
     movie: Movie,
     target: Target,
-    variant: Variant | None = None,
-    asked: Asked | None = None,
+    asking: PlanAsked,
     *,
     patterns: Sequence[str] = PATTERNS,
     thickness_um: float | None = None,
@@ -76,7 +74,6 @@ def plan_dose(
     _refuse(movie, patterns, replicates)
     target.in_pixels(movie.pixel_area_um2, thickness_um, 1.0)  # refused before any work
     visited = visit(movie, stage=stages.stage)
-    asking = PlanAsked(variant, asked or Asked())
     variant, start, notes = find_model(asking, visited.pixels, stages)
     plan = dataclasses.replace(variant.plan(), start=start)
     with stages.stage("all pixels"):
