@@ -81,7 +81,7 @@ def ours(scene, rate, seed):
     if rate == 1:
         dense = foreground.reshape(t, rows, cols)
     else:
-        dense = np.stack([labels == FOREGROUND for labels, _ in found.dense_labels()])
+        dense = np.stack([labels == FOREGROUND for labels, *_ in found.dense_labels()])
     return Answer(
         area=found.growth.area_px,
         area_se=found.growth.area_px_se,
