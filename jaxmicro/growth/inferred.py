@@ -31,7 +31,7 @@ STEP = 1.0  # of the working prior, in logits
 # The least proportion of a class in it. A smaller one hides islands that the map has missed; a
 # larger one takes outliers of the noise for islands.
 LEAST = 1e-4
-LEAST_TOLD = 0.02  # where grey values say less than that, the label stays near the prior
+LEAST_TOLD = 0.005  # where grey values say less than that, the label stays near the prior
 NODES = np.linspace(
     -12, 12, 49
 )  # in sds of each class: half an sd is exact to 1e-8 for a normal one
@@ -73,10 +73,10 @@ def infer(
     for t in range(len(log_f)):
         cells, which = _cells(proportions[t])
         told_of = _told(cells, log_f_at[t], inside)
-        prior[t], told[t] = cells[which].T, told_of[which]
-        joint = prior[t] * np.exp(log_f[t] - log_f[t].max(axis=0))
+        own, told[t] = cells[which].T, told_of[which]
+        joint = own * np.exp(log_f[t] - log_f[t].max(axis=0))
         chance = joint[inside].sum(axis=0) / joint.sum(axis=0)
-        believed = prior[t][inside].sum(axis=0)
+        believed, prior[t] = own[inside].sum(axis=0), own
         labels[t] = believed + (chance - believed) / told[t]
     return Inferred(labels, told, prior)
 

@@ -319,9 +319,8 @@ def _start(model: GMRM, item: Item, present: Int[Array, ""]) -> Params:
     means = jnp.where(number < present, low + (high - low) * place, OUT_OF_REACH)
     weights = jnp.where(number < present, 1 / present.astype(z.dtype), 0)
     like = jnp.ones((n_frames, k), z.dtype)
-    # While the sds are large a common class draws the means of rare ones to it. Normal classes
-    # recover more often than those with tails or tied sds, which start from half the sd.
-    narrower = 2 if model.family.heavy_tailed or model.family.ties_sds else 1
-    sd = jnp.maximum((high - low) / (2 * narrower * present), 1e-3)
+    # Half of what the spacing suggests: while the sds are large, a common class draws the mean of
+    # its rare neighbour to it.
+    sd = jnp.maximum((high - low) / (4 * present), 1e-3)
     trend = jnp.zeros((n_frames, item.design.shape[0]), z.dtype)
     return Params(like * weights[None, :], like * means[None, :], like * sd, trend, like)

@@ -59,6 +59,12 @@ class NoiseCorrelation:
                 "whether it is correlated"
             )
         shown = ", ".join(f"{max(r, 0):.2f}" for r in self.by_lag[:4] if np.isfinite(r))
+        if not self.buffer and self.by_lag[0] >= LEAST:
+            return (
+                f"noise: neighbours are hardly more alike than pixels farther apart (correlation "
+                f"{shown} at lags 1, 2, ..), so that it counts as independent; what all of them "
+                "share is structure that the model has missed"
+            )
         if not self.buffer:
             return f"noise: independent from pixel to pixel (correlation {shown} at lags 1, 2, ..)"
         return (
@@ -94,7 +100,8 @@ def _buffer(by_lag: Float[np.ndarray, " lags"]) -> float:
 
     What the longest lags still show is taken for structure that the model has missed, not noise.
     """
-    floor = max(0.0, float(np.nanmedian(by_lag[FAR:]))) if np.isfinite(by_lag[FAR:]).any() else 0.0
+    far = by_lag[FAR:]
+    floor = max(0.0, float(np.nanmedian(far))) if np.isfinite(far).any() else 0.0
     of_noise = (by_lag - floor) / (1 - min(floor, 0.9))
     if not of_noise[0] >= LEAST:
         return 0.0
