@@ -185,8 +185,9 @@ def analyse(
             foreground, _ = _foreground(labels, partitions, single)
         advance(pixels.n_frames)
     soft = corrected if isinstance(corrected, SoftCorrection) else None
+    voted, region = isinstance(corrected, Vote), _region(movie)
     growth = ESTIMATORS[plan.estimator](
-        Evidence(fitted, partitions, foreground, soft, plan.local, _region(movie))
+        Evidence(fitted, partitions, foreground, soft, plan.local, region, voted)
     )
     known &= np.isfinite(np.asarray(fitted.fit.params.means)).all(axis=-1)
     growth = growth.known_where(known, result_names(fitted.fit)).calibrated(**calibration)

@@ -14,6 +14,7 @@ from jaxmicro.data.totals import area_of
 from jaxmicro.growth.assisted import assisted_area
 from jaxmicro.growth.estimate import Growth, estimate
 from jaxmicro.growth.fitted import Fitted
+from jaxmicro.growth.parameter_error import share_variance
 from jaxmicro.growth.partition import Partition
 from jaxmicro.spacetime.local import Local
 from jaxmicro.spacetime.soft_correction import SoftCorrection
@@ -24,8 +25,9 @@ class Evidence:
     """What an estimator may use; batch axes (frames,) or (frames, replicates).
 
     `foreground` are the labels after any correction, `partitions` one a replicate (None where
-    nothing could be called foreground), `corrected` the soft correction, if any. `local` are the
-    settings of a local fit, `region` is where to look, if that is not the whole frame.
+    nothing could be called foreground), `corrected` the soft correction, if any, and `voted`
+    whether labels are those of a vote. `local` are the settings of a local fit, `region` is where
+    to look, if that is not the whole frame.
     """
 
     fitted: Fitted
@@ -34,6 +36,7 @@ class Evidence:
     corrected: SoftCorrection | None = None
     local: Local | None = None
     region: Bool[np.ndarray, "*T rows cols"] | None = None
+    voted: bool = False
 
     @property
     def pixels(self) -> Pixels:
@@ -59,13 +62,60 @@ def _of_foreground(resp: Float[np.ndarray, "t K n"], parts: Partition | None) ->
 
 
 def count(evidence: Evidence) -> Growth:
-    """Share of the visited pixels that are labelled foreground, as in the paper."""
-    return estimate(evidence.foreground, evidence.pixels)
+    """Share of the visited pixels that are labelled foreground, as in the paper.
+
+    The error is that of the sampling design, of the fitted parameters, and of labels that are
+    either foreground or not where the probability is between: by how much they are off together
+    (the sum of probabilities less the count), and what is open of each. A vote of the neighbours
+    knows more than the probabilities; what it leaves open is not known, and not counted.
+    """
+    growth = estimate(evidence.foreground, evidence.pixels)
+    extra = _of_parameters(evidence)
+    if not evidence.voted:
+        chance, pixels = evidence.probability, evidence.pixels
+        off = (_mean(chance - evidence.foreground, pixels)) ** 2
+        extra = extra + off + _mean(chance * (1 - chance), pixels) / _domain(pixels, off.ndim)
+    return _with_variance(growth, np.nan_to_num(extra), evidence.pixels)
 
 
 def posterior(evidence: Evidence) -> Growth:
-    """Mean probability of foreground over the visited pixels: see `from_probabilities`."""
-    return from_probabilities(evidence.probability, evidence.pixels)
+    """Mean probability of foreground over the visited pixels: see `from_probabilities`; with the
+    error of the fitted parameters."""
+    growth = from_probabilities(evidence.probability, evidence.pixels)
+    return _with_variance(growth, np.nan_to_num(_of_parameters(evidence)), evidence.pixels)
+
+
+def _with_variance(growth: Growth, extra: np.ndarray, pixels: Pixels) -> Growth:
+    """The curve with `extra` added to the variance of the foreground's share."""
+    domain = _domain(pixels, extra.ndim)
+    se = np.sqrt(growth.area_px_se**2 + domain**2 * extra)
+    return dataclasses.replace(growth, area_px_se=se)
+
+
+def _of_parameters(evidence: Evidence) -> Float[np.ndarray, "*batch"]:
+    """Variance of the share of foreground that comes from the fitted parameters."""
+    fitted, single = evidence.fitted, evidence.pixels.values.ndim == 2
+    each = [fitted] if single else list(fitted.replicates())
+    found = [
+        np.full(evidence.pixels.n_frames, np.nan)
+        if parts is None
+        else share_variance(
+            one.model, one.fit.params, one.pixels, one.responsibilities(), parts.foreground
+        )
+        for one, parts in zip(each, evidence.partitions, strict=True)
+    ]
+    return found[0] if single else np.stack(found, axis=1)
+
+
+def _mean(values: Float[np.ndarray, "*batch n"], pixels: Pixels) -> Float[np.ndarray, "*batch"]:
+    """Over the visited pixels."""
+    weight = np.broadcast_to(np.asarray(pixels.weight, float), values.shape)
+    return (weight * values).sum(axis=-1) / np.maximum(weight.sum(axis=-1), 1)
+
+
+def _domain(pixels: Pixels, ndim: int) -> np.ndarray:
+    """Pixels of each frame, with `ndim` axes."""
+    return np.asarray(pixels.n_domain, float).reshape(-1, *([1] * (ndim - 1)))
 
 
 def from_probabilities(chance: Float[np.ndarray, "*batch n"], pixels: Pixels) -> Growth:
@@ -76,14 +126,11 @@ def from_probabilities(chance: Float[np.ndarray, "*batch n"], pixels: Pixels) ->
     added.
     """
     area, se = area_of(chance, pixels)
-    weight = np.broadcast_to(np.asarray(pixels.weight, float), chance.shape)
-    visited = np.maximum(weight.sum(axis=-1), 1)
-    doubt = (weight * chance * (1 - chance)).sum(axis=-1) / visited
-    domain = np.asarray(pixels.n_domain, float).reshape(-1, *([1] * (area.ndim - 1)))
+    doubt = _mean(chance * (1 - chance), pixels)
     return Growth(
         np.arange(area.shape[0]),
         area,
-        np.sqrt(se**2 + doubt * domain),
+        np.sqrt(se**2 + doubt * _domain(pixels, area.ndim)),
         region_px=np.asarray(pixels.n_domain, float),
         visited_px=np.asarray(pixels.n_pixels, float),
     )

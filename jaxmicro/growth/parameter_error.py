@@ -4,6 +4,10 @@ With a prior pi for every visited pixel, the density of its grey value is sum_k 
 of all pixels give the information on the frame's own parameters (a tilt of the prior in each class,
 trend) and on those that frames share; the area moves with them through the probabilities of
 foreground (White 1982, Econometrica 50:1, for the information as a sum of squared scores).
+
+Where the area is a sum of the probabilities themselves, the tilt follows the other parameters, and
+what it owes to the sample alone is the error of the sampling, counted elsewhere. What is left is
+the variance of the fitted share less that with the other parameters known.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from jaxmicro.growth.inferred import Inferred
 from jaxmicro.mixture.gmrm import GMRM, Params
 
 MOST = 2**20  # pixels of a movie that the information is taken from; of larger ones every s-th
+LEAST_PRIOR = 1e-6  # proportion of a class at a pixel
 LEAST = 1e-7  # of the largest eigenvalue: directions with less information do not move the area
 
 
@@ -48,6 +53,59 @@ def parameter_variance(
     slope[:, : model.n_classes - 1] = 0  # the labels do not lean on the prior
     shared = _shared(model, information.shape[1])
     return _variance(information, slope, shared)
+
+
+def share_variance(
+    model: GMRM,
+    params: Params,
+    pixels: Pixels,
+    responsibilities: Float[Array, "T K n"],
+    foreground: tuple[int, ...],
+) -> Float[np.ndarray, " T"]:
+    """Variance of the mean probability of foreground that comes from the fitted parameters.
+
+    Args:
+      params: batch axis (frames,), as are the pixels.
+      responsibilities: those of the fit; with the class densities they tell the proportions.
+    """
+    k, dtype = model.n_classes, pixels.values.dtype
+    step = -(-pixels.values.size // MOST) | 1
+    few = _every(pixels, step)
+    prior = _proportions(model, params, few, jnp.asarray(responsibilities)[..., ::step])
+    wanted = jnp.isin(jnp.arange(k), jnp.array(foreground))
+    found = _slopes(model, params, few, prior, jnp.ones(few.values.shape, dtype), wanted)
+    information = np.asarray(found[0], float) * step
+    slope = np.zeros(information.shape[:2])
+    weight = jnp.broadcast_to(few.weight, few.values.shape)
+    slope[:, : k - 1] = np.asarray(_tilted(prior, weight, wanted), float)[:, :-1]
+    whole = _variance(information, slope, _shared(model, information.shape[1]))
+    none = np.zeros(k - 1, bool)
+    alone = _variance(information[:, : k - 1, : k - 1], slope[:, : k - 1], none)
+    return np.maximum(whole - alone, 0)
+
+
+@eqx.filter_jit
+def _proportions(
+    model: GMRM, params: Params, pixels: Pixels, responsibilities: Float[Array, "T K n"]
+) -> Float[Array, "T K n"]:
+    """Proportions from which Bayes' rule makes these responsibilities."""
+    even = eqx.tree_at(lambda p: p.weights, params, jnp.ones_like(params.weights))
+    by_grey = model.responsibilities(even, pixels)
+    tiny = jnp.finfo(by_grey.dtype).tiny
+    logit = jnp.log(jnp.maximum(responsibilities, tiny)) - jnp.log(jnp.maximum(by_grey, tiny))
+    known = (responsibilities > tiny) & (by_grey > tiny)
+    weights = jnp.log(jnp.maximum(params.weights, tiny))[:, :, None]
+    return jnp.maximum(jax.nn.softmax(jnp.where(known, logit, weights), axis=1), LEAST_PRIOR)
+
+
+def _tilted(
+    prior: Float[Array, "T K n"], weight: Float[Array, "T n"], wanted: Array
+) -> Float[Array, "T K"]:
+    """Slope of the mean proportion of foreground with a tilt of the prior in each class."""
+    inside = jnp.sum(jnp.where(wanted[:, None], prior, 0), axis=1, keepdims=True)
+    slope = prior * (jnp.where(wanted[:, None], 1, 0)[None] - inside)
+    count = jnp.maximum(weight.sum(axis=1), 1)
+    return jnp.sum(slope * weight[:, None], axis=2) / count[:, None]
 
 
 def _every(pixels: Pixels, step: int) -> Pixels:

@@ -63,3 +63,29 @@ def test_an_unknown_estimator_and_an_impossible_pair_are_refused():
         Plan(GMRM(2), estimator="mean")
     with pytest.raises(UsageError, match=r"estimator 'posterior' .* a soft correction or none"):
         Plan(GMRM(2), estimator="posterior", correction=Correction(Neighbourhood(2), 0.3))
+
+
+@pytest.fixture(scope="module")
+def many_frames():
+    """200 frames fitted on their own: two classes 2.4 sds apart, a quarter foreground."""
+    rng = np.random.default_rng(12)
+    label = rng.random((200, 32, 32)) < 0.25
+    return Movie(rng.normal(100 + 24 * label, 10).astype(np.float32)), label.sum(axis=(1, 2))
+
+
+@pytest.mark.parametrize("estimator", ["posterior", "count"])
+def test_errors_hold_what_is_not_known_of_the_classes_where_every_pixel_was_seen(
+    many_frames, estimator
+):
+    """The design has no error here: labels are open, and so are means and sds."""
+    movie, truth = many_frames
+    plan = Plan(GMRM(2), foreground=ForegroundRule("brightest"), estimator=estimator)
+    found = analyse(sample(None, movie), plan).growth
+    good = np.isfinite(found.area_px)
+    assert good.sum() > 190
+    error, se = (found.area_px - truth)[good], found.area_px_se[good]
+    # three times the error of a spread of 200; errors of means are not small beside the distance
+    # of the classes, so that the delta method is good to some 10 %
+    assert np.median(se) / (np.diff(np.percentile(error, [16, 84]))[0] / 2) > 0.75
+    within = np.abs(error) < 1.2816 * se
+    assert 0.715 < within.mean() < 0.885  # three binomial errors about .8
