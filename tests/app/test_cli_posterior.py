@@ -85,6 +85,10 @@ def test_interruption_is_marked_in_report_and_exit_status(run, phantom, tmp_path
     data = az.from_netcdf(out / "posterior.nc")
     assert data["posterior"].sizes["draw"] == 100
     assert int(data["posterior"].attrs["complete"]) == 0
+    header, first, *_ = (out / "growth.csv").read_text("utf-8").splitlines()
+    row = dict(zip(header.split(","), first.split(","), strict=True))
+    assert (row["usable"], row["check"]) == ("no", "draws not trusted")
+    assert float(row["area_px"]) > 0
     report = (out / "report.html").read_text("utf-8")
     assert report.index("interrupted") < report.index("Diagnostics")
 

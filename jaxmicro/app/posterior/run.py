@@ -133,6 +133,7 @@ def run(
     with stages.stage("diagnose"):
         diagnostics = drawn.diagnose()
     growth, band = _growth(drawn, pixels, movie.n_frames, start)
+    growth = _judged(growth, diagnostics.trusted)
     growth = growth.of_movie(movie, parts.foreground, thickness_um)
     return PosteriorRun(
         movie, variant, pixels, parts, drawn, diagnostics, growth, band, tuple(notes)
@@ -182,3 +183,10 @@ def _growth(
         ends_px={level: (full(lo), full(hi)) for level, (lo, hi) in ends.items()},
     )
     return growth, (full(band[0]), full(band[1]))
+
+
+def _judged(growth: Growth, trusted: bool) -> Growth:
+    """With whether areas may be used: those of frames that were drawn, if the draws are trusted."""
+    drawn = np.isfinite(growth.area_px)
+    words = np.where(drawn, "ok" if trusted else "draws not trusted", "not drawn")
+    return dataclasses.replace(growth, usable=np.where(drawn & trusted, "yes", "no"), check=words)
