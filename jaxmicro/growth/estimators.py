@@ -43,12 +43,15 @@ class Evidence:
         return self.fitted.pixels
 
     @functools.cached_property
+    def responsibilities(self) -> Float[np.ndarray, "*batch K n"]:
+        """Of the fit, before any correction."""
+        return np.asarray(self.fitted.responsibilities())
+
+    @functools.cached_property
     def probability(self) -> Float[np.ndarray, "*batch n"]:
         """Posterior probability of foreground at each visited pixel; NaN where not known."""
-        if self.corrected is None:
-            resp = np.asarray(self.fitted.responsibilities(), float)
-        else:
-            resp = np.asarray(self.corrected.probabilities, float)
+        corrected = self.corrected
+        resp = self.responsibilities if corrected is None else np.asarray(corrected.probabilities)
         if resp.ndim == 3:
             return _of_foreground(resp, self.partitions[0])
         each = [_of_foreground(resp[:, b], parts) for b, parts in enumerate(self.partitions)]
@@ -58,7 +61,7 @@ class Evidence:
 def _of_foreground(resp: Float[np.ndarray, "t K n"], parts: Partition | None) -> np.ndarray:
     if parts is None:
         return np.full((resp.shape[0], resp.shape[2]), np.nan)
-    return resp[:, list(parts.foreground)].sum(axis=1)
+    return resp[:, list(parts.foreground)].sum(axis=1, dtype=float)
 
 
 def count(evidence: Evidence) -> Growth:
@@ -94,17 +97,13 @@ def _with_variance(growth: Growth, extra: np.ndarray, pixels: Pixels) -> Growth:
 
 def _of_parameters(evidence: Evidence) -> Float[np.ndarray, "*batch"]:
     """Variance of the share of foreground that comes from the fitted parameters."""
-    fitted, single = evidence.fitted, evidence.pixels.values.ndim == 2
-    each = [fitted] if single else list(fitted.replicates())
-    found = [
-        np.full(evidence.pixels.n_frames, np.nan)
-        if parts is None
-        else share_variance(
-            one.model, one.fit.params, one.pixels, one.responsibilities(), parts.foreground
-        )
-        for one, parts in zip(each, evidence.partitions, strict=True)
-    ]
-    return found[0] if single else np.stack(found, axis=1)
+    fitted, batch = evidence.fitted, evidence.pixels.values.shape[:-1]
+    k = fitted.model.n_classes
+    chosen = [np.isin(np.arange(k), () if p is None else p.foreground) for p in evidence.partitions]
+    wanted = np.broadcast_to(chosen[0] if len(batch) == 1 else np.stack(chosen), (*batch, k))
+    return share_variance(
+        fitted.model, fitted.fit.params, evidence.pixels, evidence.responsibilities, wanted
+    )
 
 
 def _mean(values: Float[np.ndarray, "*batch n"], pixels: Pixels) -> Float[np.ndarray, "*batch"]:

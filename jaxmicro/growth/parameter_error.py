@@ -12,11 +12,13 @@ the variance of the fitted share less that with the other parameters known.
 
 from __future__ import annotations
 
+import math
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxmicro.data.sampling import Pixels
 from jaxmicro.growth.inferred import Inferred
@@ -59,28 +61,41 @@ def share_variance(
     model: GMRM,
     params: Params,
     pixels: Pixels,
-    responsibilities: Float[Array, "T K n"],
-    foreground: tuple[int, ...],
-) -> Float[np.ndarray, " T"]:
+    responsibilities: Float[Array, "*batch K n"],
+    foreground: Bool[np.ndarray, "*batch K"],
+) -> Float[np.ndarray, "*batch"]:
     """Variance of the mean probability of foreground that comes from the fitted parameters.
 
     Args:
-      params: batch axis (frames,), as are the pixels.
+      params: batch axes (frames,) or (frames, replicates), as are the pixels.
       responsibilities: those of the fit; with the class densities they tell the proportions.
+      foreground: which classes are.
     """
-    k, dtype = model.n_classes, pixels.values.dtype
-    step = -(-pixels.values.size // MOST) | 1
-    few = _every(pixels, step)
-    prior = _proportions(model, params, few, jnp.asarray(responsibilities)[..., ::step])
-    wanted = jnp.isin(jnp.arange(k), jnp.array(foreground))
-    found = _slopes(model, params, few, prior, jnp.ones(few.values.shape, dtype), wanted)
-    information = np.asarray(found[0], float) * step
+    k, batch, dtype = model.n_classes, pixels.values.shape[:-1], pixels.values.dtype
+    size = batch[0] * pixels.values.shape[-1]  # of a movie; replicates do not inform one another
+    step = -(-size // MOST) | 1
+    few = _flat(_every(pixels, step))
+    flat = jax.tree.map(lambda a: a.reshape(math.prod(batch), a.shape[-1]), params)
+    resp = jnp.asarray(responsibilities)[..., ::step]
+    prior = _proportions(model, flat, few, resp.reshape(-1, *resp.shape[-2:]))
+    ones = jnp.ones(few.values.shape, dtype)
+    information = np.asarray(_slopes(model, flat, few, prior, ones, jnp.ones(k, bool))[0], float)
     slope = np.zeros(information.shape[:2])
-    weight = jnp.broadcast_to(few.weight, few.values.shape)
-    slope[:, : k - 1] = np.asarray(_tilted(prior, weight, wanted), float)[:, :-1]
-    whole = _variance(information, slope, _shared(model, information.shape[1]))
-    none = np.zeros(k - 1, bool)
-    alone = _variance(information[:, : k - 1, : k - 1], slope[:, : k - 1], none)
+    slope[:, : k - 1] = _tilted(prior, few.weight, jnp.asarray(foreground).reshape(-1, k))[:, :-1]
+    information, slope = (a.reshape(*batch, *a.shape[1:]) for a in (step * information, slope))
+    if len(batch) == 1:
+        return _beyond_tilt(model, information, slope)
+    each = [_beyond_tilt(model, information[:, b], slope[:, b]) for b in range(batch[1])]
+    return np.stack(each, axis=1)
+
+
+def _beyond_tilt(
+    model: GMRM, information: Float[np.ndarray, "T q q"], slope: Float[np.ndarray, "T q"]
+) -> Float[np.ndarray, " T"]:
+    """Variance along `slope`, less that with all but the tilt known."""
+    tilt = model.n_classes - 1
+    whole = _variance(information, slope, _shared(model, slope.shape[1]))
+    alone = _variance(information[:, :tilt, :tilt], slope[:, :tilt], np.zeros(tilt, bool))
     return np.maximum(whole - alone, 0)
 
 
@@ -98,14 +113,29 @@ def _proportions(
     return jnp.maximum(jax.nn.softmax(jnp.where(known, logit, weights), axis=1), LEAST_PRIOR)
 
 
+@jax.jit
 def _tilted(
-    prior: Float[Array, "T K n"], weight: Float[Array, "T n"], wanted: Array
+    prior: Float[Array, "T K n"], weight: Float[Array, "T n"], wanted: Bool[Array, "T K"]
 ) -> Float[Array, "T K"]:
     """Slope of the mean proportion of foreground with a tilt of the prior in each class."""
-    inside = jnp.sum(jnp.where(wanted[:, None], prior, 0), axis=1, keepdims=True)
-    slope = prior * (jnp.where(wanted[:, None], 1, 0)[None] - inside)
+    chosen = wanted[:, :, None]
+    inside = jnp.sum(jnp.where(chosen, prior, 0), axis=1, keepdims=True)
+    slope = prior * (jnp.where(chosen, 1, 0) - inside)
     count = jnp.maximum(weight.sum(axis=1), 1)
     return jnp.sum(slope * weight[:, None], axis=2) / count[:, None]
+
+
+def _flat(pixels: Pixels) -> Pixels:
+    """Replicates as further frames."""
+    shape = pixels.values.shape
+
+    def flat(a: Array) -> Array:
+        return jnp.broadcast_to(a, shape).reshape(-1, shape[-1])
+
+    rows, cols, weight = (flat(a) for a in (pixels.rows, pixels.cols, pixels.weight))
+    per = shape[1] if len(shape) == 3 else 1
+    domain = jnp.repeat(pixels.n_domain, per, axis=0)
+    return Pixels(flat(pixels.values), rows, cols, weight, domain, pixels.shape, pixels.pattern)
 
 
 def _every(pixels: Pixels, step: int) -> Pixels:
