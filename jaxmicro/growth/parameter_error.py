@@ -61,7 +61,7 @@ def share_variance(
     model: GMRM,
     params: Params,
     pixels: Pixels,
-    responsibilities: Float[Array, "*batch K n"],
+    responsibilities: Float[np.ndarray, "*batch K n"],
     foreground: Bool[np.ndarray, "*batch K"],
 ) -> Float[np.ndarray, "*batch"]:
     """Variance of the mean probability of foreground that comes from the fitted parameters.
