@@ -203,6 +203,9 @@ def growth_curve(
         _smooth_curve(ax, curve, x, COLOURS[(i + len(curves)) % len(COLOURS)])
     if truth is not None:
         ax.plot(x, truth, color="black", linewidth=1.5, linestyle="--", label="truth")
+    if not any(np.isfinite(curve.area_px).any() for curve in curves.values()):
+        note = "no frame has an area that may be used"
+        ax.text(0.5, 0.5, note, transform=ax.transAxes, ha="center", va="center", **FONT)
     time_axis(ax, growth.time_s is not None)
     ax.margins(y=0.1)
     ax.set_ylabel(f"foreground area ({area_label(growth)})", **FONT)
