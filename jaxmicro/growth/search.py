@@ -113,8 +113,8 @@ class Search:
         for k in range(max(classes), first + 1, -1) if not self.before else []:
             for top in self.top(k):
                 assert top.fit is not None
-                for start in with_one_fewer(top.fit.fit.params, k):
-                    self.tried.append(self._tried(k - 1, top.trend, start, STEPS))
+                less = with_one_fewer(top.fit.fit.params, k)
+                self.tried.extend(self._all([(k - 1, top.trend, s, STEPS) for s in less]))
 
     def _with_all_terms(self, k: int, trend: str) -> None:
         """What a trend cannot follow looks like more classes: so the largest is tried for each."""

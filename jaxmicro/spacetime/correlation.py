@@ -16,7 +16,9 @@ from jaxmicro.mixture.gmrm import GMRM, Params
 
 LAGS = 8
 SURE = 0.9  # posterior probability of the class of both pixels of a pair
-FEW_PAIRS = 200  # at a lag; with fewer nothing is said of it
+FEWEST_PAIRS = 30  # at a lag; with fewer nothing is said of it
+FEW_PAIRS = 200  # with fewer a correlation counts from PLAIN standard errors of white noise on
+PLAIN = 3.0
 FAR = 5  # index of the lags from which on noise is no longer expected to be correlated
 LEAST = 0.1  # correlation at lag 1 from which on noise counts as correlated
 SEEN = 0.05  # correlation that still counts for the reach
@@ -84,21 +86,24 @@ def noise_correlation(
                 products[lag - 1] += np.sum(a[same] * b[same])
                 squares[lag - 1] += 0.5 * np.sum(a[same] ** 2 + b[same] ** 2)
                 pairs[lag - 1] += same.sum()
-    enough = (pairs >= FEW_PAIRS) & (squares > 0)
+    enough = (pairs >= FEWEST_PAIRS) & (squares > 0)
     by_lag = np.where(enough, products / np.where(squares > 0, squares, 1), np.nan)
-    return NoiseCorrelation(by_lag, _buffer(by_lag))
+    return NoiseCorrelation(by_lag, _buffer(by_lag, pairs))
 
 
-def _buffer(by_lag: Float[np.ndarray, " lags"]) -> float:
+def _buffer(by_lag: Float[np.ndarray, " lags"], pairs: Float[np.ndarray, " lags"]) -> float:
     """The widest of the Gaussians through the correlations, from lag 1 on while they are seen.
 
     What the longest lags still show is taken for structure that the model has missed, not noise.
     """
-    floor = max(0.0, float(np.nanmedian(by_lag[FAR:]))) if np.isfinite(by_lag[FAR:]).any() else 0.0
+    many = pairs >= FEW_PAIRS
+    far = by_lag[FAR:][many[FAR:] & np.isfinite(by_lag[FAR:])]
+    floor = max(0.0, float(np.median(far))) if far.size else 0.0
     of_noise = (by_lag - floor) / (1 - min(floor, 0.9))
-    if not of_noise[0] >= LEAST:
+    plain = PLAIN / np.sqrt(np.maximum(pairs, 1))
+    if not of_noise[0] >= (LEAST if many[0] else plain[0]):
         return 0.0
-    seen = int(np.argmin(np.append(of_noise >= SEEN, False)))
+    seen = int(np.argmin(np.append(of_noise >= np.where(many, SEEN, plain), False)))
     lag, r = np.arange(1, seen + 1), np.minimum(of_noise[:seen], 0.99)
     return float(np.max(lag / np.sqrt(-2 * np.log(r))))
 

@@ -53,6 +53,14 @@ def test_by_signs_is_exact_for_few_tiles():
     assert found.p_value == pytest.approx(2 / 16, abs=0.01)  # 4 binomial sds of 20 000 signs
 
 
+def test_what_was_fitted_counts():
+    """With 4 tiles and 2 parameters half of the statistic is left; signs are as before."""
+    scores = np.array([[1.0], [2.0], [3.0], [4.0]])
+    found, plain = by_signs(scores, 2.0), by_signs(scores)
+    assert found.statistic == pytest.approx(0.5 * plain.statistic)
+    np.testing.assert_array_equal(found.reference, plain.reference)
+
+
 def test_by_signs_does_not_depend_on_the_scale_of_terms(rng):
     scores = rng.standard_normal((30, 2))
     turned = scores @ np.array([[3.0, 1.0], [0.0, 0.2]])
