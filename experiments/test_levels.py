@@ -152,7 +152,7 @@ def one_data_set(row: Row, pixels: Pixels, rest: str) -> None:
     """The tile score, and what of the `rest` is asked for."""
     fitted, local, noise = local_fit(pixels)
     tested = tuple(b and not a for a, b in zip(NULL.terms, TREND.terms, strict=True))
-    found = trend_score(WHOLE, NULL.classes, NULL.terms, tested, pixels, fitted, local)
+    found = trend_score(WHOLE, NULL.classes, NULL.terms, tested, pixels, fitted, local, noise)
     row.p.setdefault("trend, tile score*", []).append(found.p_value)
     if rest == "none":
         return

@@ -215,9 +215,9 @@ class Tester:
     def _tiles(self, null: str, alternative: str, fit: LocalFit) -> PairTest:
         a, b = self.tried[null], self.tried[alternative]
         more = tuple(y and not x for x, y in zip(a.half.terms, b.half.terms, strict=True))
-        local = self.bench.local(a)
-        pixels = self.bench.pixels
-        found = trend_score(a.whole, a.half.classes, a.half.terms, more, pixels, fit, local)
+        of_null = a.whole, a.half.classes, a.half.terms
+        bench = self.bench
+        found = trend_score(*of_null, more, bench.pixels, fit, bench.local(a), bench.noise)
         reference = (found.n_terms, found.reference)
         return PairTest(null, alternative, TILES, found.statistic, found.p_value, True, *reference)
 

@@ -7,6 +7,8 @@ share. Residuals within the classes show it, where both pixels of a pair surely 
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -52,6 +54,20 @@ class NoiseCorrelation:
         """
         rate = min(n_visited / max(area, 1.0), 1.0)
         return n_visited / (1 + rate * (1 / self.independent_share - 1))
+
+    def within(self, sides: Sequence[float], rate: float) -> float:
+        """Sum of the variances of the sums over tiles, by the variance of the sum over all.
+
+        Args:
+          sides: of a tile, pixels along rows and columns.
+          rate: share of the pixels that were visited, at random.
+        """
+        if not self.buffer:
+            return 1.0
+        lag = np.arange(-max(int(side) for side in sides), max(int(side) for side in sides) + 1)
+        r = np.exp(-0.5 * (lag / self.buffer) ** 2)
+        inside = math.prod(np.sum(r * np.maximum(1 - np.abs(lag) / side, 0)) for side in sides)
+        return float((1 + rate * (inside - 1)) / (1 + rate * (np.sum(r) ** 2 - 1)))
 
     @property
     def sentence(self) -> str:

@@ -54,9 +54,9 @@ def test_by_signs_is_exact_for_few_tiles():
 
 
 def test_what_was_fitted_counts():
-    """With 4 tiles and 2 parameters half of the statistic is left; signs are as before."""
+    """Where parameters took half of the sum of squares, half of the statistic is left."""
     scores = np.array([[1.0], [2.0], [3.0], [4.0]])
-    found, plain = by_signs(scores, 2.0), by_signs(scores)
+    found, plain = by_signs(scores, 0.5), by_signs(scores)
     assert found.statistic == pytest.approx(0.5 * plain.statistic)
     np.testing.assert_array_equal(found.reference, plain.reference)
 
