@@ -117,7 +117,9 @@ def main() -> None:
         began, right = time.perf_counter(), Counter()
         for i, (k, trend) in itertools.product(range(args.scenes), cells):
             pixels = scene(args.first + 2 * i, k, trend, arranged, args.size)
-            for what, name in picked(pixels).items():
+            names = picked(pixels)
+            print(f"  true {k} {trend or '0'}: {names}", flush=True)
+            for what, name in names.items():
                 classes, _, formula = name.partition(" ")
                 right[what, "K"] += int(classes) == k
                 right[what, "trend"] += formula == trend
