@@ -60,7 +60,6 @@ from jaxmicro.data.sampling import Pixels
 from jaxmicro.data.zoo_parts import contours, grains, layers
 from jaxmicro.growth.bootstrap import Half, World, draw, ratios, thinned
 from jaxmicro.growth.judged import hole_of
-from jaxmicro.growth.pair_tests import as_if_white
 from jaxmicro.mixture.ecm import fit_part
 from jaxmicro.mixture.gmrm import GMRM, Params
 from jaxmicro.mixture.ratio_test import ratio_test
@@ -174,8 +173,7 @@ def one_data_set(row: Row, pixels: Pixels, rest: str) -> None:
         row.seen.setdefault(what, []).append(values[0])
         for name, value in zip(worlds, values[1:], strict=True):
             row.drawn.setdefault(f"{what}, {name}", []).append(value)
-    rate = float(pixels.n_pixels[0] / pixels.n_domain[0])
-    best = value if as_if_white(noise, rate) else np.nan
+    best = value if noise.surely_white else np.nan
     row.drawn.setdefault("classes, where recommended*", []).append(best)
 
 

@@ -29,13 +29,11 @@ from jaxmicro.growth.variations import Tried, nested
 from jaxmicro.mixture.ecm import fit_part
 from jaxmicro.mixture.gmrm import Params
 from jaxmicro.mixture.ratio_test import ratio_test
-from jaxmicro.spacetime.correlation import NoiseCorrelation
 from jaxmicro.spacetime.local import Local, LocalFit
 from jaxmicro.spacetime.trend_score import trend_score
 
 CHI_SQUARE, TILES = "chi-square", "tile score"
 SCATTERED, ARRANGED = "bootstrap", "layout bootstrap"
-SPARSE = 0.02  # share of visited pixels at which one in five has a neighbour that shares its noise
 Told = Callable[[str, int], None]
 
 
@@ -119,15 +117,6 @@ def _proportions(plan: Plan) -> str:
     return "of the frame" if plan.local is None else "that follow the neighbours"
 
 
-def as_if_white(noise: NoiseCorrelation, rate: float) -> bool:
-    """Whether pixels visited at this rate are as good as independent of one another.
-
-    Either their noise was seen to be, or they lie too far apart for it to matter.
-    """
-    seen = bool(np.isfinite(noise.by_lag[0]))
-    return not noise.buffer and (seen or rate <= SPARSE)
-
-
 @dataclasses.dataclass(frozen=True)
 class Wanted:
     """Which tests: all methods or the recommended ones, how many bootstrap samples, what seed."""
@@ -197,12 +186,6 @@ class Tester:
         statistic, p = ratio_test(values[0], values[1], df)
         return PairTest(null, alternative, CHI_SQUARE, statistic, p, False, df)
 
-    @property
-    def _white(self) -> bool:
-        pixels = self.bench.every
-        visited, area = (float(np.sum(np.asarray(a))) for a in (pixels.n_pixels, pixels.n_domain))
-        return as_if_white(self.bench.noise, visited / max(area, 1.0))
-
     def _plain_fit(self, tried: Tried) -> float:
         """Log-likelihood of the plain mixture on the pixels of the bench."""
         key = tried.whole, tried.half
@@ -239,7 +222,7 @@ class Tester:
             world = World(fit.fit.params, shares, self.bench.noise, self.bench.quantum)
         how = self.wanted.samples, self.wanted.seed
         found = bootstrap_test(a.whole, a.half, b.half, some, world, *how)
-        best = arranged and a.half.classes != b.half.classes and self._white
+        best = arranged and a.half.classes != b.half.classes and self.bench.noise.surely_white
         method = ARRANGED if arranged else SCATTERED
         return PairTest(
             null, alternative, method, found.statistic, found.p_value, best, 0, found.reference

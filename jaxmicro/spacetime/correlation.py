@@ -34,10 +34,17 @@ class NoiseCorrelation:
       by_lag: NaN where too few pairs of pixels were visited and surely belong to one class.
       buffer: sd in pixels of a Gaussian exp(-d^2 / (2 buffer^2)) that lies on or above the
         correlations seen; 0 where noise is white or nothing is known.
+      pairs: pairs of pixels at lag 1 that this was seen on.
     """
 
     by_lag: Float[np.ndarray, " lags"]
     buffer: float
+    pairs: int = 0
+
+    @property
+    def surely_white(self) -> bool:
+        """Whether enough pairs of neighbours were seen, and they are not correlated."""
+        return not self.buffer and self.pairs >= FEW_PAIRS
 
     @property
     def independent_share(self) -> float:
@@ -104,7 +111,7 @@ def noise_correlation(
                 pairs[lag - 1] += same.sum()
     enough = (pairs >= FEWEST_PAIRS) & (squares > 0)
     by_lag = np.where(enough, products / np.where(squares > 0, squares, 1), np.nan)
-    return NoiseCorrelation(by_lag, _buffer(by_lag, pairs))
+    return NoiseCorrelation(by_lag, _buffer(by_lag, pairs), int(pairs[0]))
 
 
 def _buffer(by_lag: Float[np.ndarray, " lags"], pairs: Float[np.ndarray, " lags"]) -> float:

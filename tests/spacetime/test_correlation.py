@@ -108,7 +108,10 @@ def test_few_pairs_show_a_strong_correlation_and_no_weak_one(rng):
     keep = np.sort(rng.permutation(SIDE * SIDE)[:200])  # in 4 frames, at the same places
     found = measured(filtered(rng, 1.0), keep)
     assert found.buffer == pytest.approx(2**0.5, rel=0.35)
-    assert measured(rng.standard_normal((T, SIDE, SIDE)), keep).buffer == 0
+    white = measured(rng.standard_normal((T, SIDE, SIDE)), keep)
+    assert white.buffer == 0
+    assert not white.surely_white
+    assert measured(rng.standard_normal((T, SIDE, SIDE))).surely_white
 
 
 def test_variance_of_sums_over_tiles_that_share_noise(rng):
