@@ -23,14 +23,23 @@ def seen(rng, slope, arranged):
     return Pixels(jnp.asarray(values), rows, cols, ones, jnp.full(1, 4096.0), (64, 64))
 
 
-def outcome(pixels):
+def fitted_to(pixels):
     start = Params(*(jnp.asarray([v]) for v in (
         [0.5, 0.5, 0.0], [100.0, 125.0, 1e6], [8.0, 8.0, 8.0], [0.0, 0.0], [1.0, 1.0, 1.0]
     )))  # fmt: skip
     part = Part(2, (False, True), 25)
-    fitted = fit_local(MODEL, pixels, Local(), init=start, part=part, max_steps=25, quantum=0.0)
+    return fit_local(MODEL, pixels, Local(), init=start, part=part, max_steps=25, quantum=0.0)
+
+
+def outcome(pixels):
     which = (False, True), (True, False)
-    return trend_score(MODEL, 2, *which, pixels, fitted, Local())
+    return trend_score(MODEL, 2, *which, pixels, fitted_to(pixels), Local())
+
+
+def test_scattered_labels_need_no_neighbours(rng):
+    """The strength falls to where neighbours say next to nothing, and is high in two regions."""
+    assert float(fitted_to(seen(rng, 0.0, False)).coupling.strength) < 0.3
+    assert float(fitted_to(seen(rng, 0.0, True)).coupling.strength) > 1.0
 
 
 def test_a_slope_is_found_and_its_absence_is_not(rng):
