@@ -105,17 +105,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one scene, no verdict")
     parser.add_argument("--scenes", type=int, default=20, help="of each K and trend")
-    parser.add_argument("--size", type=int, default=160)
+    parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--only", choices=("scattered", "arranged"))
     args = parser.parse_args()
     cells = list(itertools.product(CLASSES, TRENDS))
     if args.quick:
         args.scenes, args.size, cells = 1, 64, [(2, "x")]
-    for arranged in (False, True):
+    every = (False, True) if args.only is None else (args.only == "arranged",)
+    for arranged in every:
         began, right = time.perf_counter(), Counter()
         for i, (k, trend) in itertools.product(range(args.scenes), cells):
             pixels = scene(args.first + 2 * i, k, trend, arranged, args.size)
-            for what, name in picked(pixels).items():
+            names = picked(pixels)
+            print(f"  true {k} {trend or '0'}: {names}", flush=True)
+            for what, name in names.items():
                 classes, _, formula = name.partition(" ")
                 right[what, "K"] += int(classes) == k
                 right[what, "trend"] += formula == trend

@@ -92,7 +92,7 @@ class Row:
         for name, drawn in self.drawn.items():
             seen = np.array(self.seen[name.split(",")[0]])
             known = np.isfinite(seen) & np.isfinite(drawn)
-            top = np.quantile(np.array(drawn)[known], 1 - LEVEL)
+            top = np.quantile(np.array(drawn)[known], 1 - LEVEL) if known.any() else np.nan
             out[name] = int(np.sum(seen[known] > top)), int(known.sum())
         return out
 
@@ -147,14 +147,17 @@ def local_fit(pixels: Pixels) -> tuple[LocalFit, Local, NoiseCorrelation]:
     return fitted, local, noise
 
 
-def one_data_set(row: Row, pixels: Pixels, bootstraps: bool) -> None:
+def one_data_set(row: Row, pixels: Pixels, rest: str) -> None:
+    """The tile score, and what of the `rest` is asked for."""
     fitted, local, noise = local_fit(pixels)
     tested = tuple(b and not a for a, b in zip(NULL.terms, TREND.terms, strict=True))
-    found = trend_score(WHOLE, NULL.classes, NULL.terms, tested, pixels, fitted, local)
+    found = trend_score(WHOLE, NULL.classes, NULL.terms, tested, pixels, fitted, local, noise)
     row.p.setdefault("trend, tile score*", []).append(found.p_value)
+    if rest == "none":
+        return
     ratio = float(ratios(WHOLE, NULL, TREND, pixels, 1.0)[0])
     row.p.setdefault("trend, chi-square", []).append(ratio_test(0.0, ratio / 2, 1)[1])
-    if not bootstraps:
+    if rest == "chi-square":
         return
     some, pick = thinned(pixels)
     plain = fit_part(WHOLE, some, NULL.classes, NULL.terms, quantum=1.0).params
@@ -169,15 +172,16 @@ def one_data_set(row: Row, pixels: Pixels, bootstraps: bool) -> None:
         values = ratios(WHOLE, NULL, other, three, 1.0)
         row.seen.setdefault(what, []).append(values[0])
         for name, value in zip(worlds, values[1:], strict=True):
-            star = "*" if (what, name) == ("classes", "layout bootstrap") else ""
-            row.drawn.setdefault(f"{what}, {name}{star}", []).append(value)
+            row.drawn.setdefault(f"{what}, {name}", []).append(value)
+    best = value if noise.surely_white else np.nan
+    row.drawn.setdefault("classes, where recommended*", []).append(best)
 
 
 def interval(rejected: int, of: int) -> str:
     """Percentage with its 95 % interval (Clopper and Pearson 1934)."""
     low = stats.beta.ppf(0.025, rejected, of - rejected + 1) if rejected else 0.0
     high = stats.beta.ppf(0.975, rejected + 1, of - rejected) if rejected < of else 1.0
-    return f"{100 * rejected / of:5.1f} ({100 * low:.1f} to {100 * high:.1f})"
+    return f"{100 * rejected / max(of, 1):5.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def main() -> None:
@@ -188,23 +192,29 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs="+", default=[0.01, 0.1, 1.0])
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--power", action="store_true", help="a slope of 2 grey levels in x")
-    parser.add_argument("--no-bootstrap", action="store_true")
+    rest = ("all", "chi-square", "none")
+    parser.add_argument("--rest", choices=rest, default="all", help="beside the tile score")
+    parser.add_argument("--only", type=int, nargs="+", choices=range(4), help="rows of a rate")
     args = parser.parse_args()
     if args.quick:
         args.datasets, args.rates, args.size = 2, [0.1], 64
     slope = 1.0 if args.power else 0.0
-    kinds = list(itertools.product(args.rates, (False, True), (False, True)))
+    if args.power and args.rest == "all":
+        args.rest = "chi-square"
+    rows = list(itertools.product((False, True), (False, True)))
+    rows = [rows[i] for i in args.only or range(4)]
+    kinds = [(rate, *row) for rate, row in itertools.product(args.rates, rows)]
     for rate, arranged, correlated in kinds[-1:] if args.quick else kinds:
         began, row = time.perf_counter(), Row()
         for i in range(args.datasets):
             seed = args.first + 2 * i
             pixels = scene(seed, arranged, correlated, rate, args.size, slope)
-            one_data_set(row, pixels, not (args.power or args.no_bootstrap))
+            one_data_set(row, pixels, args.rest)
         what = ("arranged" if arranged else "scattered", "correlated" if correlated else "white")
         print(f"{100 * rate:g} %, {', '.join(what)}: {args.datasets} data sets, "
               f"{time.perf_counter() - began:.0f} s", flush=True)  # fmt: skip
         for name, (rejected, of) in row.rejected().items():
-            print(f"  {name:<28} {interval(rejected, of)} %", flush=True)
+            print(f"  {name:<28} {interval(rejected, of)} % of {of}", flush=True)
 
 
 if __name__ == "__main__":

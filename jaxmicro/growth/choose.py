@@ -155,14 +155,15 @@ def starts_of_parts(
 ) -> dict[int, Params]:
     """Where to start local fits of the first classes of a model, for several numbers of them.
 
-    The start of each number that scores best on a few frames; classes that are not in use come
+    The start of each number that predicts best on a few frames; classes that are not in use come
     last. A number without a usable fit is left out.
     """
     frames, few, layout = few_frames(pixels)
-    search = Search(model, few, layout, _for_few(local, pixels), quantum, progress)
+    local = _for_few(local, pixels)
+    search = Search(model, few, layout, local, quantum, progress, thorough=True)
     small = FIRST_TREND if set(Trend(FIRST_TREND).terms) < set(model.trend.terms) else ""
     search.numbers(classes, (small, model.trend.formula) if small else (model.trend.formula,))
-    tops = {k: top[0].fit for k in classes if (top := search.top(k))}
+    tops = {k: top.fit for k in classes if search.top(k) and (top := search.best_of(k)[1])}
     return {
         k: _between(found.fit.params, frames, pixels.n_frames) for k, found in tops.items() if found
     }

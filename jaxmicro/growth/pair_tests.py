@@ -198,9 +198,9 @@ class Tester:
     def _tiles(self, null: str, alternative: str, fit: LocalFit) -> PairTest:
         a, b = self.tried[null], self.tried[alternative]
         more = tuple(y and not x for x, y in zip(a.half.terms, b.half.terms, strict=True))
-        local = self.bench.local(a)
-        pixels = self.bench.pixels
-        found = trend_score(a.whole, a.half.classes, a.half.terms, more, pixels, fit, local)
+        of_null = a.whole, a.half.classes, a.half.terms
+        bench = self.bench
+        found = trend_score(*of_null, more, bench.pixels, fit, bench.local(a), bench.noise)
         reference = (found.n_terms, found.reference)
         return PairTest(null, alternative, TILES, found.statistic, found.p_value, True, *reference)
 
@@ -222,8 +222,7 @@ class Tester:
             world = World(fit.fit.params, shares, self.bench.noise, self.bench.quantum)
         how = self.wanted.samples, self.wanted.seed
         found = bootstrap_test(a.whole, a.half, b.half, some, world, *how)
-        white = not self.bench.noise.buffer
-        best = arranged and white and a.half.classes != b.half.classes
+        best = arranged and a.half.classes != b.half.classes and self.bench.noise.surely_white
         method = ARRANGED if arranged else SCATTERED
         return PairTest(
             null, alternative, method, found.statistic, found.p_value, best, 0, found.reference

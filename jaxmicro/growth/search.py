@@ -16,6 +16,7 @@ from jaxmicro.growth.predictive import TOLERANCE, WORTH, left_out
 from jaxmicro.growth.thin import piled_up, tiles
 from jaxmicro.mixture.ecm import Progress, Result
 from jaxmicro.mixture.gmrm import GMRM, Params
+from jaxmicro.mixture.neighbour_start import neighbour_start
 from jaxmicro.mixture.starts import Start, starts, with_one_fewer, with_one_more
 from jaxmicro.spacetime.correlation import NoiseCorrelation, noise_correlation
 from jaxmicro.spacetime.local import Local, LocalFit, fit_local
@@ -82,6 +83,7 @@ class Search:
     tried: list[Candidate] = dataclasses.field(default_factory=list)
     before: tuple[Candidate, ...] = ()
     asked: frozenset[int] = frozenset()
+    thorough: bool = False  # one start more, that is dear
 
     def against(self, noise: NoiseCorrelation) -> Search:
         """The search begun again with neighbours who do not share a pixel's noise."""
@@ -113,8 +115,8 @@ class Search:
         for k in range(max(classes), first + 1, -1) if not self.before else []:
             for top in self.top(k):
                 assert top.fit is not None
-                for start in with_one_fewer(top.fit.fit.params, k):
-                    self.tried.append(self._tried(k - 1, top.trend, start, STEPS))
+                less = with_one_fewer(top.fit.fit.params, k)
+                self.tried.extend(self._all([(k - 1, top.trend, s, STEPS) for s in less]))
 
     def _with_all_terms(self, k: int, trend: str) -> None:
         """What a trend cannot follow looks like more classes: so the largest is tried for each."""
@@ -135,7 +137,10 @@ class Search:
 
     def _ways(self, k: int, trends: Sequence[str]) -> list[tuple[int, str, Start]]:
         """Every start of its own, or the simplest one and what an earlier search came to."""
-        ways = [self._way(k, start, trends) for start in starts(self.full, self.pixels, k)]
+        own = starts(self.full, self.pixels, k)
+        if self.thorough and self.full.trend.n_terms:
+            own = (*own, neighbour_start(self.full, self.pixels, k))
+        ways = [self._way(k, start, trends) for start in own]
         earlier = [c for c in self.before if c.classes == k and c.fit is not None]
         if not earlier:
             return ways
@@ -163,10 +168,10 @@ class Search:
         """Whether two classes more than k - 2 predict worse than it by far, one after the other."""
         if not {k - 2, k - 1, k} <= self.asked:
             return False
-        worth = [self._best_of(n)[0] for n in (k - 2, k - 1, k)]
+        worth = [self.best_of(n)[0] for n in (k - 2, k - 1, k)]
         return worth[0] > max(worth[1:]) + WORTH
 
-    def _best_of(self, k: int) -> tuple[float, Candidate | None]:
+    def best_of(self, k: int) -> tuple[float, Candidate | None]:
         """How well k classes predict, less what they must be worth, and the candidate that does.
 
         Two candidates are asked: that of the highest pseudo-likelihood may owe it to itself.
@@ -264,7 +269,7 @@ class Search:
 
     def best(self) -> Candidate:
         """The number of classes that predicts best, less what its parameters must be worth."""
-        tops = [self._best_of(k) for k in sorted({c.classes for c in self.tried} & self.asked)]
+        tops = [self.best_of(k) for k in sorted({c.classes for c in self.tried} & self.asked)]
         _, best = max(tops, key=lambda pair: pair[0], default=(-math.inf, None))
         if best is None and len(self.asked) == 1:  # who asks for one number gets it, ended or not
             best = next(iter(self.top(*self.asked)), None)

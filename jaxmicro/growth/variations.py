@@ -9,9 +9,11 @@ from the smaller one.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -22,7 +24,7 @@ from jaxmicro.growth.bootstrap import Half
 from jaxmicro.growth.choose import best_start, starts_of_parts
 from jaxmicro.growth.fitted import Fitted
 from jaxmicro.growth.plan import Plan
-from jaxmicro.growth.search import terms_of
+from jaxmicro.growth.search import AT_ONCE, terms_of
 from jaxmicro.mixture.criteria import log_likelihood_and_entropy
 from jaxmicro.mixture.ecm import Fit, Result, fit_part
 from jaxmicro.mixture.gmrm import GMRM, Params
@@ -36,6 +38,7 @@ WAYS = 3  # starts from a smaller model
 MISSED = 0.5  # nats by which a model may not fall behind one that is a part of it
 MISSED_LOCAL = 1e-3  # nats per pixel; a pseudo-likelihood may fall a little
 EXACT = 0.02  # nats of all pixels together that may be missing at the optimum that is found
+MANY = 2e6  # pixels from which on the working memory of two fits at once may be too much
 LEAST = 1e-8  # nats per pixel: nearer to the optimum single precision cannot tell
 
 
@@ -187,22 +190,35 @@ Fitter = Callable[[Half, Params | None], Found]
 
 
 def _in_turn(
-    whole: GMRM, plans: Mapping[str, Plan], fitter: Fitter, slack: float, told: Told
+    whole: GMRM,
+    plans: Mapping[str, Plan],
+    fitter: Fitter,
+    slack: float,
+    told: Told,
+    n_pixels: float,
 ) -> dict[str, Tried]:
     """Smaller models first; one that misses its optimum begins again from the best part of it."""
-    out: dict[str, Tried] = {}
-    for name, half in _in_order(whole, plans):
-        told(f"fitting {name}", 0)
+
+    def usual(named: tuple[str, Half]) -> tuple[Found, float]:
+        told(f"fitting {named[0]}", 0)
         began = time.perf_counter()
-        found = fitter(half, None)
-        part, missed = _best_part(half, out, found.total, slack)
-        if part is not None:
-            tries = (fitter(half, start) for start in _larger(part, half))
-            found = max([found, *tries], key=lambda f: f.total)
-            missed = _best_part(half, out, found.total, slack)[1]
-        seconds = time.perf_counter() - began
-        out[name] = Tried(plans[name], whole, half, *found, missed, seconds)
-        told(f"fitted {name}", 1)
+        found = fitter(named[1], None)
+        return found, time.perf_counter() - began
+
+    order, out = _in_order(whole, plans), dict[str, Tried]()
+    first = [usual(named) for named in order[:1]]  # it compiles the program
+    with ThreadPoolExecutor(AT_ONCE if n_pixels <= MANY else 1) as pool:
+        each = itertools.chain(first, pool.map(usual, order[1:]))
+        for (name, half), (found, seconds) in zip(order, each, strict=True):
+            began = time.perf_counter()
+            part, missed = _best_part(half, out, found.total, slack)
+            if part is not None:
+                tries = (fitter(half, start) for start in _larger(part, half))
+                found = max([found, *tries], key=lambda f: f.total)
+                missed = _best_part(half, out, found.total, slack)[1]
+            seconds += time.perf_counter() - began
+            out[name] = Tried(plans[name], whole, half, *found, missed, seconds)
+            told(f"fitted {name}", 1)
     return out
 
 
@@ -228,7 +244,7 @@ def _plain_fits(
         )
         return Found(fit, None, *log_likelihood_and_entropy(whole, fit.params, pixels))
 
-    return _in_turn(whole, plans, fitter, MISSED, told)
+    return _in_turn(whole, plans, fitter, MISSED, told, total)
 
 
 def _best_part(
@@ -287,8 +303,8 @@ def _local_fits(
         )
         return Found(found.fit, found, *local_sums(found, pixels))
 
-    slack = MISSED_LOCAL * float(np.sum(np.asarray(pixels.n_pixels)))
-    return _in_turn(whole, plans, fitter, slack, told)
+    total = float(np.sum(np.asarray(pixels.n_pixels)))
+    return _in_turn(whole, plans, fitter, MISSED_LOCAL * total, told, total)
 
 
 def local_sums(found: LocalFit, pixels: Pixels) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ histogram, which costs next to nothing and compiles nothing; the fit decides bet
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
@@ -28,6 +29,10 @@ ROUNDS = 20  # of fitting a surface to the pixels near it
 NEAR = 2.0  # robust sds
 
 
+# The trend (P,) of a frame by its grey values (n,), design (P, n) and places (n, 2).
+TrendOf = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
 @dataclasses.dataclass(frozen=True)
 class Start:
     """Parameters of every frame, and in a word how they were found."""
@@ -45,7 +50,7 @@ def starts(model: GMRM, pixels: Pixels, classes: int | None = None) -> tuple[Sta
         no pixel comes near.
     """
     k = classes or model.n_classes
-    values, design = _thinned(model, pixels)
+    values, design, _ = _thinned(model, pixels)
     none = np.zeros((len(values), model.trend.n_terms))
     out = [
         _start("no trend", model, values, none, (k, False)),
@@ -58,6 +63,15 @@ def starts(model: GMRM, pixels: Pixels, classes: int | None = None) -> tuple[Sta
     return tuple(
         dataclasses.replace(s, params=_in_dtype(s.params, pixels.values.dtype)) for s in out
     )
+
+
+def start_with(name: str, model: GMRM, pixels: Pixels, classes: int, trend_of: TrendOf) -> Start:
+    """A mixture of the grey values less a trend, of each frame by its values, design and places."""
+    thinned = list(zip(*_thinned(model, pixels), strict=True))
+    trend = np.stack([trend_of(*frame) for frame in thinned])
+    flat = [z - b @ f for (z, f, _), b in zip(thinned, trend, strict=True)]
+    found = _start(name, model, flat, trend, (classes, False))
+    return dataclasses.replace(found, params=_in_dtype(found.params, pixels.values.dtype))
 
 
 def with_one_more(params: Params, classes: int) -> tuple[Start, ...]:
@@ -193,9 +207,10 @@ def surface(values: Float[np.ndarray, " n"], design: Float[np.ndarray, "P n"]) -
     return coefficients[1:]
 
 
-def _thinned(model: GMRM, pixels: Pixels) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Grey values (n,) and design (P, n) of some visited pixels of each frame, float64."""
-    values, design = [], []
+def _thinned(model: GMRM, pixels: Pixels) -> tuple[list[np.ndarray], ...]:
+    """Grey values (n,), design (P, n) and rows and columns (n, 2) of some visited pixels of each
+    frame, float64."""
+    values, design, places = [], [], []
     most = max(64, FEW // pixels.n_frames)
     for t in range(pixels.n_frames):
         frame = pixels.at(t)
@@ -205,7 +220,8 @@ def _thinned(model: GMRM, pixels: Pixels) -> tuple[list[np.ndarray], list[np.nda
         rows, cols = np.asarray(frame.rows)[some], np.asarray(frame.cols)[some]
         values.append(z[some])
         design.append(model.trend.values_at(rows, cols, pixels.shape))
-    return values, design
+        places.append(np.stack([rows, cols], axis=1).astype(float))
+    return values, design, places
 
 
 def _start(

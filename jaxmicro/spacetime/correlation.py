@@ -7,6 +7,8 @@ share. Residuals within the classes show it, where both pixels of a pair surely 
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -16,7 +18,9 @@ from jaxmicro.mixture.gmrm import GMRM, Params
 
 LAGS = 8
 SURE = 0.9  # posterior probability of the class of both pixels of a pair
-FEW_PAIRS = 200  # at a lag; with fewer nothing is said of it
+FEWEST_PAIRS = 30  # at a lag; with fewer nothing is said of it
+FEW_PAIRS = 200  # with fewer a correlation counts from PLAIN standard errors of white noise on
+PLAIN = 3.0
 FAR = 5  # index of the lags from which on noise is no longer expected to be correlated
 LEAST = 0.1  # correlation at lag 1 from which on noise counts as correlated
 SEEN = 0.05  # correlation that still counts for the reach
@@ -30,10 +34,17 @@ class NoiseCorrelation:
       by_lag: NaN where too few pairs of pixels were visited and surely belong to one class.
       buffer: sd in pixels of a Gaussian exp(-d^2 / (2 buffer^2)) that lies on or above the
         correlations seen; 0 where noise is white or nothing is known.
+      pairs: pairs of pixels at lag 1 that this was seen on.
     """
 
     by_lag: Float[np.ndarray, " lags"]
     buffer: float
+    pairs: int = 0
+
+    @property
+    def surely_white(self) -> bool:
+        """Whether enough pairs of neighbours were seen, and they are not correlated."""
+        return not self.buffer and self.pairs >= FEW_PAIRS
 
     @property
     def independent_share(self) -> float:
@@ -51,6 +62,20 @@ class NoiseCorrelation:
         rate = min(n_visited / max(area, 1.0), 1.0)
         return n_visited / (1 + rate * (1 / self.independent_share - 1))
 
+    def within(self, sides: Sequence[float], rate: float) -> float:
+        """Sum of the variances of the sums over tiles, by the variance of the sum over all.
+
+        Args:
+          sides: of a tile, pixels along rows and columns.
+          rate: share of the pixels that were visited, at random.
+        """
+        if not self.buffer:
+            return 1.0
+        lag = np.arange(-max(int(side) for side in sides), max(int(side) for side in sides) + 1)
+        r = np.exp(-0.5 * (lag / self.buffer) ** 2)
+        inside = math.prod(np.sum(r * np.maximum(1 - np.abs(lag) / side, 0)) for side in sides)
+        return float((1 + rate * (inside - 1)) / (1 + rate * (np.sum(r) ** 2 - 1)))
+
     @property
     def sentence(self) -> str:
         if not np.isfinite(self.by_lag[0]):
@@ -59,6 +84,11 @@ class NoiseCorrelation:
                 "whether it is correlated"
             )
         shown = ", ".join(f"{max(r, 0):.2f}" for r in self.by_lag[:4] if np.isfinite(r))
+        if not self.buffer and self.pairs < FEW_PAIRS:
+            return (
+                f"noise: taken as independent from pixel to pixel; only {self.pairs} pairs of "
+                "neighbours were visited to see whether it is"
+            )
         if not self.buffer and self.by_lag[0] >= LEAST:
             return (
                 f"noise: neighbours are hardly more alike than pixels farther apart (correlation "
@@ -90,22 +120,24 @@ def noise_correlation(
                 products[lag - 1] += np.sum(a[same] * b[same])
                 squares[lag - 1] += 0.5 * np.sum(a[same] ** 2 + b[same] ** 2)
                 pairs[lag - 1] += same.sum()
-    enough = (pairs >= FEW_PAIRS) & (squares > 0)
+    enough = (pairs >= FEWEST_PAIRS) & (squares > 0)
     by_lag = np.where(enough, products / np.where(squares > 0, squares, 1), np.nan)
-    return NoiseCorrelation(by_lag, _buffer(by_lag))
+    return NoiseCorrelation(by_lag, _buffer(by_lag, pairs), int(pairs[0]))
 
 
-def _buffer(by_lag: Float[np.ndarray, " lags"]) -> float:
+def _buffer(by_lag: Float[np.ndarray, " lags"], pairs: Float[np.ndarray, " lags"]) -> float:
     """The widest of the Gaussians through the correlations, from lag 1 on while they are seen.
 
     What the longest lags still show is taken for structure that the model has missed, not noise.
     """
-    far = by_lag[FAR:]
-    floor = max(0.0, float(np.nanmedian(far))) if np.isfinite(far).any() else 0.0
+    many = pairs >= FEW_PAIRS
+    far = by_lag[FAR:][many[FAR:] & np.isfinite(by_lag[FAR:])]
+    floor = max(0.0, float(np.median(far))) if far.size else 0.0
     of_noise = (by_lag - floor) / (1 - min(floor, 0.9))
-    if not of_noise[0] >= LEAST:
+    plain = PLAIN / np.sqrt(np.maximum(pairs, 1))
+    if not of_noise[0] >= (LEAST if many[0] else plain[0]):
         return 0.0
-    seen = int(np.argmin(np.append(of_noise >= SEEN, False)))
+    seen = int(np.argmin(np.append(of_noise >= np.where(many, SEEN, plain), False)))
     lag, r = np.arange(1, seen + 1), np.minimum(of_noise[:seen], 0.99)
     return float(np.max(lag / np.sqrt(-2 * np.log(r))))
 

@@ -6,6 +6,7 @@ import pytest
 from pixels_at import pixels_at
 
 from jaxmicro.mixture.gmrm import GMRM, Params
+from jaxmicro.mixture.neighbour_start import between_neighbours, neighbour_start
 from jaxmicro.mixture.starts import (
     OUT_OF_REACH,
     histogram_mixture,
@@ -180,3 +181,23 @@ def test_one_class_fewer_leaves_the_rarest_out_or_joins_the_closest(k):
 
 def test_a_mean_out_of_reach_is_finite_in_single_precision():
     assert np.isfinite(np.float32(OUT_OF_REACH) ** 2)
+
+
+def test_the_trend_between_neighbours_is_not_moved_by_the_layout(rng):
+    """Bright layers at the bottom: the surface through most pixels takes them up, this does not."""
+    rows, cols = np.divmod(np.arange(64 * 64), 64)
+    y, x = rows / 31.5 - 1, cols / 31.5 - 1
+    values = 60 + 40 * (rows // 22) + 5 * x + 8 * y + 3 * rng.standard_normal(rows.size)
+    design = np.stack([x, y])
+    found = between_neighbours(values, design, np.stack([rows, cols], axis=1).astype(float))
+    # 40 960 differences of noise 3 sqrt(2), 2 pixels or .06 of x apart: errors of .4 and, as pairs
+    # share pixels, somewhat more; the layers rise by 60 in y
+    np.testing.assert_allclose(found, [5.0, 8.0], atol=2.0)
+    every = np.ones((1, rows.size))
+    pixels = pixels_at(
+        values[None], rows[None].astype(np.int32), cols[None].astype(np.int32), every, (64, 64)
+    )
+    start = neighbour_start(GMRM(4, Trend("x + y")), pixels, 3)
+    np.testing.assert_allclose(start.params.trend[0], [5.0, 8.0], atol=2.0)
+    np.testing.assert_allclose(start.params.means[0, :3], [60.0, 100.0, 140.0], atol=3.0)
+    assert np.all(np.asarray(start.params.weights)[0, 3:] == 0)

@@ -101,3 +101,30 @@ def test_a_smooth_leftover_is_structure_and_not_noise(rng):
 @pytest.mark.parametrize("buffer", [0.0, 0.2, 1.7])
 def test_independent_pixels_are_never_more_than_pixels(buffer):
     assert 0 < NoiseCorrelation(np.full(LAGS, 0.5), buffer).independent_share <= 1
+
+
+def test_few_pairs_show_a_strong_correlation_and_no_weak_one(rng):
+    """About 80 pairs a lag: the correlation of .78 at lag 1 lies far above 3 / sqrt(80) = .34."""
+    keep = np.sort(rng.permutation(SIDE * SIDE)[:200])  # in 4 frames, at the same places
+    found = measured(filtered(rng, 1.0), keep)
+    assert found.buffer == pytest.approx(2**0.5, rel=0.35)
+    white = measured(rng.standard_normal((T, SIDE, SIDE)), keep)
+    assert white.buffer == 0
+    assert not white.surely_white
+    assert measured(rng.standard_normal((T, SIDE, SIDE))).surely_white
+
+
+def test_variance_of_sums_over_tiles_that_share_noise(rng):
+    """Sums over 8 x 8 tiles of filtered noise, by their own definition."""
+    sigma = 1.0
+    noise = NoiseCorrelation(np.zeros(LAGS), 2**0.5 * sigma)
+    fields = np.concatenate([filtered(rng, sigma) for _ in range(150)])
+    tiles = fields.reshape(-1, 8, 8, 8, 8).sum(axis=(2, 4))
+    # the frame is periodic, so sums over all of it are the sd of the mean: take a wide window
+    wide = tiles[:, :4, :4].sum(axis=(1, 2))
+    shares = [noise.within((side, side), 1.0) for side in (8.0, 32.0)]
+    expected = 16 * np.mean(tiles**2) / np.mean(wide**2)
+    # 600 windows: the relative error of a variance is sqrt(2 / 600) = .06
+    assert shares[0] / shares[1] == pytest.approx(expected, rel=0.15)
+    assert noise.within((8.0, 8.0), 0.0) == 1
+    assert NoiseCorrelation(np.zeros(LAGS), 0.0).within((8.0, 8.0), 1.0) == 1

@@ -23,14 +23,23 @@ def seen(rng, slope, arranged):
     return Pixels(jnp.asarray(values), rows, cols, ones, jnp.full(1, 4096.0), (64, 64))
 
 
-def outcome(pixels):
+def fitted_to(pixels):
     start = Params(*(jnp.asarray([v]) for v in (
         [0.5, 0.5, 0.0], [100.0, 125.0, 1e6], [8.0, 8.0, 8.0], [0.0, 0.0], [1.0, 1.0, 1.0]
     )))  # fmt: skip
     part = Part(2, (False, True), 25)
-    fitted = fit_local(MODEL, pixels, Local(), init=start, part=part, max_steps=25, quantum=0.0)
+    return fit_local(MODEL, pixels, Local(), init=start, part=part, max_steps=25, quantum=0.0)
+
+
+def outcome(pixels):
     which = (False, True), (True, False)
-    return trend_score(MODEL, 2, *which, pixels, fitted, Local())
+    return trend_score(MODEL, 2, *which, pixels, fitted_to(pixels), Local())
+
+
+def test_scattered_labels_need_no_neighbours(rng):
+    """The strength falls to where neighbours say next to nothing, and is high in two regions."""
+    assert float(fitted_to(seen(rng, 0.0, False)).coupling.strength) < 0.3
+    assert float(fitted_to(seen(rng, 0.0, True)).coupling.strength) > 1.0
 
 
 def test_a_slope_is_found_and_its_absence_is_not(rng):
@@ -51,6 +60,14 @@ def test_by_signs_is_exact_for_few_tiles():
     found = by_signs(np.array([[1.0], [2.0], [3.0], [4.0]]), flips=20_000)
     assert found.statistic == pytest.approx(100 / 30)
     assert found.p_value == pytest.approx(2 / 16, abs=0.01)  # 4 binomial sds of 20 000 signs
+
+
+def test_what_was_fitted_counts():
+    """Where parameters took half of the sum of squares, half of the statistic is left."""
+    scores = np.array([[1.0], [2.0], [3.0], [4.0]])
+    found, plain = by_signs(scores, 0.5), by_signs(scores)
+    assert found.statistic == pytest.approx(0.5 * plain.statistic)
+    np.testing.assert_array_equal(found.reference, plain.reference)
 
 
 def test_by_signs_does_not_depend_on_the_scale_of_terms(rng):

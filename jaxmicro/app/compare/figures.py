@@ -50,7 +50,8 @@ def scores(found: Compared, path: pathlib.Path, style: Style) -> pathlib.Path:
     ax.axvline(0, color="0.8", linewidth=1, zorder=0)
     ax.set_yticks(at, rows["model"])
     ax.invert_yaxis()
-    ax.set_xlabel("score behind the best (nats per pixel)", **FONT)
+    ax.set_xlabel("score less that of the best (nats per pixel)", **FONT)
+    ax.margins(y=0.5 / len(rows))
     return save(figure, path, style)
 
 
@@ -94,7 +95,8 @@ def _panel(ax: Any, test: PairTest) -> None:
         top = grid[-1]
     else:
         known = test.reference[np.isfinite(test.reference)]
-        ax.hist(known, bins=30, density=True, color=COLOURS[0], alpha=0.6)
+        bins = int(np.clip(known.size**0.5, 8, 40))  # of few samples, few bars
+        ax.hist(known, bins=bins, density=True, color=COLOURS[0], alpha=0.6)
         top = float(known.max()) if known.size else 1.0
     far = test.statistic > 3 * top
     ax.axvline(min(test.statistic, 3 * top), color=COLOURS[1], linewidth=2,
@@ -104,5 +106,7 @@ def _panel(ax: Any, test: PairTest) -> None:
         f"{test.null}\nagainst {test.alternative}\n{test.method}: {beyond}, p = {test.p_value:.2g}",
         fontsize=8,
     )
+    ax.set_xlim(right=1.06 * max(top, min(test.statistic, 3 * top)))
+    ax.set_xlabel("statistic", fontsize=8)
     ax.set_yticks([])
     ax.tick_params(labelsize=8)
