@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from jaxmicro.data.movie import Image
 from jaxmicro.dictionary.coupled import Recipe, learn_stages
 from jaxmicro.dictionary.forward import FWHM_PER_SD, NOT_KNOWN, Forward, Instruments
 from jaxmicro.dictionary.learn import LearningState
-from jaxmicro.dictionary.matching import estimate_blur, grey_range, resample
+from jaxmicro.dictionary.matching import SpectralBlur, grey_range, resample, spectral_blur
 from jaxmicro.dictionary.noise import CUTOFF, Noise, cutoff_of, estimate_noise
 from jaxmicro.dictionary.stage import CodeStatistics, Stage, run_stage
 from jaxmicro.errors import DataError, UsageError
@@ -173,13 +174,11 @@ def build_dictionary(
     noise = estimate_noise(scaled, good, cutoff=cutoff, seed=seed)
     images = [_training_image(image, fine, instruments.invert) for image in train]
     notes = [_too_coarse(image, coarse) for image in train]
-    blur_nm = instruments.blur_nm(fine) if recipe.variant == "coupled" else 0.0
-    if blur_nm is None:
-        blur_nm = estimate_blur(scaled, coarse, _filled(images[0]), fine, noise)
-        notes.append(
-            f"blur between the instruments read from the spectra: {blur_nm:.3g} nm (FWHM); "
-            "give --psf-fwhm and --train-fwhm if you know them"
-        )
+    blur_nm = 0.0
+    if recipe.variant == "coupled":
+        seen = _seen_blur(scaled, coarse, images, fine, noise)
+        blur_nm, doubt = _blur(seen, instruments, fine)
+        notes.append(doubt)
     found = learn_stages(
         images, recipe, noise, blur_nm / FWHM_PER_SD / fine,
         seed=seed, start=start, progress=progress,
@@ -196,6 +195,37 @@ def build_dictionary(
         found.state.usage,
     )
     return dictionary, found.state, tuple(note for note in notes if note)
+
+
+def _seen_blur(scaled, coarse: float, images, fine: float, noise: Noise) -> SpectralBlur | None:
+    """The median over the training images, or None where no spectrum shows it."""
+    found = []
+    for image in images:
+        with contextlib.suppress(DataError):  # too few frequencies above the noise
+            found.append(spectral_blur(scaled, coarse, _filled(image), fine, noise))
+    found.sort(key=lambda blur: blur.square_nm2)
+    return found[(len(found) - 1) // 2] if found else None
+
+
+def _blur(seen: SpectralBlur | None, instruments: Instruments, fine: float) -> tuple[float, str]:
+    """(FWHM in nm of the blur between the instruments, a note on it)."""
+    given = instruments.blur_nm(fine)
+    if given is None:
+        if seen is None:
+            raise DataError(
+                "the blur between the instruments cannot be read from their spectra; "
+                "give --psf-fwhm and --train-fwhm"
+            )
+        blur = seen.fwhm_nm
+        return blur, (
+            f"blur between the instruments read from the spectra: {blur:.3g} nm (FWHM); "
+            "give --psf-fwhm and --train-fwhm if you know them"
+        )
+    if seen is None:
+        return given, ""
+    assert instruments.psf_fwhm_nm is not None  # a blur is given by it
+    seen.refuse_blurred_training(instruments.psf_fwhm_nm)
+    return given, seen.doubt(given)
 
 
 def _scaled(

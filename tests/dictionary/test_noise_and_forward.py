@@ -7,7 +7,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from jaxmicro.data.phantom_stem_txm import correlated_noise, stem_txm
 from jaxmicro.dictionary import resolution as res
 from jaxmicro.dictionary.forward import FWHM_PER_SD, Forward, blur_between, fill, gaussian
-from jaxmicro.dictionary.matching import estimate_blur, grey_range, resample
+from jaxmicro.dictionary.matching import SpectralBlur, grey_range, resample, spectral_blur
 from jaxmicro.dictionary.noise import cutoff_of, estimate_noise, white
 from jaxmicro.errors import DataError, UsageError
 
@@ -72,11 +72,32 @@ def test_noise_spectrum_covariance_and_samples_agree(rng):
 def test_blur_between_the_instruments_is_read_from_the_spectra():
     scene = stem_txm(2, shape=(256, 256), n_stem=1)
     noise = estimate_noise(scene.slices[0].values, cutoff=0.27, seed=0)
-    found = estimate_blur(scene.slices[0].values, 30.0, scene.stem[0].values, 15.0, noise)
+    slice_, stem = scene.slices[0].values, scene.stem[0].values
+    found = spectral_blur(slice_, 30.0, stem, 15.0, noise).fwhm_nm
     # other sections, so spectra that are alike only on average: within 10 %
     assert found == pytest.approx(blur_between(60.0, 15.0), rel=0.10)
     with pytest.raises(DataError, match="psf-fwhm"):
-        estimate_blur(scene.stem[0].values, 15.0, scene.slices[0].values, 30.0, white(1e-6))
+        _ = spectral_blur(stem, 15.0, slice_, 30.0, white(1e-6)).fwhm_nm
+    given = blur_between(60.0, 15.0)
+    right = spectral_blur(slice_, 30.0, stem, 15.0, noise)
+    right.refuse_blurred_training(60.0)
+    assert right.doubt(given) == ""
+    # the pixel size of the slice given twice and half as large: at the result's pixels the training
+    # image then has other frequencies than the slice
+    for factor in (2.0, 0.5):
+        wrong = spectral_blur(slice_, 30.0 * factor, stem, 15.0, noise)
+        assert "the spectra disagree" in wrong.doubt(given)
+    soft = gaussian(stem, (100 / 2.3548 / 15, 100 / 2.3548 / 15))
+    with pytest.raises(DataError, match="more blurred than the slices"):
+        spectral_blur(slice_, 30.0, soft, 15.0, noise).refuse_blurred_training(60.0)
+
+
+def test_a_doubt_needs_more_than_the_error_of_the_spectra():
+    """No line beyond doubt: an interval that holds the blur given is no contradiction."""
+    assert SpectralBlur(90.0**2, 3000.0, 1e-4).doubt(58.0) == ""  # 90 nm, at least 46
+    assert SpectralBlur(90.0**2, 300.0, 1e-4).doubt(58.0) != ""  # at least 87
+    assert SpectralBlur(0.0, 10.0, 1e-6).doubt(58.0) == ""  # nothing seen where it would show
+    SpectralBlur(-(60.0**2), 2000.0, 1e-4).refuse_blurred_training(60.0)
 
 
 def test_resampling_keeps_place_and_suppresses_what_cannot_be_shown(rng):

@@ -12,6 +12,7 @@ import numpy as np
 from jaxmicro.app.options import frame_range
 from jaxmicro.data.movie import Box, Image
 from jaxmicro.data.read import Volume, read_image, read_roi, read_volume
+from jaxmicro.dictionary.enhance import SAME_PIXEL
 from jaxmicro.errors import DataError, UsageError
 
 
@@ -20,6 +21,7 @@ def open_volumes(sources: Sequence[str], pixel_size_nm: float | None) -> tuple[V
 
     Raises:
       UsageError: two whose results would have the same name.
+      DataError: volumes, or files of one, that give different pixel sizes.
     """
     volumes = tuple(read_volume(s, pixel_size_nm=pixel_size_nm) for s in sources)
     names = [safe_name(volume.name) for volume in volumes]
@@ -28,6 +30,14 @@ def open_volumes(sources: Sequence[str], pixel_size_nm: float | None) -> tuple[V
             raise UsageError(
                 f"--apply names {names.count(name)} sources called {name}, whose results would "
                 "have one name; rename one, or give them to runs of their own"
+            )
+    sizes = [v.pixel_size_nm for v in volumes]
+    for volume, size in zip(volumes, sizes, strict=True):
+        if size and sizes[0] and not np.allclose(size, sizes[0], rtol=SAME_PIXEL):
+            raise DataError(
+                f"{volume.name}: pixels of {size[0]:g} nm, but {volumes[0].name} has "
+                f"{sizes[0][0]:g} nm; one dictionary is for one pixel size, so give them to runs "
+                "of their own, or say with --apply-pixel-size what holds for all"
             )
     return volumes
 

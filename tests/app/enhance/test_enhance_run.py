@@ -146,3 +146,26 @@ def test_an_unknown_figure_is_an_empty_cell(tmp_path):
         rows = list(csv.DictReader(file))
     assert len(rows) == 2
     assert (rows[0]["slice"], rows[0]["psnr_db"], rows[0]["noise_sd"]) == ("s", "", "0.333333")
+
+
+def test_slices_of_different_calibration_or_size_are_refused_before_any_work(tmp_path):
+    def slice_of(folder, name, pixel_um, shape=(24, 24)):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        tifffile.imwrite(
+            tmp_path / folder / name, np.zeros(shape, np.float32), imagej=True,
+            resolution=(1 / pixel_um, 1 / pixel_um), metadata={"unit": "um"},
+        )  # fmt: skip
+
+    slice_of("a", "s0.tif", 0.03)
+    slice_of("a", "s1.tif", 0.06)
+    with pytest.raises(DataError, match=r"s1\.tif: has pixels of 60 nm, but s0\.tif has 30 nm"):
+        open_volumes([str(tmp_path / "a")], None)
+    (volume,) = open_volumes([str(tmp_path / "a")], 30.0)  # what the user says holds
+    assert volume.pixel_size_nm == (30.0, 30.0)
+    pair = [str(tmp_path / "a" / name) for name in ("s0.tif", "s1.tif")]
+    with pytest.raises(DataError, match="s1: pixels of 60 nm, but s0 has 30 nm"):
+        open_volumes(pair, None)
+    slice_of("b", "s0.tif", 0.03)
+    slice_of("b", "s1.tif", 0.03, (24, 20))
+    with pytest.raises(DataError, match=r"s1\.tif: has 24 x 20 pixels, but s0\.tif has 24 x 24"):
+        open_volumes([str(tmp_path / "b")], None)
