@@ -1,9 +1,9 @@
 """Sections of battery particles drawn by other rules than the package's phantom, by seed.
 
 Secondary particles of radial needles (Voronoi cells in a radial metric) with twin lamellae, a
-bright rim, cracks between needles, pores from a thresholded field, and a binder with carbon black and
-fibres. Truth at 15 nm; slices at 30 nm, blurred to 60 nm, with the noise of a filtered
-back-projection, whose grey values run from 0 to 1. Slices of one volume are `SPACING_NM` apart.
+bright rim, cracks between needles, pores from a thresholded field, and a binder with carbon black.
+Truth at 15 nm; slices at 30 nm, blurred to 60 nm, with the noise of a filtered back-projection,
+whose grey values run from 0 to 1. Slices of one volume are `SPACING_NM` apart.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 from collections.abc import Callable
@@ -11,12 +10,13 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from jaxmicro.data.movie import Image
+from jaxmicro.dictionary.calibration import pixel_size, seen_blur, settled_blur, too_coarse
 from jaxmicro.dictionary.coupled import Recipe, learn_stages
 from jaxmicro.dictionary.forward import FWHM_PER_SD, NOT_KNOWN, Forward, Instruments
 from jaxmicro.dictionary.learn import LearningState
-from jaxmicro.dictionary.matching import SpectralBlur, grey_range, resample, spectral_blur
+from jaxmicro.dictionary.matching import grey_range, resample
 from jaxmicro.dictionary.noise import CUTOFF, Noise, cutoff_of, estimate_noise
-from jaxmicro.dictionary.stage import CodeStatistics, Stage, run_stage
+from jaxmicro.dictionary.stage import FURTHER_STRIDE, CodeStatistics, Stage, run_stage
 from jaxmicro.errors import DataError, UsageError
 
 SAME_PIXEL = 0.02  # relative difference of pixel sizes that still counts as the same
@@ -117,26 +117,6 @@ def constant_rim(values: np.ndarray) -> np.ndarray:
     return rim if rim.mean() > 0.01 and not rim.all() else np.zeros(values.shape, bool)
 
 
-def pixel_size(image: Image, option: str) -> float:
-    """The one pixel size of a square-pixelled image, in nm.
-
-    Raises:
-      UsageError: it is missing (asked for by the option's name) or differs along y and x.
-    """
-    size = image.pixel_size_nm
-    if size is None:
-        raise UsageError(
-            f'{image.name}: the file gives no pixel size; add {option}, for example "26.9 nm"'
-        )
-    y, x = size[-2:]
-    if abs(y - x) > 0.005 * max(y, x):
-        raise UsageError(
-            f"{image.name}: pixels of {y:g} x {x:g} nm are not square; resample the image, "
-            f"or give one size with {option}"
-        )
-    return float(y)
-
-
 def build_dictionary(
     train: list[Image],
     slice_: Image,
@@ -173,11 +153,11 @@ def build_dictionary(
     cutoff = CUTOFF if psf_nm is None else cutoff_of(psf_nm / FWHM_PER_SD / coarse)
     noise = estimate_noise(scaled, good, cutoff=cutoff, seed=seed)
     images = [_training_image(image, fine, instruments.invert) for image in train]
-    notes = [_too_coarse(image, coarse) for image in train]
+    notes = [too_coarse(image, coarse) for image in train]
     blur_nm = 0.0
     if recipe.variant == "coupled":
-        seen = _seen_blur(scaled, coarse, images, fine, noise)
-        blur_nm, doubt = _blur(seen, instruments, fine)
+        seen = seen_blur(scaled, coarse, images, fine, noise)
+        blur_nm, doubt = settled_blur(seen, instruments, fine)
         notes.append(doubt)
     found = learn_stages(
         images, recipe, noise, blur_nm / FWHM_PER_SD / fine,
@@ -195,37 +175,6 @@ def build_dictionary(
         found.state.usage,
     )
     return dictionary, found.state, tuple(note for note in notes if note)
-
-
-def _seen_blur(scaled, coarse: float, images, fine: float, noise: Noise) -> SpectralBlur | None:
-    """The median over the training images, or None where no spectrum shows it."""
-    found = []
-    for image in images:
-        with contextlib.suppress(DataError):  # too few frequencies above the noise
-            found.append(spectral_blur(scaled, coarse, _filled(image), fine, noise))
-    found.sort(key=lambda blur: blur.square_nm2)
-    return found[(len(found) - 1) // 2] if found else None
-
-
-def _blur(seen: SpectralBlur | None, instruments: Instruments, fine: float) -> tuple[float, str]:
-    """(FWHM in nm of the blur between the instruments, a note on it)."""
-    given = instruments.blur_nm(fine)
-    if given is None:
-        if seen is None:
-            raise DataError(
-                "the blur between the instruments cannot be read from their spectra; "
-                "give --psf-fwhm and --train-fwhm"
-            )
-        blur = seen.fwhm_nm
-        return blur, (
-            f"blur between the instruments read from the spectra: {blur:.3g} nm (FWHM); "
-            "give --psf-fwhm and --train-fwhm if you know them"
-        )
-    if seen is None:
-        return given, ""
-    assert instruments.psf_fwhm_nm is not None  # a blur is given by it
-    seen.refuse_blurred_training(instruments.psf_fwhm_nm)
-    return given, seen.doubt(given)
 
 
 def _scaled(
@@ -247,21 +196,6 @@ def _training_image(image: Image, pixel_nm: float, invert: bool) -> Float[np.nda
     values = resample(values, (own, own), (pixel_nm, pixel_nm))
     kept = resample(good.astype(np.float32), (own, own), (pixel_nm, pixel_nm)) > 0.999
     return np.where(kept, values, np.nan).astype(np.float32)
-
-
-def _too_coarse(image: Image, slice_pixel_nm: float) -> str:
-    """A note on a training image with larger pixels than the slice; empty for others."""
-    own = pixel_size(image, "--train-pixel-size")
-    if own <= slice_pixel_nm * 1.001:
-        return ""
-    return (
-        f"{image.name}: its pixels of {own:g} nm are coarser than the slice's of "
-        f"{slice_pixel_nm:g} nm; it holds less detail than the slice shows"
-    )
-
-
-def _filled(image: Float[np.ndarray, "y x"]) -> Float[np.ndarray, "y x"]:
-    return np.where(np.isfinite(image), image, np.nanmean(image))
 
 
 def enhance(
@@ -292,8 +226,9 @@ def enhance(
     uncertainty = np.zeros(scaled.shape, np.float32)
     found: list[CodeStatistics] = []
     for stage in dictionary.stages:
+        step = max(stride, FURTHER_STRIDE) if found else stride
         values, uncertainty, statistics = run_stage(
-            stage, values, allowed, stride=min(stride, stage.size),
+            stage, values, allowed, stride=min(step, stage.size),
             plain_average=dictionary.variant == "paper",
         )  # fmt: skip
         found.append(statistics)

@@ -112,6 +112,7 @@ def enhance(
     given = dict(locals())
     from jaxmicro.app import options
     from jaxmicro.app.enhance import images, report, run, training
+    from jaxmicro.app.enhance.choose import default_variant
     from jaxmicro.app.style import Style
     from jaxmicro.dictionary.forward import Instruments
 
@@ -121,8 +122,8 @@ def enhance(
     if roi is not None and mask is not None:
         raise UsageError("--mask is the old name of --roi; give one of them")
     roi = roi or mask
-    variant = _variant(model, patch_size=patch_size, atoms=atoms, upscale=upscale, penalty=penalty)
-    recipe = None if dictionary is not None else variant.recipe()
+    said = {"patch_size": patch_size, "atoms": atoms, "upscale": upscale}
+    variant = _variant(model, penalty=penalty, **said)
     pitches = [
         options.length_nm(train_pixel_size, "--train-pixel-size"),
         options.length_nm(apply_pixel_size, "--apply-pixel-size"),
@@ -136,9 +137,13 @@ def enhance(
         whole = images.open_volumes(apply, pitches[1])
         box = None if crop is None else options.box(crop, "--crop")
         volumes = images.narrow(whole, frames, box)
+        learned_from = images.open_training(train or (), pitches[0])
+        if model is None and learned_from:
+            default = default_variant(learned_from, volumes[0].slice(0), instruments.psf_fwhm_nm)
+            variant = default.with_options(penalty=_penalty(penalty), **said)
         plan = training.EnhancePlan(
-            train=images.open_training(train or (), pitches[0]),
-            recipe=recipe, instruments=instruments,
+            train=learned_from, recipe=None if dictionary is not None else variant.recipe(),
+            instruments=instruments, automatic=model is None and dictionary is None,
             mask=None if roi is None else images.open_roi(roi, whole, box),
             stride=stride, evidence=not no_evidence, seed=seed,
         )  # fmt: skip
@@ -161,8 +166,9 @@ def enhance(
         )
         found.append(done)
         training.save_trained(folder, trained)
-        if recipe is not None:
-            (folder / "model.toml").write_text(variant.to_toml(), encoding="utf-8")
+        if dictionary is None:
+            text = variant.with_passes(len(trained.dictionary.stages)).to_toml()
+            (folder / "model.toml").write_text(text, encoding="utf-8")
         return report.write(folder, found[0], style)
 
     with _resumable(kept):
