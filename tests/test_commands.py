@@ -140,12 +140,15 @@ def _of(command, text):
     return [w for pair in _pairs(text) for w in pair if pair[0].replace("--no-", "--") in known]
 
 
+VOLUME = "--seed 2 --size 64 --slices 2"
+
 USED = {
     "quantify": [*MOVIE_CASES.values(), ASKED],
     "compare": [*MOVIE_CASES.values(), GRID],
     "posterior": [MOVIE_CASES[name] for name in POSTERIOR],
     "enhance": [*ENHANCE_CASES.values(), RESUMED, REUSED],
     **{command: [text] for command, text in SCENES.items()},
+    "phantom stem-txm": [SCENES["phantom stem-txm"], VOLUME],
     "study": STUDY_CASES,
     "plan": PLAN_CASES,
     "info": [],

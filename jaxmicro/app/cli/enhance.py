@@ -280,17 +280,29 @@ def stem_txm(
     out: Out,
     seed: Seed = 0,
     size: Annotated[int, typer.Option(min=64, help="Rows and columns of a TXM slice.")] = 320,
-    n_slices: Annotated[int, typer.Option("--n-slices", min=1, help="TXM slices.")] = 1,
+    n_slices: Annotated[
+        int | None, typer.Option("--n-slices", min=1, help="TXM slices of different particles.")
+    ] = None,
+    slices: Annotated[
+        int | None, typer.Option(min=2, help="Slices of one TXM volume, 30 nm apart.")
+    ] = None,
     noise: Annotated[float, typer.Option(min=0.0, help="Noise, grey range 0 to 1.")] = 0.05,
     force: Force = False,
 ) -> None:
     """Cathode particles: stem_*.tif (15 nm, clean), txm.tif (60 nm, noisy), truth.tif."""
     from jaxmicro.app import output
     from jaxmicro.app.enhance.files import write_sections
-    from jaxmicro.data import phantom_stem_txm
+    from jaxmicro.data import phantom_particles, phantom_stem_txm
 
     output.check_target(out, force)
-    scene = phantom_stem_txm.stem_txm(seed, shape=(size, size), n_slices=n_slices, noise_sd=noise)
+    if slices is not None and n_slices is not None:
+        raise UsageError("--n-slices asks for unrelated slices, --slices for a volume; give one")
+    if slices is not None:
+        scene = phantom_particles.particles(seed, size=size, n_slices=slices, noise_sd=noise)
+    else:
+        scene = phantom_stem_txm.stem_txm(
+            seed, shape=(size, size), n_slices=n_slices or 1, noise_sd=noise
+        )
     with output.new_folder(out, force) as folder:
         names = write_sections(scene, folder)
     console().print(f"wrote {out}: {', '.join(names)}")
