@@ -36,15 +36,17 @@ def particles(
     n_stem: int = 3,
     n_slices: int = 1,
     psf_fwhm_nm: float = 60.0,
+    stem_size: int = 512,
 ) -> Sections:
     """Draw STEM sections of some particles and a TXM volume of others; equal seeds, equal scenes.
 
     Args:
       size: rows and columns of a TXM slice.
       noise_sd: of a slice, where the greys of the material run from 0 to 1.
-      n_stem: sharp sections of 512 x 512 pixels, each of material of its own.
+      n_stem: sharp sections, each of material of its own.
       n_slices: neighbouring slices of one volume, SPACING_NM apart.
       psf_fwhm_nm: as in `stem_txm`.
+      stem_size: rows and columns of a sharp section.
 
     Raises:
       UsageError: a scene too small, or a blur of the slices that is not above that of STEM.
@@ -57,7 +59,7 @@ def particles(
     if not psf_fwhm_nm > STEM_FWHM_NM:
         raise UsageError(f"blur of {psf_fwhm_nm:g} nm: give one above STEM's, {STEM_FWHM_NM:g} nm")
     streams = [np.random.default_rng([77, seed, i]) for i in range(n_stem + 1)]
-    stem = [_sharp(_sections(rng, (1, 512, 512)))[0] for rng in streams[1:]]
+    stem = [_sharp(_sections(rng, (1, stem_size, stem_size)))[0] for rng in streams[1:]]
     rng = streams[0]
     truth = _sharp(_sections(rng, (n_slices, DECIMATION * size, DECIMATION * size)))
     clean = _seen(truth, math.sqrt(psf_fwhm_nm**2 - STEM_FWHM_NM**2) / FWHM_PER_SD)

@@ -150,7 +150,7 @@ def spectral_blur(
       DataError: no usable band of frequencies.
     """
     frequency, power = spectrum(slice_)
-    floor = _rings(noise.power(slice_.shape), len(frequency))
+    floor = rings(noise.power(slice_.shape), len(frequency))
     signal = power - floor
     train_frequency, train_power = spectrum(train)
     physical = frequency / slice_pixel_nm
@@ -179,7 +179,7 @@ def spectral_blur(
     return SpectralBlur(-slope / LOG_POWER, error / LOG_POWER, reach)
 
 
-def _rings(power: Float[np.ndarray, "y x"], n_rings: int) -> np.ndarray:
+def rings(power: Float[np.ndarray, "y x"], n_rings: int) -> np.ndarray:
     """Mean of a power spectrum in the rings of `spectrum`."""
     radius = np.hypot(*np.meshgrid(*(np.fft.fftfreq(n) for n in power.shape), indexing="ij"))
     ring = np.minimum((radius * 2 * n_rings).astype(int), n_rings).ravel()

@@ -59,17 +59,18 @@ def test_bad_scenes_are_refused():
 
 @pytest.fixture(scope="module")
 def volume():
-    return particles(4, size=48, n_stem=1, n_slices=4)
+    return particles(4, size=48, n_stem=1, n_slices=4, stem_size=64)
 
 
 def test_slices_of_a_volume_are_one_structure_and_their_noise_is_not(volume):
-    again = particles(4, size=48, n_stem=1, n_slices=4)
+    again = particles(4, size=48, n_stem=1, n_slices=4, stem_size=64)
     np.testing.assert_array_equal(volume.slices[2].values, again.slices[2].values)
     assert volume.spacing_nm == 30.0
     truth = [t.values.ravel() for t in volume.truth]
     near, far = (np.corrcoef(truth[0], truth[z])[0, 1] for z in (1, 3))
-    assert near > far > 0
-    assert near > 0.8  # needles are 150 nm wide or more, five slices
+    # at 30 nm most of a needle of 150 nm goes on, of carbon black of 25 to 60 nm some, at 90 little
+    assert near > 0.4
+    assert near > far + 0.1
     noise = [n.ravel() for n in volume.noise]
     # 2304 pixels, whose neighbours correlate by .3: a standard error of about .03
     assert abs(np.corrcoef(noise[0], noise[1])[0, 1]) < 0.1

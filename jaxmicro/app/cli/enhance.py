@@ -52,6 +52,10 @@ Atoms = Annotated[int | None, typer.Option(help="Atoms in the dictionary.")]
 Penalty = Annotated[str | None, typer.Option(help="auto (from the noise) or a number above 0.")]
 Upscale = Annotated[int | None, typer.Option(min=1, max=8, help="Result pixels per slice pixel.")]
 Stride = Annotated[int, typer.Option(min=1, help="Step between patches, in pixels.")]
+Depth = Annotated[
+    str | None,
+    typer.Option(help="Weight of neighbouring slices: auto, or 0 (each alone) to 1."),
+]
 ModelFile = Annotated[pathlib.Path | None, typer.Option(help="Model file (TOML) or name.")]
 Reference = Annotated[
     list[str] | None, typer.Option(help="Truth of a slice, for PSNR and SSIM; one per slice.")
@@ -90,6 +94,7 @@ def enhance(
     penalty: Penalty = None,
     upscale: Upscale = None,
     stride: Stride = 1,
+    depth: Depth = None,
     model: ModelFile = None,
     reference: Reference = None,
     roi: Region = None,
@@ -141,9 +146,11 @@ def enhance(
         if model is None and learned_from:
             default = default_variant(learned_from, volumes[0].slice(0), instruments.psf_fwhm_nm)
             variant = default.with_options(penalty=_penalty(penalty), **said)
+        automatic = model is None and dictionary is None
+        weight, told = images.depth_weight(depth, volumes[0], automatic)
         plan = training.EnhancePlan(
             train=learned_from, recipe=None if dictionary is not None else variant.recipe(),
-            instruments=instruments, automatic=model is None and dictionary is None,
+            instruments=instruments, automatic=automatic, depth=weight,
             mask=None if roi is None else images.open_roi(roi, whole, box),
             stride=stride, evidence=not no_evidence, seed=seed,
         )  # fmt: skip
@@ -182,7 +189,7 @@ def enhance(
             write,
             lambda path, drawn, record: report.write_report(path, found[0], drawn, record),
         )
-    job.say_notes(found[0].notes)
+    job.say_notes([*([told] if told else []), *found[0].notes])
     for line in report.summary(found[0]):
         job.terminal.print(line)
     job.say_written()

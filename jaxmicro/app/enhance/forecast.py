@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from jaxmicro.app.enhance.images import slices_of
+from jaxmicro.app.enhance.images import example_of
 from jaxmicro.app.enhance.run import CONTROL_PATCHES, enhance_slice
 from jaxmicro.app.enhance.training import EnhancePlan, read_trained, train_for
 from jaxmicro.app.progress import Stages, duration
@@ -43,7 +43,7 @@ def forecast(
     total = learning
     if plan.recipe is not None and dictionary is None:
         lines.append(f"learning: {plan.recipe.n_patches} patches, about {duration(learning)}")
-    compiling, per_pixel = _coding(next(slices_of(volumes[0])), trained, plan)
+    compiling, per_pixel = _coding(example_of(volumes[0], plan.depth), trained, plan)
     total += compiling + per_pixel * pixels
     lines.append(
         f"coding: about {duration(per_pixel * pixels / n_slices)} a slice, "

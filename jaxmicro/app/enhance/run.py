@@ -164,7 +164,7 @@ def enhance_all(
             stages.stage("enhance", len(volume), unit="slices") as advance,
             _writer(folder, volume, trained.dictionary, name, hspy) as write,
         ):
-            for image, truth in zip(slices_of(volume), truths, strict=False):
+            for image, truth in zip(slices_of(volume, plan.depth), truths, strict=False):
                 number = len(rows)
                 if first is not None and finished is not None and finished.has(number):
                     done = finished.load(number)

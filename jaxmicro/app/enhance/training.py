@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from jaxmicro.app.enhance.finished import Finished
-from jaxmicro.app.enhance.images import slices_of
+from jaxmicro.app.enhance.images import example_of
 from jaxmicro.app.progress import Stages
 from jaxmicro.data.movie import Image
 from jaxmicro.data.read import Volume
@@ -37,6 +37,7 @@ class EnhancePlan:
       instruments: their resolutions and contrast, as far as they are known.
       mask: usable pixels of every slice (y, x); None for all.
       stride: step between patches, in pixels.
+      depth: weight of each neighbouring slice, where the slice itself has 1.
       automatic: the number of passes, and whether the training images fit, are found on the slice.
       evidence: half-data resolution and a control dictionary for the first slice.
       seed: of everything that is drawn.
@@ -47,6 +48,7 @@ class EnhancePlan:
     instruments: Instruments = NOT_KNOWN
     mask: np.ndarray | None = None
     stride: int = 1
+    depth: float = 0.0
     automatic: bool = False
     evidence: bool = True
     seed: int = 0
@@ -111,7 +113,7 @@ def trained_for(
         trained = train_for(volume, plan, stages, resume)
         if plan.automatic:
             with stages.stage("settings"):
-                trained = settled(trained, next(slices_of(volume)), plan)
+                trained = settled(trained, example_of(volume, plan.depth), plan)
     if finished is not None:
         keep_training(finished, trained)
     return trained
@@ -140,14 +142,14 @@ def train_for(
     resume: pathlib.Path | None = None,
     watch: Callable[[int, int], None] | None = None,
 ) -> Trained:
-    """Learn a dictionary for the first slice (slices of one stack share their noise).
+    """Learn a dictionary for an example of the slices (slices of one stack share their noise).
 
     `resume` is the learning.npz of an earlier run to go on from. `watch` is called with the
     minibatches done and in all, and may raise to end the learning.
     """
     if not plan.train or plan.recipe is None:
         raise UsageError("--train is missing; give one or more training images, or --dictionary")
-    first = next(slices_of(volume))
+    first = example_of(volume, plan.depth)
     start = None if resume is None else load_learning(resume)
     with stages.stage("learn", unit="batches") as advance:
 
