@@ -29,15 +29,18 @@ BORDER = 4  # pixels along the border of the field that do not count
 
 @dataclasses.dataclass(frozen=True)
 class HeldOut:
-    """A field of a slice split in two of independent noise.
+    """A slice split in two of independent noise, and the field of it that is judged.
 
     Attributes:
-      seen: what is enhanced.
+      whole: the slice as it may be seen, for a dictionary of its own: one learned from the slice
+        would know the noise that is held out.
+      seen: the field of it, which is enhanced.
       unseen: what a result is compared with, in grey values.
       mask: usable pixels (y, x).
       noise_sd: of the slice itself.
     """
 
+    whole: Image
     seen: Image
     unseen: Float[np.ndarray, "y x"]
     mask: Bool[np.ndarray, "y x"]
@@ -60,15 +63,17 @@ class HeldOut:
 
 
 def split(slice_: Image, mask: Bool[np.ndarray, "y x"], noise: Noise, *, seed: int) -> HeldOut:
-    """The field of at most CROP pixels a side with most contrast, split in two.
+    """The slice split in two, and its field of at most CROP pixels a side with most contrast.
 
     `noise` is the slice's, in its grey values.
     """
     field = central_field(np.where(mask, slice_.values, 0.0), mask, CROP)
-    values = slice_.values[field]
-    extra = noise.sample(np.random.default_rng([seed, 13]), values.shape)
-    seen = dataclasses.replace(slice_, values=(values + SPLIT * extra).astype(np.float32))
-    return HeldOut(seen, values - extra / SPLIT, mask[field], noise.sd)
+    extra = noise.sample(np.random.default_rng([seed, 13]), slice_.values.shape)
+    values = (slice_.values + SPLIT * extra).astype(np.float32)
+    whole = dataclasses.replace(slice_, values=np.where(mask, values, slice_.values))
+    seen = dataclasses.replace(slice_, values=values[field])
+    unseen = (slice_.values - extra / SPLIT)[field]
+    return HeldOut(whole, seen, unseen, mask[field], noise.sd)
 
 
 def better_by(one: Float[np.ndarray, " b"], other: Float[np.ndarray, " b"]) -> tuple[float, float]:

@@ -197,10 +197,11 @@ def settled(trained: Trained, first: Image, plan: EnhancePlan) -> Trained:
     dictionary, errors = settled_passes(trained.dictionary, held, seed=plan.seed)
     count = len(dictionary.stages)
     worth, _ = better_by(errors[count - 1], errors[0])
-    own = _own(first, plan)
+    own = _own(held.whole, first, plan)
     if own is not None:
         gain, doubt = better_by(held.errors(own, seed=plan.seed), errors[count - 1])
         if gain > BEYOND_DOUBT * doubt:
+            own = _own(first, first, plan) or own
             return Trained(own, None, (*trained.notes, _foreign(gain, doubt)), of_slice=True)
     note = (
         f"settings found on the slice: {count} of {len(errors)} passes (held-out error {worth:.2g} "
@@ -210,14 +211,15 @@ def settled(trained: Trained, first: Image, plan: EnhancePlan) -> Trained:
     return dataclasses.replace(trained, dictionary=dictionary, notes=(*trained.notes, note))
 
 
-def _own(first: Image, plan: EnhancePlan) -> Dictionary | None:
-    """One pass learned from the slice, as if it were sharp; None where it has too few patches."""
+def _own(seen: Image, first: Image, plan: EnhancePlan) -> Dictionary | None:
+    """One pass learned from what is seen of the slice, as if it were sharp, for the slice; None
+    where it has too few patches."""
     assert plan.recipe is not None
     recipe = plan.recipe
     few = dataclasses.replace(recipe, n_patches=min(recipe.n_patches, OWN_PATCHES), refine=0)
     same = dataclasses.replace(plan.instruments, invert=False)
     try:
-        return learn([first], first, few, dataclasses.replace(plan, instruments=same)).dictionary
+        return learn([seen], first, few, dataclasses.replace(plan, instruments=same)).dictionary
     except DataError:  # then there is no rival, and the training images stay
         return None
 

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from jaxmicro.app.enhance.metrics import Metrics
 
-LEAST = 0.05  # of the edge width before: smaller changes are no change
+LEAST = 0.05  # of the resolution before: smaller changes are no change
 
 
 def verdict(row: Metrics, *, of_slice: bool) -> str | None:
-    """The verdict on the first slice, or None where no evidence was asked for."""
+    """The verdict on the first slice, or None where no evidence was asked for.
+
+    Sharpness is that of two halves of the data: noise makes edges of noisy slices look short.
+    """
     if row.half_data_before_nm is None:
         return None
-    return f"{_sharper(row)}; {_origin(row, of_slice)}"
+    sharper = _sharper(row.half_data_before_nm, row.half_data_after_nm)
+    return f"{sharper}; {_origin(row, of_slice)}"
 
 
-def _sharper(row: Metrics) -> str:
-    before, after = row.edge_before_nm, row.edge_after_nm
-    if before is None or after is None:
-        return "no edge is clear enough to say how much sharper"
+def _sharper(before: float, after: float | None) -> str:
+    if after is None:
+        return "two halves of the data give results that agree nowhere, so nothing is sharper"
     gain = before - after
     if abs(gain) < LEAST * before:
-        return f"less noisy but no sharper (edges {after:.3g} nm)"
+        return f"less noisy but no sharper (two halves of the data agree down to {after:.3g} nm)"
     word = "sharper" if gain > 0 else "less sharp"
-    return f"{word} by {abs(gain):.2g} nm (edges {before:.3g} nm before, {after:.3g} nm after)"
+    return (
+        f"{word} by {abs(gain):.2g} nm (two halves of the data agree down to {before:.3g} nm "
+        f"before, {after:.3g} nm after)"
+    )
 
 
 def _origin(row: Metrics, of_slice: bool) -> str:

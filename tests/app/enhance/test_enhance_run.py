@@ -173,18 +173,19 @@ def test_slices_of_different_calibration_or_size_are_refused_before_any_work(tmp
 
 
 def test_the_verdict_says_how_much_sharper_and_where_structure_comes_from():
-    row = Metrics(**{**KNOWN, "slice": "s", "edge_before_nm": 80.0, "edge_after_nm": 50.0})
-    row = dataclasses.replace(row, control_agrees_to_nm=48.0)
+    row = Metrics(**{**KNOWN, "slice": "s", "half_data_before_nm": 80.0})
+    row = dataclasses.replace(row, half_data_after_nm=50.0, control_agrees_to_nm=48.0)
     assert verdict(row, of_slice=False) == (
-        "sharper by 30 nm (edges 80 nm before, 50 nm after); structure below 48 nm comes from the "
-        "training images, not from this slice"
+        "sharper by 30 nm (two halves of the data agree down to 80 nm before, 50 nm after); "
+        "structure below 48 nm comes from the training images, not from this slice"
     )
-    same = dataclasses.replace(row, edge_after_nm=78.0, control_agrees_to_nm=None)
-    assert verdict(same, of_slice=False).startswith("less noisy but no sharper (edges 78 nm); the ")
+    same = dataclasses.replace(row, half_data_after_nm=78.0, control_agrees_to_nm=None)
+    assert verdict(same, of_slice=False).startswith("less noisy but no sharper (two halves")
     assert "add nothing: scrambled ones give the same" in verdict(same, of_slice=False)
-    worse = dataclasses.replace(row, edge_after_nm=95.0)
+    worse = dataclasses.replace(row, half_data_after_nm=95.0)
     assert verdict(worse, of_slice=True).startswith("less sharp by 15 nm")
     assert "all structure comes from this slice" in verdict(worse, of_slice=True)
-    unknown = dataclasses.replace(row, edge_after_nm=None, control_correlation=None)
-    assert verdict(unknown, of_slice=False).startswith("no edge is clear enough")
+    unknown = dataclasses.replace(row, half_data_after_nm=None, control_correlation=None)
+    assert "agree nowhere" in verdict(unknown, of_slice=False)
+    assert "without its training images" in verdict(unknown, of_slice=False)
     assert verdict(dataclasses.replace(row, half_data_before_nm=None), of_slice=False) is None
