@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from jaxmicro.data.movie import Image
-from jaxmicro.dictionary.forward import Instruments
-from jaxmicro.dictionary.matching import SpectralBlur, spectral_blur
+from jaxmicro.dictionary.forward import Forward, Instruments
+from jaxmicro.dictionary.matching import SpectralBlur, Texture, spectral_blur, texture
 from jaxmicro.dictionary.noise import Noise
 from jaxmicro.errors import DataError, UsageError
+
+MOST_GAIN = 2.0  # of the training images' contrast, either way
 
 
 def pixel_size(image: Image, option: str) -> float:
@@ -84,6 +86,35 @@ def settled_blur(
         )
     if seen is None:
         return given, ""
-    assert instruments.psf_fwhm_nm is not None  # a blur is given by it
-    seen.refuse_blurred_training(instruments.psf_fwhm_nm)
+    seen.refuse_blurred_training()
     return given, seen.doubt(given)
+
+
+def matched_contrast(
+    slice_: Float[np.ndarray, "y x"],
+    mask: Bool[np.ndarray, "y x"],
+    images: list[Float[np.ndarray, "Y X"]],
+    forward: Forward,
+    noise: Noise,
+) -> list[Float[np.ndarray, "Y X"]]:
+    """The training images with one gain and offset, so that structure has the slice's contrast.
+
+    Compared are the most structured parts of the slice and of what its instrument would make of
+    the images. They stay as they are where either has no structure above the noise.
+    """
+    seen = texture(slice_, mask, noise)
+    found = [_texture_through(image, forward, noise) for image in images]
+    known = [t for t in found if t is not None]
+    if seen is None or not known:
+        return images
+    contrast, grey = (float(np.mean([getattr(t, n) for t in known])) for n in ("contrast", "grey"))
+    gain = float(np.clip(seen.contrast / contrast, 1 / MOST_GAIN, MOST_GAIN))
+    return [(gain * (i - grey) + seen.grey).astype(np.float32) for i in images]
+
+
+def _texture_through(image: np.ndarray, forward: Forward, noise: Noise) -> Texture | None:
+    good = np.isfinite(image)
+    coarse = forward.mirrored(np.where(good, image, np.mean(image[good])).astype(np.float32))
+    kept = forward.mirrored(good.astype(np.float32)) > 0.99
+    dirt = noise.sample(np.random.default_rng(1), coarse.shape)
+    return texture(coarse + dirt, kept, noise) if kept.any() else None

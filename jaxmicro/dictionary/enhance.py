@@ -10,7 +10,13 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from jaxmicro.data.movie import Image
-from jaxmicro.dictionary.calibration import pixel_size, seen_blur, settled_blur, too_coarse
+from jaxmicro.dictionary.calibration import (
+    matched_contrast,
+    pixel_size,
+    seen_blur,
+    settled_blur,
+    too_coarse,
+)
 from jaxmicro.dictionary.coupled import Recipe, learn_stages
 from jaxmicro.dictionary.forward import FWHM_PER_SD, NOT_KNOWN, Forward, Instruments
 from jaxmicro.dictionary.learn import LearningState
@@ -159,6 +165,8 @@ def build_dictionary(
         seen = seen_blur(scaled, coarse, images, fine, noise)
         blur_nm, doubt = settled_blur(seen, instruments, fine)
         notes.append(doubt)
+        forward = Forward(blur_nm / FWHM_PER_SD / fine, recipe.upscale)
+        images = matched_contrast(scaled, good, images, forward, noise)
     found = learn_stages(
         images, recipe, noise, blur_nm / FWHM_PER_SD / fine,
         seed=seed, start=start, progress=progress,

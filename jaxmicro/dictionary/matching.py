@@ -10,16 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-from jaxmicro.dictionary.forward import FWHM_PER_SD
+from jaxmicro.dictionary.forward import FWHM_PER_SD, gaussian
 from jaxmicro.dictionary.noise import Noise
 from jaxmicro.errors import DataError
 
 PERCENTILES = (5.0, 95.0)
+TEXTURE_SD = 3.0  # pixels of the slice, of the window of local variances
+STRUCTURED = 0.9  # quantile of local variances that counts as structured
+FAINT = 0.2  # of the noise's local variance: fainter structure is not measured
 LOG_POWER = (2 * math.pi / FWHM_PER_SD) ** 2  # log power falls by this x (FWHM x frequency)^2
-# Bounds between right and wrong settings, from 12 scenes of two kinds (60 nm, noise .05 and .10).
-# Right: -.4 to 1.0 of the blur, at most .6 missing. Training images blurred to 100 nm: -1.0 or
-# less. A pixel size wrong by two: 1.3 or more, or .9 to 3 missing, where noise is .05.
-MORE_BLURRED, TOO_BLURRED, MISSING = 0.6, 1.25, 0.8
+# Bounds between right and wrong settings on 40 scenes (60 nm; 96 and 160 pixels; noise .05 to .15).
+# Log power that training images lack beside the slice: right ones at most .65, those blurred to
+# 100 nm .8 to 2.4 at noise .05. Blur: right ones at most 1.0 of that given, pixels wrong by two 1.3
+# or more. Fall-off missing of that foretold: right ones at most 1.0, pixels wrong by half to 3.
+MORE_BLURRED, TOO_BLURRED, MISSING = 1.0, 1.25, 1.3
 
 
 def resample(
@@ -108,10 +112,9 @@ class SpectralBlur:
             )
         return math.sqrt(self.square_nm2)
 
-    def refuse_blurred_training(self, psf_fwhm_nm: float) -> None:
+    def refuse_blurred_training(self) -> None:
         """DataError where the training images are the more blurred, beyond doubt."""
-        worst = -(self.square_nm2 + 2 * self.se_nm2)
-        if worst > (MORE_BLURRED * psf_fwhm_nm) ** 2:
+        if -LOG_POWER * (self.square_nm2 + 2 * self.se_nm2) * self.reach > MORE_BLURRED:
             raise DataError(
                 "the training images are more blurred than the slices: their spectra fall off as "
                 f"if blurred by {math.sqrt(-self.square_nm2):.2g} nm (FWHM) more; give sharper "
@@ -185,3 +188,36 @@ def rings(power: Float[np.ndarray, "y x"], n_rings: int) -> np.ndarray:
     ring = np.minimum((radius * 2 * n_rings).astype(int), n_rings).ravel()
     total = np.bincount(ring, power.ravel(), n_rings + 1)[:n_rings]
     return total / np.maximum(np.bincount(ring, minlength=n_rings + 1)[:n_rings], 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Texture:
+    """Grey value and contrast of the most structured tenth of an image.
+
+    The ends of the grey range depend on how much of the field is void; these hardly do.
+    """
+
+    grey: float
+    contrast: float
+
+
+def texture(
+    image: Float[np.ndarray, "y x"], mask: Bool[np.ndarray, "y x"], noise: Noise
+) -> Texture | None:
+    """Of an image with `noise`, whose local variance is taken off; None where nothing is left."""
+    filled = np.where(mask, image, np.mean(image[mask])).astype(np.float32)
+    inside = (gaussian(mask.astype(np.float32), (TEXTURE_SD, TEXTURE_SD)) > 0.99) & mask
+    if not inside.any():
+        return None
+    local = _local_variance(filled)
+    dirt = _local_variance(noise.sample(np.random.default_rng(0), (256, 256))).mean()
+    least = np.quantile(local[inside], STRUCTURED)
+    variance = float(least - dirt)
+    if not variance > FAINT * dirt:
+        return None
+    return Texture(float(filled[inside & (local >= least)].mean()), math.sqrt(variance))
+
+
+def _local_variance(image: np.ndarray) -> np.ndarray:
+    sd = (TEXTURE_SD, TEXTURE_SD)
+    return gaussian((image - gaussian(image, sd)) ** 2, sd)
