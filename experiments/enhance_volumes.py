@@ -20,6 +20,7 @@ import dataclasses
 import numpy as np
 from scoring.image_rivals import (
     discrepancy,
+    give_trapz,
     have,
     nearest_to,
     onto,
@@ -58,6 +59,7 @@ def bm4d_of(scene, noise):
     """(y, x, z) denoised slices, on their own pixels, by the spectrum of each slice's noise."""
     import bm4d
 
+    give_trapz()
     stack = np.stack([s.values for s in scene.slices], axis=-1).astype(float)
     power = true_power(noise, stack.shape[:2], np.random.default_rng(0)) * stack.size
     spectrum = np.repeat(power[:, :, None], stack.shape[2], axis=2)
