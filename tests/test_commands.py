@@ -76,7 +76,8 @@ POSTERIOR_MARKS = {name: [slow] for name in POSTERIOR if name != "plain_k3"}
 LENGTHS = "--psf-fwhm '60 nm' --train-fwhm '15 nm'"
 ENHANCE_CASES = {
     "enhance_coupled": f"--train stem_0.tif --apply txm.tif {LENGTHS} --patch-size 6 --atoms 32 "
-    "--upscale 2 --reference truth_0.tif --reference truth_1.tif --stride 2 --no-evidence --seed 4",
+    "--upscale 2 --reference truth_0.tif --reference truth_1.tif --stride 2 --no-evidence --seed 4 "
+    "--depth 0.5",
     "enhance_paper": "--train bare.tif --train-pixel-size '15 nm' --apply slice.tif --atoms 32 "
     "--apply-pixel-size '30 nm' --roi good.tif --patch-size 6 --stride 2 "
     "--hspy --figures svg --figure-width one",
@@ -140,12 +141,15 @@ def _of(command, text):
     return [w for pair in _pairs(text) for w in pair if pair[0].replace("--no-", "--") in known]
 
 
+VOLUME = "--seed 2 --size 64 --slices 2"
+
 USED = {
     "quantify": [*MOVIE_CASES.values(), ASKED],
     "compare": [*MOVIE_CASES.values(), GRID],
     "posterior": [MOVIE_CASES[name] for name in POSTERIOR],
     "enhance": [*ENHANCE_CASES.values(), RESUMED, REUSED],
     **{command: [text] for command, text in SCENES.items()},
+    "phantom stem-txm": [SCENES["phantom stem-txm"], VOLUME],
     "study": STUDY_CASES,
     "plan": PLAN_CASES,
     "info": [],

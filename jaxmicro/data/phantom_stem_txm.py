@@ -34,6 +34,7 @@ class Sections:
       noise: the noise that was added to each slice.
       psf_fwhm_nm, train_fwhm_nm: resolution of the TXM slices and of the STEM sections.
       noise_sd: of the noise, where the greys of the material run from 0 to 1.
+      spacing_nm: of slices that are neighbours in one volume; None where they are unrelated.
     """
 
     stem: tuple[Image, ...]
@@ -43,6 +44,7 @@ class Sections:
     psf_fwhm_nm: float
     train_fwhm_nm: float
     noise_sd: float
+    spacing_nm: float | None = None
 
 
 def stem_txm(

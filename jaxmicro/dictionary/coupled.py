@@ -23,7 +23,7 @@ from jaxmicro.dictionary.learn import LearningOptions, LearningState, learn
 from jaxmicro.dictionary.noise import Noise
 from jaxmicro.dictionary.patches import local_contrast, remove_mean, sample_patches
 from jaxmicro.dictionary.simulate import SimulatedImages, simulated_images, simulated_pairs
-from jaxmicro.dictionary.stage import ROWS, Stage, features, level_weights
+from jaxmicro.dictionary.stage import FURTHER_STRIDE, ROWS, Stage, features, level_weights
 from jaxmicro.errors import DataError, UsageError
 from jaxmicro.settings import choice, setting
 
@@ -88,6 +88,17 @@ class Recipe:
                 f"--penalty {self.penalty:g} is not allowed; give a number above 0, or auto"
             )
 
+    @property
+    def passes(self) -> int:
+        """Passes over a slice."""
+        return 1 + self.refinements if self.refine else 1
+
+    def with_passes(self, count: int) -> Recipe:
+        """With `count` passes, at most as many as there are."""
+        if count == 1:
+            return dataclasses.replace(self, refine=0)
+        return dataclasses.replace(self, refinements=count - 1)
+
 
 @dataclasses.dataclass(frozen=True)
 class LearnedStages:
@@ -141,7 +152,7 @@ def learn_stages(
     if recipe.refine:
         simulated = simulated_images(images, forward, noise, rng)
         for number in range(recipe.refinements):
-            simulated = simulated.through(stages[-1])
+            simulated = simulated.through(stages[-1], FURTHER_STRIDE if number else 1)
             stages.append(_refinement(simulated, recipe, rng, seed + 1 + number))
     return LearnedStages(tuple(stages), state, choices)
 

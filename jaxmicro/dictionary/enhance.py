@@ -10,12 +10,19 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from jaxmicro.data.movie import Image
+from jaxmicro.dictionary.calibration import (
+    matched_contrast,
+    pixel_size,
+    seen_blur,
+    settled_blur,
+    too_coarse,
+)
 from jaxmicro.dictionary.coupled import Recipe, learn_stages
 from jaxmicro.dictionary.forward import FWHM_PER_SD, NOT_KNOWN, Forward, Instruments
 from jaxmicro.dictionary.learn import LearningState
-from jaxmicro.dictionary.matching import estimate_blur, grey_range, resample
+from jaxmicro.dictionary.matching import grey_range, resample
 from jaxmicro.dictionary.noise import CUTOFF, Noise, cutoff_of, estimate_noise
-from jaxmicro.dictionary.stage import CodeStatistics, Stage, run_stage
+from jaxmicro.dictionary.stage import FURTHER_STRIDE, CodeStatistics, Stage, run_stage
 from jaxmicro.errors import DataError, UsageError
 
 SAME_PIXEL = 0.02  # relative difference of pixel sizes that still counts as the same
@@ -116,26 +123,6 @@ def constant_rim(values: np.ndarray) -> np.ndarray:
     return rim if rim.mean() > 0.01 and not rim.all() else np.zeros(values.shape, bool)
 
 
-def pixel_size(image: Image, option: str) -> float:
-    """The one pixel size of a square-pixelled image, in nm.
-
-    Raises:
-      UsageError: it is missing (asked for by the option's name) or differs along y and x.
-    """
-    size = image.pixel_size_nm
-    if size is None:
-        raise UsageError(
-            f'{image.name}: the file gives no pixel size; add {option}, for example "26.9 nm"'
-        )
-    y, x = size[-2:]
-    if abs(y - x) > 0.005 * max(y, x):
-        raise UsageError(
-            f"{image.name}: pixels of {y:g} x {x:g} nm are not square; resample the image, "
-            f"or give one size with {option}"
-        )
-    return float(y)
-
-
 def build_dictionary(
     train: list[Image],
     slice_: Image,
@@ -172,14 +159,14 @@ def build_dictionary(
     cutoff = CUTOFF if psf_nm is None else cutoff_of(psf_nm / FWHM_PER_SD / coarse)
     noise = estimate_noise(scaled, good, cutoff=cutoff, seed=seed)
     images = [_training_image(image, fine, instruments.invert) for image in train]
-    notes = [_too_coarse(image, coarse) for image in train]
-    blur_nm = instruments.blur_nm(fine) if recipe.variant == "coupled" else 0.0
-    if blur_nm is None:
-        blur_nm = estimate_blur(scaled, coarse, _filled(images[0]), fine, noise)
-        notes.append(
-            f"blur between the instruments read from the spectra: {blur_nm:.3g} nm (FWHM); "
-            "give --psf-fwhm and --train-fwhm if you know them"
-        )
+    notes = [too_coarse(image, coarse) for image in train]
+    blur_nm = 0.0
+    if recipe.variant == "coupled":
+        seen = seen_blur(scaled, coarse, images, fine, noise)
+        blur_nm, doubt = settled_blur(seen, instruments, fine)
+        notes.append(doubt)
+        forward = Forward(blur_nm / FWHM_PER_SD / fine, recipe.upscale)
+        images = matched_contrast(scaled, good, images, forward, noise)
     found = learn_stages(
         images, recipe, noise, blur_nm / FWHM_PER_SD / fine,
         seed=seed, start=start, progress=progress,
@@ -219,21 +206,6 @@ def _training_image(image: Image, pixel_nm: float, invert: bool) -> Float[np.nda
     return np.where(kept, values, np.nan).astype(np.float32)
 
 
-def _too_coarse(image: Image, slice_pixel_nm: float) -> str:
-    """A note on a training image with larger pixels than the slice; empty for others."""
-    own = pixel_size(image, "--train-pixel-size")
-    if own <= slice_pixel_nm * 1.001:
-        return ""
-    return (
-        f"{image.name}: its pixels of {own:g} nm are coarser than the slice's of "
-        f"{slice_pixel_nm:g} nm; it holds less detail than the slice shows"
-    )
-
-
-def _filled(image: Float[np.ndarray, "y x"]) -> Float[np.ndarray, "y x"]:
-    return np.where(np.isfinite(image), image, np.nanmean(image))
-
-
 def enhance(
     slice_: Image,
     dictionary: Dictionary,
@@ -262,8 +234,9 @@ def enhance(
     uncertainty = np.zeros(scaled.shape, np.float32)
     found: list[CodeStatistics] = []
     for stage in dictionary.stages:
+        step = max(stride, FURTHER_STRIDE) if found else stride
         values, uncertainty, statistics = run_stage(
-            stage, values, allowed, stride=min(stride, stage.size),
+            stage, values, allowed, stride=min(step, stage.size),
             plain_average=dictionary.variant == "paper",
         )  # fmt: skip
         found.append(statistics)

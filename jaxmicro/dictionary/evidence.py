@@ -123,3 +123,17 @@ def agreement(one: Enhanced, other: Enhanced) -> tuple[float, float]:
     both = np.isfinite(one.values) & np.isfinite(other.values)
     a, b = one.values[both].astype(float), other.values[both].astype(float)
     return float(np.corrcoef(a, b)[0, 1]), float(np.sqrt(np.mean((a - b) ** 2)) / one.noise.sd)
+
+
+def trained_below(
+    result: Float[np.ndarray, "y x"], control: Float[np.ndarray, "y x"], pixel_size_nm: float
+) -> float | None:
+    """Period in nm below which a result and its control no longer agree (ring correlation 0.5).
+
+    The control's training images hold no structure, so finer structure than this comes from the
+    training images. None where the two agree at all frequencies.
+    """
+    filled = [np.where(np.isfinite(r), r, np.nanmean(r)) for r in (result, control)]
+    frequency, curve = ring_correlation(*filled)
+    found = resolution(frequency, curve, pixel_size_nm, HALF_THRESHOLD)
+    return None if found == pixel_size_nm / frequency[-1] else found

@@ -94,9 +94,12 @@ class SimulatedImages:
 
     pairs: tuple[tuple[np.ndarray, np.ndarray], ...]
 
-    def through(self, stage: Stage) -> SimulatedImages:
-        """The fields after one more pass."""
-        done = ((run_stage(stage, a, np.ones(a.shape, bool))[0], b) for a, b in self.pairs)
+    def through(self, stage: Stage, stride: int) -> SimulatedImages:
+        """The fields after one more pass, as `enhance` makes it."""
+        done = (
+            (run_stage(stage, a, np.ones(a.shape, bool), stride=stride)[0], b)
+            for a, b in self.pairs
+        )
         return SimulatedImages(tuple(done))
 
     def patches(self, p: int, n_patches: int, rng) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ from jaxmicro.dictionary.patches import Band, Grid, Overlap, remove_mean
 
 LEAST_USABLE = 0.25  # share of a patch's pixels, below which it gets zero weight
 ROWS = 8192  # patches whose features are in memory at once
+FURTHER_STRIDE = 2  # at least, of passes after the first: a quarter of the time for 0.02 dB
 
 
 def features(

@@ -198,6 +198,9 @@ def test_bad_input_is_refused_by_name(scene, coupled):
         Instruments(train_fwhm_nm=15.0)
     with pytest.raises(UsageError, match="sharper"):
         en.build_dictionary(train, image, RECIPE, instruments=Instruments(10.0, 15.0), seed=0)
+    soft = [dataclasses.replace(t, values=gaussian(t.values, (3.0, 3.0))) for t in train]
+    with pytest.raises(DataError, match="more blurred than the slices"):
+        en.build_dictionary(soft, image, RECIPE, instruments=BLUR, seed=0)
     with pytest.raises(DataError, match="constant"):
         en.enhance(dataclasses.replace(image, values=np.full((96, 96), 2.0)), coupled, seed=0)
     with pytest.raises(DataError, match="smaller than a patch"):

@@ -6,8 +6,9 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from jaxmicro.data.phantom_stem_txm import correlated_noise, stem_txm
 from jaxmicro.dictionary import resolution as res
+from jaxmicro.dictionary.calibration import matched_contrast
 from jaxmicro.dictionary.forward import FWHM_PER_SD, Forward, blur_between, fill, gaussian
-from jaxmicro.dictionary.matching import estimate_blur, grey_range, resample
+from jaxmicro.dictionary.matching import SpectralBlur, grey_range, resample, spectral_blur
 from jaxmicro.dictionary.noise import cutoff_of, estimate_noise, white
 from jaxmicro.errors import DataError, UsageError
 
@@ -72,11 +73,35 @@ def test_noise_spectrum_covariance_and_samples_agree(rng):
 def test_blur_between_the_instruments_is_read_from_the_spectra():
     scene = stem_txm(2, shape=(256, 256), n_stem=1)
     noise = estimate_noise(scene.slices[0].values, cutoff=0.27, seed=0)
-    found = estimate_blur(scene.slices[0].values, 30.0, scene.stem[0].values, 15.0, noise)
+    slice_, stem = scene.slices[0].values, scene.stem[0].values
+    found = spectral_blur(slice_, 30.0, stem, 15.0, noise).fwhm_nm
     # other sections, so spectra that are alike only on average: within 10 %
     assert found == pytest.approx(blur_between(60.0, 15.0), rel=0.10)
     with pytest.raises(DataError, match="psf-fwhm"):
-        estimate_blur(scene.stem[0].values, 15.0, scene.slices[0].values, 30.0, white(1e-6))
+        _ = spectral_blur(stem, 15.0, slice_, 30.0, white(1e-6)).fwhm_nm
+    given = blur_between(60.0, 15.0)
+    right = spectral_blur(slice_, 30.0, stem, 15.0, noise)
+    right.refuse_blurred_training()
+    assert right.doubt(given) == ""
+    # the pixel size of the slice given twice and half as large: at the result's pixels the training
+    # image then has other frequencies than the slice
+    for factor in (2.0, 0.5):
+        wrong = spectral_blur(slice_, 30.0 * factor, stem, 15.0, noise)
+        assert "the spectra disagree" in wrong.doubt(given)
+    soft = gaussian(stem, (100 / 2.3548 / 15, 100 / 2.3548 / 15))
+    with pytest.raises(DataError, match="more blurred than the slices"):
+        spectral_blur(slice_, 30.0, soft, 15.0, noise).refuse_blurred_training()
+
+
+def test_a_doubt_needs_more_than_the_error_of_the_spectra():
+    """No line beyond doubt: an interval that holds the blur given is no contradiction."""
+    assert SpectralBlur(90.0**2, 3000.0, 1e-4).doubt(58.0) == ""  # 90 nm, at least 46
+    assert SpectralBlur(90.0**2, 300.0, 1e-4).doubt(58.0) != ""  # at least 87
+    assert SpectralBlur(0.0, 10.0, 1e-6).doubt(58.0) == ""  # nothing seen where it would show
+    SpectralBlur(-(60.0**2), 1800.0, 1e-4).refuse_blurred_training()  # or not at all
+    SpectralBlur(-(150.0**2), 1800.0, 5e-6).refuse_blurred_training()  # too few frequencies
+    with pytest.raises(DataError, match="more blurred"):
+        SpectralBlur(-(90.0**2), 300.0, 4e-5).refuse_blurred_training()
 
 
 def test_resampling_keeps_place_and_suppresses_what_cannot_be_shown(rng):
@@ -147,3 +172,23 @@ def test_edge_width_of_blurred_discs(sd):
     # 10 to 90 % of a Gaussian edge is 2.563 sd; curvature and half-pixel sampling cost 6 %
     assert found == pytest.approx(25.63 * sd, rel=0.06)
     assert np.isnan(res.edge_width(np.zeros((30, 30)), 10.0))
+
+
+@pytest.mark.parametrize("gain", [0.6, 1.0, 1.6])
+def test_training_images_get_the_slices_contrast_however_much_of_them_is_void(rng, gain):
+    """Void in half of the training image, none in the slice: gain and offset are found all the
+    same, where the ends of the grey range would be off by the void's share."""
+    one, other = (gaussian(rng.standard_normal((160, 400)), (2.0, 2.0)) for _ in range(2))
+    train = (0.7 + 0.1 * one / one.std()).astype(np.float32)
+    train[:, :150] = 0.0
+    noise = white(0.03)
+    slice_ = 0.4 + gain * 0.1 * other[:, :160] / other.std() + noise.sample(rng, (160, 160))
+    good = np.ones((160, 160), bool)
+    (found,) = matched_contrast(slice_, good, [train], Forward(0.0), noise)
+    # the most structured tenth is some 2000 pixels, alike over 6: 60 patches, twice; and 5 % of
+    # what is not void is the step to the void
+    assert np.std(found[:, 200:]) == pytest.approx(gain * 0.1, rel=0.25)
+    # the step, from 0 to .7, draws the mean grey of what is structured down by a seventh of it
+    assert np.mean(found[:, 200:]) == pytest.approx(0.4, abs=0.17)
+    flat = noise.sample(rng, (160, 160))
+    assert matched_contrast(flat, good, [train], Forward(0.0), noise)[0] is train

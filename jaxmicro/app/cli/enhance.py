@@ -52,6 +52,10 @@ Atoms = Annotated[int | None, typer.Option(help="Atoms in the dictionary.")]
 Penalty = Annotated[str | None, typer.Option(help="auto (from the noise) or a number above 0.")]
 Upscale = Annotated[int | None, typer.Option(min=1, max=8, help="Result pixels per slice pixel.")]
 Stride = Annotated[int, typer.Option(min=1, help="Step between patches, in pixels.")]
+Depth = Annotated[
+    str | None,
+    typer.Option(help="Weight of neighbouring slices: auto, or 0 (each alone) to 1."),
+]
 ModelFile = Annotated[pathlib.Path | None, typer.Option(help="Model file (TOML) or name.")]
 Reference = Annotated[
     list[str] | None, typer.Option(help="Truth of a slice, for PSNR and SSIM; one per slice.")
@@ -90,6 +94,7 @@ def enhance(
     penalty: Penalty = None,
     upscale: Upscale = None,
     stride: Stride = 1,
+    depth: Depth = None,
     model: ModelFile = None,
     reference: Reference = None,
     roi: Region = None,
@@ -112,6 +117,7 @@ def enhance(
     given = dict(locals())
     from jaxmicro.app import options
     from jaxmicro.app.enhance import images, report, run, training
+    from jaxmicro.app.enhance.choose import default_variant
     from jaxmicro.app.style import Style
     from jaxmicro.dictionary.forward import Instruments
 
@@ -121,8 +127,8 @@ def enhance(
     if roi is not None and mask is not None:
         raise UsageError("--mask is the old name of --roi; give one of them")
     roi = roi or mask
-    variant = _variant(model, patch_size=patch_size, atoms=atoms, upscale=upscale, penalty=penalty)
-    recipe = None if dictionary is not None else variant.recipe()
+    said = {"patch_size": patch_size, "atoms": atoms, "upscale": upscale}
+    variant = _variant(model, penalty=penalty, **said)
     pitches = [
         options.length_nm(train_pixel_size, "--train-pixel-size"),
         options.length_nm(apply_pixel_size, "--apply-pixel-size"),
@@ -136,9 +142,15 @@ def enhance(
         whole = images.open_volumes(apply, pitches[1])
         box = None if crop is None else options.box(crop, "--crop")
         volumes = images.narrow(whole, frames, box)
+        learned_from = images.open_training(train or (), pitches[0])
+        if model is None and learned_from:
+            default = default_variant(learned_from, volumes[0].slice(0), instruments.psf_fwhm_nm)
+            variant = default.with_options(penalty=_penalty(penalty), **said)
+        automatic = model is None and dictionary is None
+        weight, told = images.depth_weight(depth, volumes[0], automatic)
         plan = training.EnhancePlan(
-            train=images.open_training(train or (), pitches[0]),
-            recipe=recipe, instruments=instruments,
+            train=learned_from, recipe=None if dictionary is not None else variant.recipe(),
+            instruments=instruments, automatic=automatic, depth=weight,
             mask=None if roi is None else images.open_roi(roi, whole, box),
             stride=stride, evidence=not no_evidence, seed=seed,
         )  # fmt: skip
@@ -161,8 +173,9 @@ def enhance(
         )
         found.append(done)
         training.save_trained(folder, trained)
-        if recipe is not None:
-            (folder / "model.toml").write_text(variant.to_toml(), encoding="utf-8")
+        if dictionary is None:
+            text = variant.with_passes(len(trained.dictionary.stages)).to_toml()
+            (folder / "model.toml").write_text(text, encoding="utf-8")
         return report.write(folder, found[0], style)
 
     with _resumable(kept):
@@ -176,7 +189,7 @@ def enhance(
             write,
             lambda path, drawn, record: report.write_report(path, found[0], drawn, record),
         )
-    job.say_notes(found[0].notes)
+    job.say_notes([*([told] if told else []), *found[0].notes])
     for line in report.summary(found[0]):
         job.terminal.print(line)
     job.say_written()
@@ -274,17 +287,29 @@ def stem_txm(
     out: Out,
     seed: Seed = 0,
     size: Annotated[int, typer.Option(min=64, help="Rows and columns of a TXM slice.")] = 320,
-    n_slices: Annotated[int, typer.Option("--n-slices", min=1, help="TXM slices.")] = 1,
+    n_slices: Annotated[
+        int | None, typer.Option("--n-slices", min=1, help="TXM slices of different particles.")
+    ] = None,
+    slices: Annotated[
+        int | None, typer.Option(min=2, help="Slices of one TXM volume, 30 nm apart.")
+    ] = None,
     noise: Annotated[float, typer.Option(min=0.0, help="Noise, grey range 0 to 1.")] = 0.05,
     force: Force = False,
 ) -> None:
     """Cathode particles: stem_*.tif (15 nm, clean), txm.tif (60 nm, noisy), truth.tif."""
     from jaxmicro.app import output
     from jaxmicro.app.enhance.files import write_sections
-    from jaxmicro.data import phantom_stem_txm
+    from jaxmicro.data import phantom_particles, phantom_stem_txm
 
     output.check_target(out, force)
-    scene = phantom_stem_txm.stem_txm(seed, shape=(size, size), n_slices=n_slices, noise_sd=noise)
+    if slices is not None and n_slices is not None:
+        raise UsageError("--n-slices asks for unrelated slices, --slices for a volume; give one")
+    if slices is not None:
+        scene = phantom_particles.particles(seed, size=size, n_slices=slices, noise_sd=noise)
+    else:
+        scene = phantom_stem_txm.stem_txm(
+            seed, shape=(size, size), n_slices=n_slices or 1, noise_sd=noise
+        )
     with output.new_folder(out, force) as folder:
         names = write_sections(scene, folder)
     console().print(f"wrote {out}: {', '.join(names)}")

@@ -16,6 +16,7 @@ import numpy as np
 from jaxmicro.app.enhance.metrics import Metrics
 from jaxmicro.app.hspy import write_hspy
 from jaxmicro.app.tiff import Grid, write_stack
+from jaxmicro.data.movie import Image
 from jaxmicro.data.phantom_stem_txm import Sections
 
 
@@ -71,10 +72,10 @@ def write_sections(scene: Sections, folder: pathlib.Path) -> list[str]:
     names = []
     for number, image in enumerate(scene.stem):
         names.append(f"stem_{number}.tif")
-        _write(folder / names[-1], [image.values], image.pixel_size_nm)
+        _write(folder / names[-1], [image], None)
     for name, images in (("txm.tif", scene.slices), ("truth.tif", scene.truth)):
         names.append(name)
-        _write(folder / name, [i.values for i in images], images[0].pixel_size_nm)
+        _write(folder / name, images, scene.spacing_nm)
     facts = {
         "psf_fwhm_nm": scene.psf_fwhm_nm,
         "train_fwhm_nm": scene.train_fwhm_nm,
@@ -84,8 +85,9 @@ def write_sections(scene: Sections, folder: pathlib.Path) -> list[str]:
     return [*names, "scene.json"]
 
 
-def _write(path: pathlib.Path, values: list[np.ndarray], size: tuple[float, ...] | None) -> None:
+def _write(path: pathlib.Path, images: Sequence[Image], spacing_nm: float | None) -> None:
+    values, size = [i.values for i in images], images[0].pixel_size_nm
     assert size is not None  # phantoms are calibrated
     shape = (len(values), *values[0].shape)
-    grid = Grid((size[-2], size[-1]), depth=True)
+    grid = Grid((size[-2], size[-1]), spacing_nm=spacing_nm, depth=True)
     write_stack(path, (v.astype(np.float32) for v in values), shape, grid, dtype=np.float32)

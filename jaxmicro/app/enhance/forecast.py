@@ -11,17 +11,19 @@ from typing import TypeVar
 
 import numpy as np
 
-from jaxmicro.app.enhance.images import slices_of
+from jaxmicro.app.enhance.images import example_of
 from jaxmicro.app.enhance.run import CONTROL_PATCHES, enhance_slice
-from jaxmicro.app.enhance.training import EnhancePlan, read_trained, train_for
+from jaxmicro.app.enhance.training import OWN_PATCHES, EnhancePlan, read_trained, train_for
 from jaxmicro.app.progress import Stages, duration
 from jaxmicro.data.movie import Image
 from jaxmicro.data.read import Volume
 from jaxmicro.dictionary.enhance import Dictionary, usable_pixels
 from jaxmicro.dictionary.evidence import FIELD, central_field
+from jaxmicro.dictionary.held_out import CROP
 
 FEW, BATCHES = 2_048, 8  # training patches, and minibatches of the real learning, of the trials
 CORNER = 96  # pixels a side
+LOOKS = 4  # results of a field that settings are found on: each number of passes, and a rival
 
 
 def forecast(
@@ -43,12 +45,16 @@ def forecast(
     total = learning
     if plan.recipe is not None and dictionary is None:
         lines.append(f"learning: {plan.recipe.n_patches} patches, about {duration(learning)}")
-    compiling, per_pixel = _coding(next(slices_of(volumes[0])), trained, plan)
+    compiling, per_pixel = _coding(example_of(volumes[0], plan.depth), trained, plan)
     total += compiling + per_pixel * pixels
     lines.append(
         f"coding: about {duration(per_pixel * pixels / n_slices)} a slice, "
         f"{duration(per_pixel * pixels)} in all"
     )
+    if plan.automatic:
+        settings = OWN_PATCHES * per_patch + LOOKS * CROP**2 * per_pixel
+        total += settings
+        lines.append(f"settings, found on the slice: about {duration(settings)}")
     if plan.evidence:
         control = CONTROL_PATCHES * per_patch
         evidence = control + 2 * FIELD**2 * per_pixel

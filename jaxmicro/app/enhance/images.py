@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import pathlib
 from collections.abc import Iterator, Sequence
 
@@ -12,6 +13,9 @@ import numpy as np
 from jaxmicro.app.options import frame_range
 from jaxmicro.data.movie import Box, Image
 from jaxmicro.data.read import Volume, read_image, read_roi, read_volume
+from jaxmicro.dictionary.depth import FEWEST, WEIGHTS, averaged, best_weight
+from jaxmicro.dictionary.enhance import SAME_PIXEL
+from jaxmicro.dictionary.noise import estimate_noise
 from jaxmicro.errors import DataError, UsageError
 
 
@@ -20,6 +24,7 @@ def open_volumes(sources: Sequence[str], pixel_size_nm: float | None) -> tuple[V
 
     Raises:
       UsageError: two whose results would have the same name.
+      DataError: volumes, or files of one, that give different pixel sizes.
     """
     volumes = tuple(read_volume(s, pixel_size_nm=pixel_size_nm) for s in sources)
     names = [safe_name(volume.name) for volume in volumes]
@@ -28,6 +33,14 @@ def open_volumes(sources: Sequence[str], pixel_size_nm: float | None) -> tuple[V
             raise UsageError(
                 f"--apply names {names.count(name)} sources called {name}, whose results would "
                 "have one name; rename one, or give them to runs of their own"
+            )
+    sizes = [v.pixel_size_nm for v in volumes]
+    for volume, size in zip(volumes, sizes, strict=True):
+        if size and sizes[0] and not np.allclose(size, sizes[0], rtol=SAME_PIXEL):
+            raise DataError(
+                f"{volume.name}: pixels of {size[0]:g} nm, but {volumes[0].name} has "
+                f"{sizes[0][0]:g} nm; one dictionary is for one pixel size, so give them to runs "
+                "of their own, or say with --apply-pixel-size what holds for all"
             )
     return volumes
 
@@ -106,9 +119,60 @@ def _cropped(image: Image, crop: Box, shape: tuple[int, int]) -> Image:
     return dataclasses.replace(image, values=image.values[y0:y1, x0:x1])
 
 
-def slices_of(volume: Volume) -> Iterator[Image]:
-    """The slices one after the other, as float32; one at a time is in memory."""
-    return (as_grey(image) for image in volume)
+def slices_of(volume: Volume, depth: float = 0.0) -> Iterator[Image]:
+    """The slices one after the other, as float32, neighbours counting with weight `depth`.
+
+    One at a time is in memory, or three where neighbours count.
+    """
+    return averaged((as_grey(image) for image in volume), depth)
+
+
+def example_of(volume: Volume, depth: float = 0.0) -> Image:
+    """What to learn for and to find settings on: the first slice, or the second where neighbours
+    count, which has two of them."""
+    number = 1 if depth and len(volume) > 2 else 0
+    return next(itertools.islice(slices_of(volume, depth), number, None))
+
+
+def depth_weight(text: str | None, volume: Volume, automatic: bool) -> tuple[float, str]:
+    """(weight of neighbouring slices, a note) by the text of --depth: auto, or a number.
+
+    Without the option it is auto for the default command and 0 for a model file or dictionary.
+
+    Raises:
+      UsageError: a text that is neither.
+    """
+    if text is None:
+        text = "auto" if automatic else "0"
+    if text.strip().lower() != "auto":
+        return _weight(text), ""
+    if len(volume) < FEWEST:
+        return 0.0, ""
+    middle = min(max(len(volume) // 2, 2), len(volume) - 1)
+    around = [grey(volume.slice(z)) for z in range(middle - 2, min(middle + 3, len(volume)))]
+    filled = [np.where(np.isfinite(s), s, np.nanmean(s)) for s in around]
+    try:
+        noise = estimate_noise(filled[len(filled) // 2], seed=0)
+    except DataError as err:
+        return 0.0, f"neighbouring slices are not used: {err}"
+    weight, errors = best_weight(filled, noise)
+    if not weight:
+        return 0.0, ""
+    gain = 100 * (1 - errors[WEIGHTS.index(weight)] / errors[0])
+    return weight, (
+        f"each slice is averaged with its neighbours, which count with {weight:g} (--depth); by "
+        f"their spectra the error of a linear estimate falls by {gain:.0f} %"
+    )
+
+
+def _weight(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 <= value <= 1:
+        raise UsageError(f"--depth {text!r} is not allowed; give auto or a number from 0 to 1")
+    return value
 
 
 def as_grey(image: Image) -> Image:

@@ -32,6 +32,7 @@ class Metrics:
       edge_*_nm: 10 to 90 % width of the strongest edges.
       half_data_*_nm: resolution at which two halves of the data agree; first slice only.
       control_*: agreement with the result of a dictionary of scrambled images; first slice only.
+        The last is the period below which they differ, empty where they agree throughout.
       psnr_*_db, ssim*: against the reference.
       seconds: wall time, without the evidence.
     """
@@ -57,6 +58,7 @@ class Metrics:
     half_data_after_nm: float | None = None
     control_correlation: float | None = None
     control_rms_over_noise: float | None = None
+    control_agrees_to_nm: float | None = None
     psnr_before_db: float | None = None
     psnr_db: float | None = None
     ssim_before: float | None = None

@@ -11,6 +11,7 @@ from jaxmicro.app.enhance import figures
 from jaxmicro.app.enhance.files import write_metrics
 from jaxmicro.app.enhance.metrics import Metrics
 from jaxmicro.app.enhance.run import EnhanceRun
+from jaxmicro.app.enhance.verdict import verdict
 from jaxmicro.app.style import SCREEN, Style
 from jaxmicro.dictionary.enhance import Dictionary
 
@@ -66,7 +67,9 @@ def summary_rows(run: EnhanceRun) -> list[tuple[str, str]]:
         ("edges", f"10 to 90 % in {_or_dash(row.edge_before_nm)} nm before, "
                   f"{_or_dash(row.edge_after_nm)} nm after"),
     ]  # fmt: skip
-    return rows + _evidence_rows(row)
+    rows += _evidence_rows(row)
+    said = verdict(row, of_slice=run.trained.of_slice)
+    return rows if said is None else [*rows, ("verdict", said)]
 
 
 def _dictionary_text(dictionary: Dictionary) -> str:

@@ -21,7 +21,14 @@ from jaxmicro.app.tiff import Grid, size_note
 from jaxmicro.data.movie import Image
 from jaxmicro.data.read import Volume
 from jaxmicro.dictionary.enhance import Dictionary, Enhanced, enhance, usable_pixels
-from jaxmicro.dictionary.evidence import FIELD, agreement, central_field, half_data, scrambled
+from jaxmicro.dictionary.evidence import (
+    FIELD,
+    agreement,
+    central_field,
+    half_data,
+    scrambled,
+    trained_below,
+)
 
 CONTROL_PATCHES = 20_000
 
@@ -87,9 +94,9 @@ def enhance_slice(
     return SliceResult(image, result, truth, row, notes)
 
 
-def with_evidence(result: SliceResult, dictionary: Dictionary, plan: EnhancePlan) -> SliceResult:
-    """The result with half-data resolution and, where training images are given, a control."""
-    image, after = result.before, result.after
+def with_evidence(result: SliceResult, trained: Trained, plan: EnhancePlan) -> SliceResult:
+    """The result with half-data resolution and, where training images were used, a control."""
+    image, after, dictionary = result.before, result.after, trained.dictionary
     good = usable_pixels(image, plan.mask)
     halves = half_data(image, good, dictionary, after.noise, seed=plan.seed)
     row = dataclasses.replace(
@@ -97,25 +104,28 @@ def with_evidence(result: SliceResult, dictionary: Dictionary, plan: EnhancePlan
         half_data_before_nm=known(halves[0]),
         half_data_after_nm=known(halves[1]),
     )
-    if not plan.train or plan.recipe is None:
+    if not plan.train or plan.recipe is None or trained.of_slice:
         return dataclasses.replace(result, metrics=row)
-    control = control_of(image, plan)
+    control = control_of(image, plan, len(dictionary.stages))
     n = dictionary.upscale
     box = tuple(slice(s.start * n, s.stop * n) for s in control.field)
     part = dataclasses.replace(after, values=after.values[box])
     correlation, difference = agreement(part, control.enhanced)
+    below = trained_below(part.values, control.enhanced.values, dictionary.result_pixel_nm)
     row = dataclasses.replace(
-        row, control_correlation=correlation, control_rms_over_noise=difference
-    )
+        row, control_correlation=correlation, control_rms_over_noise=difference,
+        control_agrees_to_nm=None if below is None else known(below),
+    )  # fmt: skip
     return dataclasses.replace(result, metrics=row, control=control)
 
 
-def control_of(image: Image, plan: EnhancePlan) -> Control:
-    """A field of the slice, enhanced with a dictionary learned from scrambled training images."""
+def control_of(image: Image, plan: EnhancePlan, passes: int) -> Control:
+    """A field of the slice, enhanced with as many passes learned from scrambled training images."""
     assert plan.recipe is not None
     good = usable_pixels(image, plan.mask)
     field = central_field(np.where(good, image.values, 0.0), good, FIELD)
-    few = dataclasses.replace(plan.recipe, n_patches=min(plan.recipe.n_patches, CONTROL_PATCHES))
+    few = plan.recipe.with_passes(passes)
+    few = dataclasses.replace(few, n_patches=min(few.n_patches, CONTROL_PATCHES))
     images = [scrambled(i, seed=plan.seed) for i in plan.train]
     dictionary = learn(images, image, few, plan).dictionary
     part = dataclasses.replace(image, values=image.values[field])
@@ -154,7 +164,7 @@ def enhance_all(
             stages.stage("enhance", len(volume), unit="slices") as advance,
             _writer(folder, volume, trained.dictionary, name, hspy) as write,
         ):
-            for image, truth in zip(slices_of(volume), truths, strict=False):
+            for image, truth in zip(slices_of(volume, plan.depth), truths, strict=False):
                 number = len(rows)
                 if first is not None and finished is not None and finished.has(number):
                     done = finished.load(number)
@@ -181,7 +191,7 @@ def _one(
     result = enhance_slice(image, trained.dictionary, plan, truth)
     seconds = time.perf_counter() - began
     if evidence and plan.evidence:
-        result = with_evidence(result, trained.dictionary, plan)
+        result = with_evidence(result, trained, plan)
     row = dataclasses.replace(result.metrics, seconds=seconds)
     after = result.after
     return result, Slice(after.values, after.uncertainty, row, result.notes)

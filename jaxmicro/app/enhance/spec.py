@@ -63,6 +63,12 @@ class EnhanceVariant(Table):
             ) from err
         return self.model_copy(update={"dictionary": dictionary})
 
+    def with_passes(self, count: int) -> EnhanceVariant:
+        """As it ran: with the number of passes that were made."""
+        ran = self.recipe().with_passes(count)
+        change = {"refine": ran.refine, "refinements": ran.refinements}
+        return self.model_copy(update={"dictionary": self.dictionary.model_copy(update=change)})
+
     def recipe(self) -> Recipe:
         """What `jaxmicro.dictionary` learns from."""
         learning = record_of(self.learning, LearningOptions, n_atoms=self.dictionary.atoms)

@@ -9,17 +9,22 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from jaxmicro.app.enhance.finished import Finished
-from jaxmicro.app.enhance.images import slices_of
+from jaxmicro.app.enhance.images import example_of
 from jaxmicro.app.progress import Stages
 from jaxmicro.data.movie import Image
 from jaxmicro.data.read import Volume
 from jaxmicro.dictionary.coupled import Recipe
 from jaxmicro.dictionary.dictionary_file import load_dictionary, save_dictionary
-from jaxmicro.dictionary.enhance import Dictionary, build_dictionary
+from jaxmicro.dictionary.enhance import Dictionary, build_dictionary, usable_pixels
 from jaxmicro.dictionary.forward import NOT_KNOWN, Instruments
+from jaxmicro.dictionary.held_out import better_by, settled_passes, split
 from jaxmicro.dictionary.learn import LearningState
 from jaxmicro.dictionary.learning_file import load_learning, save_learning
-from jaxmicro.errors import UsageError
+from jaxmicro.dictionary.matching import grey_range
+from jaxmicro.errors import DataError, UsageError
+
+OWN_PATCHES = 20_000  # of the slice, for a dictionary to compare with
+BEYOND_DOUBT = 2.0  # standard errors by which that dictionary must be the better one
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,6 +37,8 @@ class EnhancePlan:
       instruments: their resolutions and contrast, as far as they are known.
       mask: usable pixels of every slice (y, x); None for all.
       stride: step between patches, in pixels.
+      depth: weight of each neighbouring slice, where the slice itself has 1.
+      automatic: the number of passes, and whether the training images fit, are found on the slice.
       evidence: half-data resolution and a control dictionary for the first slice.
       seed: of everything that is drawn.
     """
@@ -41,17 +48,23 @@ class EnhancePlan:
     instruments: Instruments = NOT_KNOWN
     mask: np.ndarray | None = None
     stride: int = 1
+    depth: float = 0.0
+    automatic: bool = False
     evidence: bool = True
     seed: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A dictionary to apply: learned by this run, or read from a file (then `learned` is None)."""
+    """A dictionary to apply: learned by this run, or read from a file (then `learned` is None).
+
+    `of_slice` where it was learned from the slice, for the training images do not fit it.
+    """
 
     dictionary: Dictionary
     learned: LearningState | None = None
     notes: tuple[str, ...] = ()
+    of_slice: bool = False
 
 
 def read_trained(path: pathlib.Path, patch_size: int | None) -> Trained:
@@ -98,6 +111,9 @@ def trained_for(
         trained = read_trained(dictionary, patch_size)
     else:
         trained = train_for(volume, plan, stages, resume)
+        if plan.automatic:
+            with stages.stage("settings"):
+                trained = settled(trained, example_of(volume, plan.depth), plan)
     if finished is not None:
         keep_training(finished, trained)
     return trained
@@ -126,14 +142,14 @@ def train_for(
     resume: pathlib.Path | None = None,
     watch: Callable[[int, int], None] | None = None,
 ) -> Trained:
-    """Learn a dictionary for the first slice (slices of one stack share their noise).
+    """Learn a dictionary for an example of the slices (slices of one stack share their noise).
 
     `resume` is the learning.npz of an earlier run to go on from. `watch` is called with the
     minibatches done and in all, and may raise to end the learning.
     """
     if not plan.train or plan.recipe is None:
         raise UsageError("--train is missing; give one or more training images, or --dictionary")
-    first = next(slices_of(volume))
+    first = example_of(volume, plan.depth)
     start = None if resume is None else load_learning(resume)
     with stages.stage("learn", unit="batches") as advance:
 
@@ -165,3 +181,53 @@ def learn(
         progress=progress,
     )
     return Trained(dictionary, learned, notes)
+
+
+def settled(trained: Trained, first: Image, plan: EnhancePlan) -> Trained:
+    """The dictionary with the passes that predict held-out noise of the first slice best.
+
+    Where the slice's own patches do better beyond doubt, the training images are of another
+    material: the slice's own dictionary is taken, and a note says so.
+    """
+    good = usable_pixels(first, plan.mask)
+    low, high = grey_range(first.values, good)
+    noise = trained.dictionary.noise
+    noise = dataclasses.replace(noise, sd=noise.sd * (high - low))
+    held = split(first, good, noise, seed=plan.seed)
+    dictionary, errors = settled_passes(trained.dictionary, held, seed=plan.seed)
+    count = len(dictionary.stages)
+    worth, _ = better_by(errors[count - 1], errors[0])
+    own = _own(held.whole, first, plan)
+    if own is not None:
+        gain, doubt = better_by(held.errors(own, seed=plan.seed), errors[count - 1])
+        if gain > BEYOND_DOUBT * doubt:
+            own = _own(first, first, plan) or own
+            return Trained(own, None, (*trained.notes, _foreign(gain, doubt)), of_slice=True)
+    note = (
+        f"settings found on the slice: {count} of {len(errors)} passes (held-out error {worth:.2g} "
+        f"noise variances below that of one), penalty {dictionary.stages[0].penalty:g}, pixels of "
+        f"{dictionary.result_pixel_nm:.3g} nm"
+    )
+    return dataclasses.replace(trained, dictionary=dictionary, notes=(*trained.notes, note))
+
+
+def _own(seen: Image, first: Image, plan: EnhancePlan) -> Dictionary | None:
+    """One pass learned from what is seen of the slice, as if it were sharp, for the slice; None
+    where it has too few patches."""
+    assert plan.recipe is not None
+    recipe = plan.recipe
+    few = dataclasses.replace(recipe, n_patches=min(recipe.n_patches, OWN_PATCHES), refine=0)
+    same = dataclasses.replace(plan.instruments, invert=False)
+    try:
+        return learn([seen], first, few, dataclasses.replace(plan, instruments=same)).dictionary
+    except DataError:  # then there is no rival, and the training images stay
+        return None
+
+
+def _foreign(gain: float, doubt: float) -> str:
+    return (
+        "the training images do not fit this slice: a dictionary of the slice's own patches has a "
+        f"held-out error {gain:.2g} ± {doubt:.1g} noise variances lower and is used instead; "
+        "nothing finer than the slice shows can come from it. Give training images of this "
+        "material, or --model enhance_refined to use these all the same"
+    )

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from jaxmicro.data.movie import Box, Image, Movie
-from jaxmicro.data.read.source import Source, open_source
+from jaxmicro.data.read.source import Source, files_of, open_source
 from jaxmicro.data.read.stack import Stack
 from jaxmicro.errors import DataError, UsageError
+
+SAME_SIZE = 0.005  # relative difference of pixel sizes within which files agree
 
 PixelSize = float | int | tuple[float | int, float | int] | None
 
@@ -139,9 +141,12 @@ def read_volume(
 ) -> Volume:
     """The slices of a source, read when asked for; a single image is a volume of one slice.
 
-    Raises DataError if the source is unreadable, UsageError for a size that is not positive.
+    Raises DataError if the source is unreadable or its files give different pixel sizes (and
+    `pixel_size_nm` does not say which holds), UsageError for a size that is not positive.
     """
     stack = open_source(source)
+    if pixel_size_nm is None and stack.pixel_size_nm is not None:
+        _refuse_mixed_sizes(source, stack.pixel_size_nm)
     spacing = stack.spacing_nm
     if spacing_nm is not None:
         spacing = _positive(spacing_nm, "slice spacing", "nm")
@@ -155,6 +160,18 @@ def read_volume(
         tuple(a.text() for a in stack.axes),
         stack.warnings,
     )
+
+
+def _refuse_mixed_sizes(source: Source, first: tuple[float, float]) -> None:
+    """DataError where a file of a folder or glob gives another pixel size than the first one."""
+    paths = files_of(source)
+    for path in paths[1:]:
+        found = open_source(path).pixel_size_nm
+        if found is not None and not np.allclose(found, first, rtol=SAME_SIZE):
+            raise DataError(
+                f"{path}: has pixels of {found[0]:g} nm, but {paths[0].name} has {first[0]:g} nm; "
+                "give slices of one calibration, or the pixel size that holds for all of them"
+            )
 
 
 def read_mask(

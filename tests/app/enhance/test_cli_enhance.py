@@ -72,6 +72,8 @@ def test_everything_is_written_and_calibrated(done):
     assert page.count("data:image/png;base64,") == len(list((out / "figures").iterdir())) >= 5
     assert not re.search(r'(src|href)="http', page)
     assert "residual" in text
+    assert re.search(r"verdict +\S.*; (structure below|the training images add nothing)", text)
+    assert "verdict" in page
     written = load_as(out / "model.toml", EnhanceVariant)
     assert written.dictionary.atoms == 32
 

@@ -15,6 +15,7 @@ from jaxmicro.app.enhance.files import stack_writer, write_metrics
 from jaxmicro.app.enhance.images import open_volumes
 from jaxmicro.app.enhance.metrics import Metrics
 from jaxmicro.app.enhance.training import EnhancePlan, Trained
+from jaxmicro.app.enhance.verdict import verdict
 from jaxmicro.app.progress import Stages
 from jaxmicro.app.tiff import Grid, write_stack
 from jaxmicro.data.movie import Image
@@ -146,3 +147,45 @@ def test_an_unknown_figure_is_an_empty_cell(tmp_path):
         rows = list(csv.DictReader(file))
     assert len(rows) == 2
     assert (rows[0]["slice"], rows[0]["psnr_db"], rows[0]["noise_sd"]) == ("s", "", "0.333333")
+
+
+def test_slices_of_different_calibration_or_size_are_refused_before_any_work(tmp_path):
+    def slice_of(folder, name, pixel_um, shape=(24, 24)):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        tifffile.imwrite(
+            tmp_path / folder / name, np.zeros(shape, np.float32), imagej=True,
+            resolution=(1 / pixel_um, 1 / pixel_um), metadata={"unit": "um"},
+        )  # fmt: skip
+
+    slice_of("a", "s0.tif", 0.03)
+    slice_of("a", "s1.tif", 0.06)
+    with pytest.raises(DataError, match=r"s1\.tif: has pixels of 60 nm, but s0\.tif has 30 nm"):
+        open_volumes([str(tmp_path / "a")], None)
+    (volume,) = open_volumes([str(tmp_path / "a")], 30.0)  # what the user says holds
+    assert volume.pixel_size_nm == (30.0, 30.0)
+    pair = [str(tmp_path / "a" / name) for name in ("s0.tif", "s1.tif")]
+    with pytest.raises(DataError, match="s1: pixels of 60 nm, but s0 has 30 nm"):
+        open_volumes(pair, None)
+    slice_of("b", "s0.tif", 0.03)
+    slice_of("b", "s1.tif", 0.03, (24, 20))
+    with pytest.raises(DataError, match=r"s1\.tif: has 24 x 20 pixels, but s0\.tif has 24 x 24"):
+        open_volumes([str(tmp_path / "b")], None)
+
+
+def test_the_verdict_says_how_much_sharper_and_where_structure_comes_from():
+    row = Metrics(**{**KNOWN, "slice": "s", "half_data_before_nm": 80.0})
+    row = dataclasses.replace(row, half_data_after_nm=50.0, control_agrees_to_nm=48.0)
+    assert verdict(row, of_slice=False) == (
+        "sharper by 30 nm (two halves of the data agree down to 80 nm before, 50 nm after); "
+        "structure below 48 nm comes from the training images, not from this slice"
+    )
+    same = dataclasses.replace(row, half_data_after_nm=78.0, control_agrees_to_nm=None)
+    assert verdict(same, of_slice=False).startswith("less noisy but no sharper (two halves")
+    assert "add nothing: scrambled ones give the same" in verdict(same, of_slice=False)
+    worse = dataclasses.replace(row, half_data_after_nm=95.0)
+    assert verdict(worse, of_slice=True).startswith("less sharp by 15 nm")
+    assert "all structure comes from this slice" in verdict(worse, of_slice=True)
+    unknown = dataclasses.replace(row, half_data_after_nm=None, control_correlation=None)
+    assert "agree nowhere" in verdict(unknown, of_slice=False)
+    assert "without its training images" in verdict(unknown, of_slice=False)
+    assert verdict(dataclasses.replace(row, half_data_before_nm=None), of_slice=False) is None
