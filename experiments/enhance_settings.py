@@ -2,7 +2,7 @@
 
 Command: python experiments/enhance_settings.py [--quick] [--seeds 1 2] [--noises 0.05 0.1]
 Run time: 8 minutes on one core; --quick 20 s.
-Expected (two seeds, noise .05 and .10; dB lost in the mean and at most, rank correlation):
+Expected: two seeds, noise .05 and .10; dB lost in the mean and at most, rank correlation:
   held out      0.00  0.00   0.41
   Stein         0.00  0.00   0.54
   discrepancy   0.22  0.34  -0.26
