@@ -1,8 +1,17 @@
 """Enhancing a TXM volume: slice by slice, with neighbouring slices, and BM4D.
 
 Command: python experiments/enhance_volumes.py [--quick] [--seeds 1 2] [--noises 0.05 0.1]
-Run time: MINUTES on one core; --quick 1 minute.
-Expected: TABLE
+Run time: 6 minutes on one core; --quick 25 s.
+Expected: noise .10, seed 1 and seed 2 (PSNR dB and SSIM, means over five slices; weight .5 found):
+  raw slices          17.76 0.306   17.75 0.304
+  BM4D                18.86 0.477   18.81 0.442
+  BM4D + RL           19.29 0.503   19.16 0.467
+  BM4D + RL, blind    19.12 0.493   19.06 0.460
+  ours, depth 0       19.08 0.481   18.74 0.418
+  ours, depth 0.25    19.31 0.503   19.11 0.445
+  ours, depth 0.5     19.29 0.506   19.17 0.450
+  The depth is worth .2 and .4 dB, .02 and .03 SSIM, which brings one pass of ours level with BM4D
+  and Richardson-Lucy tuned on the truth, not above it. Of the weights, .5 was taken on seed 1.
 
 Volumes are `phantom_particles` by seed: slices 30 nm apart, blur 60 nm along all axes, noise of
 each slice its own; the truth is a thin section at 15 nm. Figures are means over the slices. Ours
