@@ -20,9 +20,10 @@ STRUCTURED = 0.9  # quantile of local variances that counts as structured
 FAINT = 0.2  # of the noise's local variance: fainter structure is not measured
 LOG_POWER = (2 * math.pi / FWHM_PER_SD) ** 2  # log power falls by this x (FWHM x frequency)^2
 # Bounds between right and wrong settings, on 29 right scenes (60 nm; 96 and 160 pixels; noise .05
-# to .15). Log power that training images lack beside the slice: right ones at most .65, those blurred to
-# 100 nm .8 to 2.4 at noise .05. Blur: right ones at most 1.0 of that given, pixels wrong by two 1.3
-# or more. Fall-off missing of that foretold: right ones at most 1.0, pixels wrong by half to 3.
+# to .15). Log power that training images lack beside the slice: right ones at most .65, those
+# blurred to 100 nm .8 to 2.4 at noise .05. Blur: right ones at most 1.0 of that given, pixels wrong
+# by two 1.3 or more. Fall-off missing of that foretold: right ones at most 1.0, pixels wrong by
+# half to 3.
 MORE_BLURRED, TOO_BLURRED, MISSING = 1.0, 1.25, 1.3
 
 
