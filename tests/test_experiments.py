@@ -8,16 +8,9 @@ import sys
 import pytest
 
 LONG = (
-    *("calibration", "compare_models", "enhance_settings", "enhance_volumes", "families"),
-    *(
-        "posterior_coverage",
-        "psc_cells",
-        "soft_correction",
-        "study_kills",
-        "subsampling_study",
-        "test_levels",
-        "zoo",
-    ),
+    *("area_estimators", "calibration", "certificate", "compare_models", "enhance_settings"),
+    *("enhance_volumes", "families", "posterior_coverage", "psc_cells", "soft_correction"),
+    *("study_kills", "subsampling_study", "test_levels", "zoo"),
 )
 EXPERIMENTS = sorted((pathlib.Path(__file__).resolve().parent.parent / "experiments").glob("*.py"))
 
