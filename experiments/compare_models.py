@@ -12,7 +12,7 @@ the score less what parameters must be worth.
 Seeds are first, first + 2, ... of each number of classes and trend.
 
 Run time: about 20 s of one core a scene, and as much for each width of the noise that is new.
-Expected, arranged labels and correlated noise, 2 to 4 classes of 256 x 256 (12 scenes, seed 1;
+Expected: arranged labels and correlated noise, 2 to 4 classes of 256 x 256 (12 scenes, seed 1;
 those of 5 classes were not run); right of 12:
 
           K    trend   both
